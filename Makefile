@@ -1,0 +1,52 @@
+# Every target sets up what it needs. Another interpreter: make setup PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train eval predict sweep test test-slow lint format benchmark clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## Create .venv and install everything in the versions of constraints.txt
+
+$(SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $(SETUP)
+
+train: $(SETUP) ## Train, test and report on the embedded corpus (ARGS="key=value ..." to change it)
+	$(BIN)/python src/train.py experiment=polsess_quick $(ARGS)
+
+eval: $(SETUP) ## Evaluate: make eval ARGS="ckpt_path=FILE"
+	$(BIN)/python src/eval.py $(ARGS)
+
+predict: $(SETUP) ## Process audio files: make predict ARGS="ckpt_path=FILE input=FOLDER output=FOLDER"
+	$(BIN)/python src/predict.py $(ARGS)
+
+sweep: $(SETUP) ## Search hyper-parameters with Optuna (ARGS as for train)
+	$(BIN)/python src/train.py -m hparams_search=conv_tasnet_optuna $(ARGS)
+
+test: $(SETUP) ## Run the fast tests
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(SETUP) ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(SETUP) ## Check style, types and every configuration file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/check_configs.py
+
+format: $(SETUP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(SETUP) ## Compare speed with the peers (takes about 15 minutes)
+	for script in scripts/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove .venv and caches (data/ and logs/ stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
