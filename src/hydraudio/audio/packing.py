@@ -1,0 +1,271 @@
+"""Corpora packed into memory-mapped shards of 16-bit samples.
+
+A pack is a folder with a `manifest.json` and groups of shards. A group holds rows of equal shape; each
+shard is one `.npy` file, (rows, fields, time) int16, so one row's fields lie next to each other and reading
+a field is a slice of a memory map. Rows of unlike shape (a PolSESS outdoor row has 5 signals, an indoor row
+8) go to different groups, so that nothing is padded.
+
+Writing is atomic per shard and continues where it was stopped: the manifest appears last, until then
+finished shards are listed in `progress.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MANIFEST = "manifest.json"
+FORMAT = "hydraudio-pack"
+VERSION = 1
+FULL_SCALE = 32768
+"""int16 code of 1.0."""
+
+_PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of equal shape.
+
+    Attributes:
+        name: also the folder of its shards, e.g. "train/indoor".
+        fields: names of the signals of a row, in their order in the shard.
+        n_rows: rows in all.
+        n_samples: length of each signal.
+        rows_per_shard: rows of every shard but the last.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    n_rows: int
+    n_samples: int
+    rows_per_shard: int = 256
+
+    def shards(self) -> Iterator[tuple[str, range]]:
+        """(file relative to the pack, rows) of every shard."""
+        for number, first in enumerate(range(0, self.n_rows, self.rows_per_shard)):
+            rows = range(first, min(first + self.rows_per_shard, self.n_rows))
+            yield f"{self.name}/shard_{number:05d}.npy", rows
+
+
+ReadRow = Callable[[str, int], np.ndarray]
+"""(group name, row) -> (fields, time) int16; picklable, so a function of a module or a `functools.partial`
+of one."""
+
+
+def is_pack(folder: str | Path) -> bool:
+    """Whether the folder holds a (finished) pack."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def write_pack(
+    folder: Path,
+    groups: Sequence[Group],
+    read_row: ReadRow,
+    *,
+    sample_rate: int,
+    fingerprint: str,
+    texts: Mapping[str, bytes],
+    n_processes: int = 1,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes a pack, or finishes one that was stopped.
+
+    Args:
+        folder: where to; a finished pack there is an error.
+        read_row: called once per row.
+        sample_rate: in Hz.
+        fingerprint: of the source, so that half a pack is never continued from another corpus.
+        texts: further files of the pack (path relative to the pack -> content), e.g. the corpus's tables.
+        n_processes: shards are written in parallel.
+        on_shard: called with (finished shards, all shards) after each.
+
+    Returns:
+        Path of the manifest.
+    """
+    if is_pack(folder):
+        raise ValueError(f"{folder}: holds a finished pack; remove it or choose another folder")
+    plan = {
+        "format": FORMAT,
+        "version": VERSION,
+        "sample_rate": sample_rate,
+        "fingerprint": fingerprint,
+        "groups": [asdict(group) for group in groups],
+        "texts": {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()},
+    }
+    plan = json.loads(json.dumps(plan))
+    finished = _resume(folder, plan)
+    for name, content in texts.items():
+        _write_bytes(folder / name, content)
+    jobs = [(group, file, rows) for group in groups for file, rows in group.shards()]
+    open_jobs = [job for job in jobs if job[1] not in finished]
+    for file, record in _run_jobs(folder, open_jobs, read_row, n_processes):
+        finished[file] = record
+        _write_json(folder / _PROGRESS, {"plan": plan, "shards": finished})
+        if on_shard is not None:
+            on_shard(len(finished), len(jobs))
+    ordered = {file: finished[file] for _, file, _ in jobs}
+    _write_json(folder / MANIFEST, {**plan, "shards": ordered})
+    (folder / _PROGRESS).unlink(missing_ok=True)
+    return folder / MANIFEST
+
+
+class Pack:
+    """A pack opened for reading; sizes of all files are checked at once, hashes only by `verify`.
+
+    Shards are mapped when first read, in the process that reads.
+
+    Args:
+        folder: with a `manifest.json`.
+
+    Raises:
+        FileNotFoundError: no manifest, or a file that it lists is missing.
+        ValueError: unknown format or version, or a file of another size.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        manifest = _read_manifest(self.folder)
+        self.sample_rate: int = manifest["sample_rate"]
+        self.fingerprint: str = manifest["fingerprint"]
+        self.groups = {
+            group["name"]: Group(**{**group, "fields": tuple(group["fields"])}) for group in manifest["groups"]
+        }
+        self._shards: dict[str, dict[str, Any]] = manifest["shards"]
+        self._texts: dict[str, str] = manifest["texts"]
+        self._maps: dict[str, np.ndarray] = {}
+        self._files = {name: [file for file, _ in group.shards()] for name, group in self.groups.items()}
+        self._position = {
+            name: {field: position for position, field in enumerate(group.fields)}
+            for name, group in self.groups.items()
+        }
+        self._check_sizes()
+
+    def read(self, group: str, row: int, field: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
+        """(time,) int16 view of one signal; 32768 is full scale."""
+        shard, offset = divmod(row, self.groups[group].rows_per_shard)
+        stop = None if n_samples is None else start + n_samples
+        return self._map(self._files[group][shard])[offset, self._position[group][field], start:stop]
+
+    def verify(self) -> list[str]:
+        """Hashes every file; returns one line per file that has changed."""
+        expected = {file: record["sha256"] for file, record in self._shards.items()} | self._texts
+        return [
+            f"{self.folder / file}: content differs from the manifest (sha256); pack the corpus again"
+            for file, digest in expected.items()
+            if _sha256(self.folder / file) != digest
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A memory map would be pickled as all of its samples."""
+        return {**self.__dict__, "_maps": {}}
+
+    def _map(self, file: str) -> np.ndarray:
+        if file not in self._maps:
+            mapped = np.load(self.folder / file, mmap_mode="r")
+            # a plain array over the same memory: slicing a np.memmap costs several times as much
+            self._maps[file] = np.asarray(mapped).view(np.ndarray)
+        return self._maps[file]
+
+    def _check_sizes(self) -> None:
+        for file, record in self._shards.items():
+            path = self.folder / file
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: shard of the pack is missing; copy it or pack the corpus again")
+            if path.stat().st_size != record["n_bytes"]:
+                raise ValueError(
+                    f"{path}: {path.stat().st_size} bytes, the manifest says {record['n_bytes']}; "
+                    "the copy is incomplete, copy or pack it again"
+                )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        hint = "packing was not finished, run it again" if (folder / _PROGRESS).is_file() else "not a pack"
+        raise FileNotFoundError(f"{path}: no such manifest; {hint}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); pack the corpus again") from error
+    kind = (manifest.get("format"), manifest.get("version"))
+    if kind != (FORMAT, VERSION):
+        raise ValueError(f"{path}: format and version are {kind}, expected {(FORMAT, VERSION)}; pack it again")
+    return manifest
+
+
+def _resume(folder: Path, plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Records of the shards that an earlier, stopped call has finished."""
+    path = folder / _PROGRESS
+    if not path.is_file():
+        return {}
+    progress = json.loads(path.read_text(encoding="utf-8"))
+    if progress["plan"] != plan:
+        raise ValueError(f"{folder}: holds a half-written pack of another corpus or layout; remove it first")
+    return {
+        file: record
+        for file, record in progress["shards"].items()
+        if (folder / file).is_file() and (folder / file).stat().st_size == record["n_bytes"]
+    }
+
+
+def _run_jobs(
+    folder: Path, jobs: list[tuple[Group, str, range]], read_row: ReadRow, n_processes: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if n_processes <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            yield _write_shard(folder, *job, read_row)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=context) as pool:
+        pending = [pool.submit(_write_shard, folder, *job, read_row) for job in jobs]
+        try:
+            for future in as_completed(pending):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_shard(folder: Path, group: Group, file: str, rows: range, read_row: ReadRow) -> tuple[str, dict[str, Any]]:
+    shape = (len(group.fields), group.n_samples)
+    samples = np.empty((len(rows), *shape), dtype=np.int16)
+    for position, row in enumerate(rows):
+        signals = read_row(group.name, row)
+        if signals.dtype != np.int16 or signals.shape != shape:
+            raise ValueError(f"{group.name} row {row}: got {signals.dtype} {signals.shape}, expected int16 {shape}")
+        samples[position] = signals
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npy")
+    try:
+        np.save(partial, samples)
+        record = {"n_rows": len(rows), "n_bytes": partial.stat().st_size, "sha256": _sha256(partial)}
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file, record
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""Deterministic generators and builders that write corpora in the real on-disk formats."""

@@ -1,0 +1,68 @@
+"""Running one function over many independent jobs in several processes, results in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+Shared = TypeVar("Shared")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_MIN_JOBS_PER_PROCESS = 24  # below this, starting a process costs more than it saves
+
+
+def usable_processes(n_jobs: int, n_processes: int | None) -> int:
+    """How many processes to start: the CPUs that this process may use, fewer if there is little to do."""
+    if n_processes is not None:
+        if n_processes < 1:
+            raise ValueError(f"n_processes must be at least 1, not {n_processes}")
+        return min(n_processes, max(n_jobs, 1))
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(n_cpus, n_jobs // _MIN_JOBS_PER_PROCESS))
+
+
+def map_in_processes(
+    function: Callable[[Shared, Job], Result], shared: Shared, jobs: Sequence[Job], n_processes: int | None
+) -> Iterator[Result]:
+    """Yields function(shared, job) for each job in order; with one process everything runs in this one.
+
+    Processes are spawned, not forked (a fork of a process that runs threads, as PyTorch does, may hang), so
+    `function` must be importable; `shared` is sent once to each process.
+    """
+    n_processes = usable_processes(len(jobs), n_processes)
+    if n_processes == 1:
+        yield from (function(shared, job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(
+        n_processes, mp_context=context, initializer=_initialise, initargs=(function, shared)
+    )
+    try:
+        yield from executor.map(_run_job, jobs, chunksize=4)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}  # filled in the worker processes only
+
+
+def _initialise(function: Callable[[Any, Any], Any], shared: object) -> None:
+    _worker.update(function=function, shared=shared)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """Ends this worker when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_job(job: object) -> Any:
+    return _worker["function"](_worker["shared"], job)
