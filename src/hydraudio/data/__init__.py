@@ -1,0 +1,1 @@
+"""One LightningDataModule per corpus: files on disk -> batches."""
