@@ -1,0 +1,70 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in several processes
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def polsess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny embedded PolSESS corpus: 12, 6 and 6 rows of one second at 8 kHz. Do not write into it."""
+    from hydraudio.synthesis.polsess import write_embedded_corpus
+
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent  # one corpus for all workers
+    with (shared / "polsess.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return write_embedded_corpus(shared / "polsess_tiny", 12, 6, 6, 12, duration_s=1.0, n_processes=1)
+
+
+@pytest.fixture(scope="session")
+def speechbrain() -> ModuleType:
+    """SpeechBrain, as a reference; imported behind the torchaudio stand-in."""
+    from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
+
+    install_torchaudio_standin()
+    return pytest.importorskip("speechbrain")
+
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run ``src/<script>`` in a process of its own, with logs and data below tmp_path."""
+
+    def run(script: str, *arguments: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        environment = {
+            **os.environ,
+            "HYDRAUDIO_LOG_DIR": str(tmp_path / "logs"),
+            "HYDRAUDIO_DATA_DIR": str(tmp_path / "data"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+        full = [sys.executable, str(REPOSITORY / script), *arguments]
+        options = {"cwd": tmp_path, "env": environment, "timeout": 300, **options}
+        result = subprocess.run(full, capture_output=True, text=True, **options)
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(full)} failed:\n{result.stdout}\n{result.stderr}")
+        return result
+
+    return run
