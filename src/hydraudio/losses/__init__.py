@@ -1,0 +1,1 @@
+"""Losses: nn.Modules that give one value per item, lower is better."""

@@ -1,0 +1,1 @@
+"""Metrics: how good a result is, checked against reference implementations."""
