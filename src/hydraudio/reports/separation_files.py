@@ -1,0 +1,61 @@
+"""Writing the files of a separation report and printing its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from hydraudio.reports import separation
+from hydraudio.reports.page import write_page
+from hydraudio.reports.separation import Bootstrap, Summary
+from hydraudio.reports.separation_page import SeparationResults, separation_page
+from hydraudio.reports.tables import rich_table, write_csv
+
+_MAX_PRINTED_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """What the terminal shows of a report: its page, the summaries and one line per unscorable item."""
+
+    page: Path
+    summaries: list[Summary]
+    problems: list[str]
+
+
+def write_report(output_dir: Path, results: SeparationResults, bootstrap: Bootstrap) -> WrittenReport:
+    """Writes items.csv, variants.csv, slices.csv and index.html."""
+    if not results.rows:
+        raise ValueError(f"the test had no items, so there is nothing to report in {output_dir}")
+    summaries = separation.summarise(results.rows, bootstrap)
+    found = separation.slices(results.rows, bootstrap)
+    with_perceptual = any("pesq" in row for row in results.rows)
+    columns = separation.item_columns(results.n_sources, with_perceptual)
+    write_csv(output_dir / "items.csv", results.rows, columns)
+    write_csv(output_dir / "variants.csv", *separation.summary_csv_rows(summaries))
+    write_csv(output_dir / "slices.csv", *separation.slice_csv_rows(found))
+    page = write_page(output_dir / "index.html", separation_page(results, summaries, found))
+    return WrittenReport(page, summaries, separation.problems(results.rows))
+
+
+def print_report(console: Console, report: WrittenReport) -> None:
+    """The table per variant, what stands apart from it, and where the page lies."""
+    table = separation.summary_table(report.summaries)
+    if table.rows:
+        console.print(rich_table("Test per variant, with 95 % intervals", table))
+    for summary in report.summaries:
+        if summary.kind == "degenerate":
+            console.print(Text(separation.degenerate_line(summary)))
+    _print_problems(console, report.problems)
+    console.print(Text(f"Report: {report.page}"), soft_wrap=True)
+
+
+def _print_problems(console: Console, problems: list[str]) -> None:
+    if not problems:
+        return
+    console.print(Text(f"Not completely scored: {len(problems)} of all items (column error of items.csv), such as"))
+    for line in problems[:_MAX_PRINTED_PROBLEMS]:
+        console.print(Text(f"  {line}"), soft_wrap=True)

@@ -1,0 +1,69 @@
+"""Charts are well-formed and put data where it belongs."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from hydraudio.metrics.statistics import Interval
+from hydraudio.reports.charts import Series, _ticks, interval_chart, line_chart, scatter_chart
+
+
+def _parse(fragment: str) -> ElementTree.Element:
+    return ElementTree.fromstring(f"<root>{fragment}</root>")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 10), (-7.3, 21.9), (0.001, 0.0042), (3, 3), (0, 0), (-1e6, 5), (9.99, 10.01)]
+)
+def test_ticks_enclose_the_range_in_few_round_steps(low: float, high: float) -> None:
+    ticks = _ticks(low, high)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+    assert 2 <= len(ticks) <= 8
+    step = ticks[1] - ticks[0]
+    mantissa = step / 10 ** math.floor(math.log10(step * 1.0001))
+    assert round(mantissa, 6) in (1, 2, 5)
+
+
+def test_lines_skip_what_is_not_finite_and_keep_the_order() -> None:
+    chart = line_chart([Series("a", [0, 1, 2], [0, math.nan, 10])], "step", "loss")
+    points = re.search(r'polyline class="line s0" points="([^"]+)"', chart)
+    assert points is not None
+    pairs = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
+    assert len(pairs) == 2
+    assert pairs[0][0] < pairs[1][0]
+    assert pairs[0][1] > pairs[1][1]  # larger values are higher up
+    _parse(chart)
+
+
+def test_scatter_draws_every_finite_point_and_names_the_groups() -> None:
+    chart = scatter_chart([Series("SER", [1, 2], [3, 4]), Series("<b>", [1, math.inf], [0, 0])], "x", "y")
+    assert chart.count("<circle") == 3
+    assert "<b>" not in chart
+    _parse(chart)
+
+
+def test_an_identity_point_lies_on_the_diagonal() -> None:
+    chart = scatter_chart([Series("a", [0, 4, 10], [2, 4, 30])], "x", "y")
+    line = re.search(r'class="diagonal" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', chart)
+    assert line is not None
+    x1, y1, x2, y2 = map(float, line.groups())
+    x, y = (float(v) for v in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart)[1])
+    assert y == pytest.approx(y1 + (y2 - y1) * (x - x1) / (x2 - x1), abs=0.2)
+
+
+def test_intervals_show_bar_and_value() -> None:
+    chart = interval_chart(
+        ["SER", "a & b"], [Interval(5, 4, 7, 9), Interval(-1, math.nan, math.nan, 1)], "dB", ["a & b"]
+    )
+    assert chart.count('class="bar"') == 1
+    assert "\N{MINUS SIGN}1.00" in chart
+    assert "a &amp; b" in chart
+    _parse(chart)
+
+
+def test_nothing_to_draw_is_still_a_chart() -> None:
+    for chart in (line_chart([], "x", "y"), scatter_chart([], "x", "y"), interval_chart([], [], "x")):
+        _parse(chart)
