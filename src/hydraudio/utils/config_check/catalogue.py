@@ -1,0 +1,99 @@
+"""Every configuration that a folder of YAML files offers: each primary file, and in it each option of each group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import RunMode
+
+from hydraudio.utils.config_check.sources import DELTA_GROUPS
+from hydraudio.utils.config_check.targets import check_targets
+from hydraudio.utils.errors import ConfigError
+from hydraudio.utils.launch import check_sweep, compose_job, running_job
+from hydraudio.utils.resolvers import register_resolvers
+
+SWEEP_GROUP = "hparams_search"
+MAX_EXPERIMENT_LINES = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """A primary configuration with at most one group set to another option."""
+
+    primary: str
+    group: str = ""
+    option: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.primary} {self.group}={self.option}" if self.group else self.primary
+
+
+def cases(config_dir: Path) -> Iterator[Case]:
+    """All cases; options that begin with an underscore are bases of others and checked through them."""
+    for primary in sorted(path.name for path in config_dir.glob("*.yaml") if not path.name.startswith("_")):
+        yield Case(primary)
+        for group in _groups(config_dir, primary):
+            for path in sorted((config_dir / group.split("@")[0]).glob("*.yaml")):
+                if not path.name.startswith("_"):
+                    yield Case(primary, group, path.stem)
+
+
+def unreachable(config_dir: Path, known: list[Case]) -> list[Path]:
+    """YAML files in groups that no primary configuration has."""
+    reached = {case.group.split("@")[0] for case in known}
+    files = (path for path in sorted(config_dir.rglob("*.yaml")) if path.parent != config_dir)
+    return [path for path in files if path.parent.relative_to(config_dir).as_posix() not in reached]
+
+
+def check_case(config_dir: Path, case: Case, targets: bool = False) -> None:
+    """Compose a case and check it as a run would; ``targets`` also imports what it names.
+
+    Raises:
+        ConfigError: something is wrong.
+    """
+    _check_length(config_dir, case)
+    loader = _loader(config_dir, case.primary)
+    overrides = [f"{case.group}={case.option}"] if case.group else []
+    overrides += _required_values(config_dir / case.primary)
+    if case.group == SWEEP_GROUP:
+        check_sweep(loader, case.primary, [*overrides, "hydra.mode=MULTIRUN"])
+        return
+    cfg = compose_job(loader, case.primary, overrides)
+    if targets:
+        with running_job(cfg):
+            check_targets(cfg, cfg.hydra, trusted_prefixes=cfg.extras.trusted_targets)
+
+
+def _check_length(config_dir: Path, case: Case) -> None:
+    path = config_dir / case.group / f"{case.option}.yaml"
+    if case.group in DELTA_GROUPS and len(path.read_text(encoding="utf-8").splitlines()) > MAX_EXPERIMENT_LINES:
+        raise ConfigError(
+            f"{path}: more than {MAX_EXPERIMENT_LINES} lines: an experiment says only what it changes. "
+            "Leave out what is the default, and use -m key=a,b for variants."
+        )
+
+
+def _groups(config_dir: Path, primary: str) -> list[str]:
+    """Groups of the folder that a primary configuration chooses from, also inside other groups."""
+    cfg = _loader(config_dir, primary).load_configuration(primary, [], RunMode.RUN)
+    names = [str(key) for key in cfg.hydra.runtime.choices]
+    return [name for name in names if (config_dir / name.split("@")[0]).is_dir()]
+
+
+def _loader(config_dir: Path, primary: str) -> ConfigLoaderImpl:
+    register_resolvers()
+    setup_globals()
+    JobRuntime.instance().set("name", Path(primary).stem)
+    return ConfigLoaderImpl(create_config_search_path(str(config_dir)))
+
+
+def _required_values(primary: Path) -> list[str]:
+    """Stand-ins for the values that a user must give on the command line."""
+    content = yaml.safe_load(primary.read_text(encoding="utf-8")) or {}
+    return [f"{key}=given" for key, value in content.items() if value == "???"]

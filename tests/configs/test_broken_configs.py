@@ -1,0 +1,249 @@
+"""Broken configurations through the real command: the answer names file, key, nearest valid key, without traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GLOBAL = "# @package _global_\n"
+
+
+@dataclass
+class Broken:
+    """Files to write below an extra configuration folder, the command line, and what the answer must contain."""
+
+    name: str
+    arguments: list[str]
+    expected: list[str]
+    files: dict[str, str] = field(default_factory=dict)
+    sweep: bool = False
+
+
+def experiment(text: str) -> dict[str, str]:
+    return {"experiment/broken.yaml": text}
+
+
+CHOSEN = ["experiment=broken"]
+BROKEN = [
+    Broken("unknown_key", ["trainer.max_epoch=3"], ["command line", "trainer.max_epoch", "trainer.max_epochs."]),
+    Broken("unknown_top_level_key", ["sede=3"], ["command line: sede", "Nearest valid key: seed."]),
+    Broken("key_of_another_level", ["lr=0.1"], ["command line: lr", "Nearest valid key: model.optimizer.lr."]),
+    Broken("unknown_added_key", ["+extras.print_confg=true"], ["extras.print_confg", "extras.print_config."]),
+    Broken(
+        "unknown_key_in_experiment",
+        CHOSEN,
+        ["experiment/broken.yaml:2: sede", "Nearest valid key: seed."],
+        experiment(GLOBAL + "sede: 3\n"),
+    ),
+    Broken(
+        "unknown_callback_in_experiment",
+        CHOSEN,
+        ["experiment/broken.yaml:3: callbacks.early_stoping", "Nearest valid key: callbacks.early_stopping."],
+        experiment(GLOBAL + "callbacks:\n  early_stoping:\n    patience: 3\n"),
+    ),
+    Broken(
+        "unknown_argument_of_our_class",
+        CHOSEN,
+        ["experiment/broken.yaml:4: model.net.n_filter", "ConvTasNet has no argument", "model.net.n_filters."],
+        experiment(GLOBAL + "model:\n  net:\n    n_filter: 64\n"),
+    ),
+    Broken(
+        "unknown_hydra_key",
+        CHOSEN,
+        ["experiment/broken.yaml:3: runn", "Nearest valid key: hydra.run."],
+        experiment(GLOBAL + "hydra:\n  runn:\n    dir: x\n"),
+    ),
+    Broken(
+        "unknown_option", ["model=conv_tasnett"], ["model: there is no option 'conv_tasnett'", "option: conv_tasnet."]
+    ),
+    Broken(
+        "unknown_option_in_experiment",
+        CHOSEN,
+        ["experiment/broken.yaml:3: model", "Nearest valid option: conv_tasnet."],
+        experiment(GLOBAL + "defaults:\n  - override /model: conv_tasnett\n"),
+    ),
+    Broken(
+        "unknown_group_in_experiment",
+        CHOSEN,
+        ["experiment/broken.yaml:3: override /modell", "model."],
+        experiment(GLOBAL + "defaults:\n  - override /modell: conv_tasnet\n"),
+    ),
+    Broken(
+        "missing_value",
+        ["model=_separation"],
+        ["_separation.yaml:", ": model.net: a value is required", "model.net=..."],
+    ),
+    Broken("wrong_type_of_ours", ["model.net.causal=3"], ["model.net.causal: 3", "expected bool, got int"]),
+    Broken("wrong_type_of_default", ["seed=abc"], ["command line: seed: 'abc'", "expected int, got str"]),
+    Broken(
+        "wrong_type_of_a_mapping",
+        CHOSEN,
+        ["experiment/broken.yaml:2: trainer", "this key holds a mapping"],
+        experiment(GLOBAL + "trainer: 3\n"),
+    ),
+    Broken(
+        "missing_argument",
+        CHOSEN,
+        ["experiment/broken.yaml:3: callbacks.extra.config_file", "needs the argument 'config_file'"],
+        experiment(
+            GLOBAL + "callbacks:\n  extra:\n    _target_: hydraudio.callbacks.checkpoint_contents.CheckpointContents\n"
+        ),
+    ),
+    Broken(
+        "interpolation_without_key",
+        CHOSEN,
+        ["experiment/broken.yaml:3: model.sample_rate", "'data.sampel_rate'", "Nearest valid key: data.sample_rate."],
+        experiment(GLOBAL + "model:\n  sample_rate: ${data.sampel_rate}\n"),
+    ),
+    Broken(
+        "class_that_does_not_exist",
+        CHOSEN,
+        ["model.net._target_", "no class or function 'ConvTasNt'", "hydraudio.models.conv_tasnet.ConvTasNet."],
+        experiment(GLOBAL + "model:\n  net:\n    _target_: hydraudio.models.conv_tasnet.ConvTasNt\n"),
+    ),
+    Broken(
+        "module_that_does_not_exist",
+        ["model.net._target_=hydraudio.models.conv_tasnett.ConvTasNet"],
+        ["there is no module hydraudio.models.conv_tasnett", "hydraudio.models.conv_tasnet."],
+    ),
+    Broken(
+        "tabs",
+        CHOSEN,
+        ["experiment/broken.yaml:3: invalid YAML", "Indent with spaces, not with tabs."],
+        experiment(GLOBAL + "trainer:\n\tmax_epochs: 3\n"),
+    ),
+    Broken(
+        "forgotten_package",
+        CHOSEN,
+        ["experiment/broken.yaml:1: experiment", "# @package _global_", "Add that line at the top"],
+        experiment("trainer:\n  max_epochs: 3\n"),
+    ),
+    Broken("second_option", ["+callbacks=ema"], ["+callbacks: an option", "callbacks=[default,OPTION]"]),
+    Broken("syntax", ["seed=[1"], ["command line: seed=[1", "not of the form key=value"]),
+    Broken("resume_without_a_run", ["ckpt_path=last"], ["there is no run to continue", "latest does not exist"]),
+    Broken(
+        "sweep_with_several_processes",
+        ["trainer=ddp_sim", "seed=1,2"],
+        ["trainer/ddp_sim.yaml", "trainer.devices", "each rank would run its own sweep", "trainer.devices=1"],
+        sweep=True,
+    ),
+    Broken("second_value_of_a_sweep", ["seed=1,x"], ["command line: seed: 'x'", "expected int"], sweep=True),
+    Broken(
+        "unknown_key_in_search_space",
+        ["hparams_search=broken"],
+        ["hparams_search/broken.yaml:5: model.net.n_filter", "Nearest valid key: model.net.n_filters."],
+        {
+            "hparams_search/broken.yaml": GLOBAL
+            + "hydra:\n  sweeper:\n    params:\n      model.net.n_filter: choice(64,128)\n"
+        },
+        sweep=True,
+    ),
+]
+
+
+def run_command(config_dir: Path, broken: Broken, *flags: str) -> subprocess.CompletedProcess[str]:
+    for name, text in broken.files.items():
+        (config_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (config_dir / name).write_text(text)
+    config_dir.mkdir(exist_ok=True)
+    command = [sys.executable, str(ROOT / "src/train.py"), "--config-dir", str(config_dir), *flags]
+    command += [f"paths.log_dir={config_dir / 'logs'}", *broken.arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=config_dir, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_answer_names_file_key_and_remedy(tmp_path: Path, broken: Broken) -> None:
+    answer = run_command(tmp_path / "conf", broken, *(["-m"] if broken.sweep else []))
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert answer.stderr.startswith("Configuration error:\n")
+    assert "Traceback" not in answer.stderr
+    for part in broken.expected:
+        assert part in answer.stderr
+    assert not (tmp_path / "conf/logs").exists()
+
+
+def test_cfg_job_is_checked_too(tmp_path: Path) -> None:
+    broken = Broken("", CHOSEN, [], experiment(GLOBAL + "sede: 3\n"))
+    answer = run_command(tmp_path / "conf", broken, "--cfg", "job")
+    assert answer.returncode == 1
+    assert "Nearest valid key: seed." in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_cfg_job_prints_a_valid_configuration(tmp_path: Path) -> None:
+    answer = run_command(tmp_path / "conf", Broken("", ["seed=7"], []), "--cfg", "job")
+    assert answer.returncode == 0, answer.stderr
+    assert "\nseed: 7\n" in answer.stdout
+
+
+def test_nothing_heavy_is_imported_before_the_answer(tmp_path: Path) -> None:
+    """The structural check of a whole configuration leaves torch, lightning and numpy alone."""
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['train.py', '--cfg', 'job']\n"
+        f"runpy.run_path({str(ROOT / 'src/train.py')!r}, run_name='__main__')\n"
+        "print('HEAVY', sorted({'torch', 'lightning', 'numpy', 'optuna'} & set(sys.modules)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "HEAVY []" in answer.stdout, answer.stderr
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
+    broken = Broken("", CHOSEN, [], experiment(GLOBAL + "sede: 3\nmodel:\n  net:\n    n_filter: 64\n    causal: 3\n"))
+    answer = run_command(tmp_path / "conf", broken)
+    keys = [line.split(": ")[1] for line in answer.stderr.splitlines()[1:]]
+    assert sorted(keys) == ["model.net.causal", "model.net.n_filter", "sede"]
+
+
+USER_NET = """
+import torch
+
+class TinyNet(torch.nn.Module):
+    def __init__(self, width: int, n_sources: int = 1) -> None:
+        super().__init__()
+        raise RuntimeError(f"the user's class was reached with width {width}")
+"""
+USER_YAML = "defaults:\n  - _separation\n  - _self_\n\nnet:\n  _target_: user_package.nets.TinyNet\n  width: 3\n"
+
+
+def run_user_package(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    package = tmp_path / "user_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(USER_NET)
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/tiny.yaml").write_text(USER_YAML)
+    command = [sys.executable, str(ROOT / "src/train.py"), "--config-dir", str(tmp_path / "conf"), "model=tiny"]
+    command += ["callbacks=none", "logger=none", f"paths.log_dir={tmp_path / 'logs'}", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_package_of_a_user_must_be_trusted(tmp_path: Path) -> None:
+    answer = run_user_package(tmp_path)
+    assert answer.returncode == 1
+    assert "model.net._target_: user_package.nets.TinyNet may not be instantiated" in answer.stderr
+    assert "extras.trusted_targets=[user_package]" in answer.stderr
+
+
+@pytest.mark.slow
+def test_arguments_of_a_users_class_are_bound_before_data_is_touched(tmp_path: Path) -> None:
+    answer = run_user_package(
+        tmp_path, "extras.trusted_targets=[user_package]", "+model.net.widht=3", "data.root=/nowhere"
+    )
+    assert answer.returncode == 1
+    assert "TinyNet has no argument 'widht'. Nearest valid key: model.net.width." in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_class_of_a_trusted_package_is_instantiated(tmp_path: Path) -> None:
+    answer = run_user_package(tmp_path, "extras.trusted_targets=[user_package]")
+    assert "the user's class was reached with width 3" in answer.stderr
