@@ -1,0 +1,134 @@
+"""Lets one hear and see, during training, what the network does with a few fixed items."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from hydraudio.audio.io import write_audio
+
+log = logging.getLogger(__name__)
+
+SPECTROGRAM_RANGE_DB = 80.0
+WINDOW_S = 0.032
+
+
+class AudioLogger(Callback):
+    """Logs mixture, targets and estimates of the first validation items, as audio and as spectrograms.
+
+    Mixture and targets are logged once, estimates every `every_n_epochs` epochs. Loggers whose experiment
+    takes audio and images (``add_audio``, ``add_image``: TensorBoard) get both. If there is none, WAV files
+    are written to ``<output_dir>/audio`` instead, without spectrograms.
+
+    The estimates of an item share one gain, which gives them the mixture's peak: losses that are
+    scale-invariant leave their level open. A mixture or target above 1.0 is scaled down to it.
+
+    Args:
+        output_dir: the run folder.
+        n_items: how many items, the first of the (first) validation loader.
+        every_n_epochs: log at epochs 0, n, 2n and so on.
+    """
+
+    def __init__(self, output_dir: str, n_items: int = 4, every_n_epochs: int = 1) -> None:
+        if n_items < 1 or every_n_epochs < 1:
+            raise ValueError(f"n_items={n_items} and every_n_epochs={every_n_epochs} must be at least 1")
+        self.folder = Path(output_dir) / "audio"
+        self.n_items = n_items
+        self.every_n_epochs = every_n_epochs
+        self._n_seen = 0
+        self._with_references = True
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._n_seen = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        n_wanted = min(self.n_items - self._n_seen, len(batch["mixture"]))
+        if n_wanted <= 0 or dataloader_idx > 0 or not self._is_due(trainer):
+            return
+        batch = {key: values[:n_wanted] for key, values in batch.items()}
+        with trainer.precision_plugin.forward_context(), torch.no_grad():
+            estimate = pl_module.evaluate_batch(batch)["estimate"]  # type: ignore[operator]
+        if trainer.is_global_zero:
+            sink = _Sink(trainer, self.folder, pl_module.sample_rate)  # type: ignore[arg-type]
+            for row in range(n_wanted):
+                self._log_item(sink, batch, estimate, row)
+        self._n_seen += n_wanted
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._is_due(trainer):
+            self._with_references = False
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0
+
+    def _log_item(self, sink: _Sink, batch: dict[str, Any], estimate: Tensor, row: int) -> None:
+        n_samples = int(batch["lengths"][row])
+        mixture = batch["mixture"][row, :n_samples].float().cpu()
+        estimates = estimate[row, :, :n_samples].float().cpu()
+        name = f"{self._n_seen + row}_{batch['variant'][row]}"
+        if self._with_references:
+            sink.log(f"{name}/mixture", _limit(mixture))
+            for label, target in _named(batch["target"][row, :, :n_samples].float().cpu()):
+                sink.log(f"{name}/{label}_target", _limit(target))
+        gain = _peak(_limit(mixture)) / _peak(estimates) if _peak(estimates) > 0 else 1.0
+        for label, waveform in _named(estimates * gain):
+            sink.log(f"{name}/{label}_estimate", _limit(waveform), repeated=True)
+
+
+class _Sink:
+    """Where audio goes: every logger that takes it, or files."""
+
+    def __init__(self, trainer: Trainer, folder: Path, sample_rate: int) -> None:
+        experiments: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+        self.experiments = [experiment for experiment in experiments if hasattr(experiment, "add_audio")]
+        self.folder, self.sample_rate = folder, sample_rate
+        self.step, self.epoch = trainer.global_step, trainer.current_epoch
+
+    def log(self, name: str, waveform: Tensor, repeated: bool = False) -> None:
+        """Takes (time,) in [-1, 1]; `repeated` items get a folder per epoch where files are written."""
+        for experiment in self.experiments:
+            experiment.add_audio(f"audio/{name}", waveform[None], self.step, sample_rate=self.sample_rate)
+            image = spectrogram_image(waveform, self.sample_rate)
+            experiment.add_image(f"spectrogram/{name}", image, self.step)
+        if not self.experiments:
+            folder = self.folder / f"epoch_{self.epoch:04d}" if repeated else self.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            write_audio(folder / f"{name.replace('/', '_')}.wav", waveform.numpy(), self.sample_rate)
+
+
+def spectrogram_image(waveform: Tensor, sample_rate: int) -> Tensor:
+    """(time,) -> (1, frequency, frames) grey image in [0, 1], loudest bin 1, -80 dB 0; low is down."""
+    n_fft = 2 ** round(torch.tensor(WINDOW_S * sample_rate).log2().item())
+    waveform = torch.nn.functional.pad(waveform, (0, max(n_fft - len(waveform), 0)))
+    window = torch.hann_window(n_fft)
+    power = torch.stft(waveform, n_fft, n_fft // 4, window=window, center=False, return_complex=True).abs() ** 2
+    level_db = 10 * torch.log10(power.clamp_min(1e-20) / power.max().clamp_min(1e-20))
+    return (1 + level_db / SPECTROGRAM_RANGE_DB).clamp(0, 1).flip(0)[None]
+
+
+def _named(waveforms: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """(n_sources, time) -> ("s1", (time,)), ..."""
+    for index, waveform in enumerate(waveforms):
+        yield f"s{index + 1}", waveform
+
+
+def _peak(waveform: Tensor) -> float:
+    return float(waveform.abs().max())
+
+
+def _limit(waveform: Tensor) -> Tensor:
+    return waveform / max(_peak(waveform), 1.0)

@@ -1,0 +1,1 @@
+"""Running trained tasks on recordings."""

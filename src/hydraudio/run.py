@@ -1,0 +1,232 @@
+"""The three verbs: train, evaluate, predict. Each checks its configuration before anything heavy is imported."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from hydraudio.utils.config_check import check_structure, check_targets
+from hydraudio.utils.errors import ConfigError
+from hydraudio.utils.resolvers import bind_data_attributes
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, Trainer
+
+    from hydraudio.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Fit, test the best weights and write the report.
+
+    Args:
+        cfg: composed from ``configs/train.yaml``.
+
+    Returns:
+        ``cfg.optimized_metric`` of the best checkpoint, for hyper-parameter searches; None if not asked for.
+    """
+    check_structure(cfg, HydraConfig.get())
+    check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
+
+    import lightning.pytorch as pl
+    from lightning.pytorch.utilities import rank_zero_only
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from hydraudio.utils.cpu_memory import keep_freed_memory
+    from hydraudio.utils.run_folder import open_run_folder, portable_config
+
+    _apply_extras(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: LightningDataModule = instantiate(cfg.data)
+    bind_data_attributes(datamodule)
+    config_text = portable_config(cfg)
+    folder = Path(cfg.paths.output_dir)
+    resume_from = _resume_from(cfg, folder, config_text)
+    rank_zero_only(open_run_folder)(folder, config_text)
+    task: Task = instantiate(cfg.model)
+    if cfg.init_from:
+        _load_weights(task, cfg.init_from)
+    trainer = _build_trainer(cfg)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(OmegaConf.create(config_text)))  # type: ignore[arg-type]
+
+    try:
+        if cfg.train:
+            trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
+        value = _optimized_value(trainer, cfg.optimized_metric)
+        if cfg.test:
+            trainer.test(task, datamodule=datamodule, ckpt_path=_best_checkpoint(trainer), verbose=False)
+    except SIGTERMException:
+        log.warning("Terminated; continue with the same command and ckpt_path=last.")
+        sys.exit(143)  # 128 + SIGTERM
+    return value
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Test one or several checkpoints, each with the data and model of the configuration inside it.
+
+    Args:
+        cfg: composed from ``configs/eval.yaml``.
+    """
+    check_structure(cfg, HydraConfig.get())
+
+    from hydraudio.utils.run_folder import open_run_folder, portable_config
+
+    _apply_extras(cfg)
+    paths = list(cfg.ckpt_path) if isinstance(cfg.ckpt_path, ListConfig) else [cfg.ckpt_path]
+    folder = Path(cfg.paths.output_dir)
+    open_run_folder(folder, portable_config(cfg))
+    if len(paths) == 1:
+        _evaluate_one(cfg, paths[0], folder)
+        return
+    names = _distinct_names(paths)
+    for name, path in zip(names, paths, strict=True):
+        _evaluate_one(cfg, path, folder / name)
+
+    from hydraudio.reports.comparison import write_comparison
+
+    items = {name: folder / name / "report" / "items.csv" for name in names}
+    write_comparison(items, folder / "report", seed=cfg.seed)
+
+
+def predict(cfg: DictConfig) -> None:
+    """Process a file or a folder of audio with a checkpoint.
+
+    Args:
+        cfg: composed from ``configs/predict.yaml``.
+    """
+    check_structure(cfg, HydraConfig.get())
+
+    from hydraudio.inference.folder import predict_folder
+
+    trained, checkpoint = _open_checkpoint(cfg, cfg.ckpt_path)
+    task = _restore_task(trained, checkpoint)
+    trainer: Trainer = instantiate(cfg.trainer)
+    failures = predict_folder(
+        task,
+        cfg.input,
+        cfg.output,
+        device=trainer.strategy.root_device,
+        chunk_s=cfg.chunk_s,
+        overlap_s=cfg.overlap_s,
+        channels=cfg.channels,
+        overwrite=cfg.overwrite,
+    )
+    if failures:
+        sys.exit(1)
+
+
+def _evaluate_one(cfg: DictConfig, ckpt_path: str, folder: Path) -> None:
+    trained, checkpoint = _open_checkpoint(cfg, ckpt_path)
+    trained.paths.output_dir = str(folder)
+    trained.report.checkpoint = str(ckpt_path)
+    for group in ("data", "report"):
+        given = {key: value for key, value in cfg[group].items() if value is not None}
+        trained[group] = OmegaConf.merge(trained[group], given)
+    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
+
+    import lightning.pytorch as pl
+
+    from hydraudio.callbacks.progress import RunProgressBar
+
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = instantiate(trained.data)
+    task = _restore_task(trained, checkpoint)
+    callbacks = [RunProgressBar(), instantiate(trained.report)]
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks)
+    trainer.test(task, datamodule=datamodule, verbose=False)
+
+
+def _open_checkpoint(cfg: DictConfig, ckpt_path: str) -> tuple[DictConfig, dict[str, Any]]:
+    """Read a checkpoint and the configuration inside it, which may name trusted classes only."""
+    from hydraudio.utils.checkpoint_io import read_checkpoint
+    from hydraudio.utils.run_folder import restore_config
+
+    checkpoint = read_checkpoint(ckpt_path)
+    trained = restore_config(checkpoint["hydraudio_config"], cfg.paths)
+    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
+    return trained, checkpoint
+
+
+def _restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
+    task: Task = instantiate(trained.model)
+    task.load_state_dict(checkpoint["state_dict"])
+    return task.eval()
+
+
+def _load_weights(task: Task, path: str) -> None:
+    from hydraudio.utils.checkpoint_io import read_checkpoint
+
+    task.load_state_dict(read_checkpoint(path)["state_dict"])
+
+
+def _build_trainer(cfg: DictConfig) -> Trainer:
+    callbacks = [instantiate(node) for node in [*cfg.callbacks.values(), cfg.report] if node]
+    loggers = [instantiate(node) for node in (cfg.logger or {}).values() if node]
+    return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or False)
+
+
+def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
+    """Checkpoint to continue from, which must hold the network of this configuration."""
+    from hydraudio.utils.checkpoint_io import read_checkpoint
+
+    if not cfg.ckpt_path:
+        return None
+    path = folder / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
+    if cfg.ckpt_path == "last" and not path.is_file():
+        raise ConfigError(f"{path}: the run was stopped before its first checkpoint; start it again without ckpt_path")
+    ours = OmegaConf.create(config_text).model.net
+    trained = OmegaConf.create(read_checkpoint(path)["hydraudio_config"]).model.net
+    differences = [key for key in sorted({*ours, *trained}) if ours.get(key) != trained.get(key)]
+    if differences:
+        listed = ", ".join(f"{key}={trained.get(key)} (here {ours.get(key)})" for key in differences)
+        raise ConfigError(
+            f"ckpt_path: {path} was trained with another network: model.net.{listed}. Give the run a name of its own "
+            "(name=NAME), or repeat the settings of the run that is to be continued"
+        )
+    return str(path)
+
+
+def _best_checkpoint(trainer: Trainer) -> str | None:
+    """Best checkpoint of this run; None means the weights as they are."""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not best:
+        log.info("There is no best checkpoint: testing the current weights.")
+    return best or None
+
+
+def _optimized_value(trainer: Trainer, metric: str | None) -> float | None:
+    if metric is None:
+        return None
+    checkpoint = trainer.checkpoint_callback
+    if getattr(checkpoint, "monitor", None) == metric and checkpoint.best_model_score is not None:  # type: ignore[union-attr]
+        return float(checkpoint.best_model_score)  # type: ignore[union-attr]
+    if metric not in trainer.callback_metrics:
+        names = ", ".join(sorted(trainer.callback_metrics))
+        raise ConfigError(f"optimized_metric: there is no metric {metric!r} after training; there are {names}")
+    return float(trainer.callback_metrics[metric])
+
+
+def _distinct_names(paths: list[str]) -> list[str]:
+    """Name checkpoints by their run folders, numbered where that is ambiguous."""
+    names = [Path(path).resolve().parent.parent.parent.name + "_" + Path(path).stem for path in paths]
+    return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def _apply_extras(cfg: DictConfig) -> None:
+    # Lightning 2.6 under torch 2.13, at every start; there is nothing that a user could do about it.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    if cfg.extras.ignore_warnings:
+        warnings.filterwarnings("ignore")
+    if cfg.extras.print_config:
+        log.info("Configuration:\n%s", OmegaConf.to_yaml(cfg))

@@ -1,0 +1,90 @@
+"""Speech separation and enhancement: a mixture in, one waveform per source out."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from hydraudio.losses.permutation import PermutationInvariant, reorder
+from hydraudio.metrics.accumulate import MaskedMean
+from hydraudio.metrics.sdr import si_sdr
+from hydraudio.tasks.base import Task
+
+
+class SeparationTask(Task):
+    """Train and score a network that maps (batch, time) to (batch, n_sources, time).
+
+    Args:
+        net: network with an attribute ``n_sources``.
+        loss: permutation-invariant wrapper around a waveform loss; one source is its trivial case.
+        zero_mean: remove the mean of each signal before SI-SDR; the same in loss, baseline and metric.
+        **task_arguments: see :class:`hydraudio.tasks.base.Task`.
+
+    Logged: ``train/loss``; ``val/`` and ``test/`` ``loss``, ``si_sdr`` (dB, higher is better), ``si_sdri`` (improvement
+    over the mixture, dB, higher is better). Degenerate items, whose mixture equals the target, are not averaged in.
+    """
+
+    def __init__(
+        self, net: nn.Module, loss: PermutationInvariant, zero_mean: bool = False, **task_arguments: Any
+    ) -> None:
+        super().__init__(net, **task_arguments)
+        self.loss = loss
+        self.zero_mean = zero_mean
+        self.n_sources: int = net.n_sources  # type: ignore[assignment]
+        names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", "si_sdr", "si_sdri")]
+        self.means = nn.ModuleDict({name: MaskedMean() for name in names})
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self._check_data("n_sources")
+
+    def training_step(self, batch: dict[str, Any]) -> Tensor:
+        estimate = self.net(batch["mixture"])
+        loss = self.loss(estimate, batch["target"], batch["lengths"])[0].mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(estimate))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any]) -> None:
+        self._log_means("val", batch, self.evaluate_batch(batch))
+
+    def test_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        result = self.evaluate_batch(batch)
+        self._log_means("test", batch, result)
+        return result
+
+    def evaluate_batch(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Separate a batch and score it.
+
+        Returns:
+            ``loss`` (batch,); ``estimate`` (batch, n_sources, time) in the targets' order, fp32; ``permutation``
+            (batch, n_sources), the estimate that belongs to each target; ``si_sdr``, ``si_sdr_mixture`` and
+            ``si_sdri``, each (batch, n_sources) in dB.
+        """
+        mixture, target, lengths = batch["mixture"], batch["target"], batch["lengths"]
+        estimate = self.net(mixture).float()
+        loss, permutation = self.loss(estimate, target, lengths)
+        estimate = reorder(estimate, permutation)
+        after = si_sdr(estimate, target, lengths, zero_mean=self.zero_mean)
+        before = si_sdr(mixture[:, None].expand_as(target), target, lengths, zero_mean=self.zero_mean)
+        return {
+            "loss": loss,
+            "estimate": estimate,
+            "permutation": permutation,
+            "si_sdr": after,
+            "si_sdr_mixture": before,
+            "si_sdri": after - before,
+        }
+
+    @torch.inference_mode()
+    def predict_waveform(self, waveform: Tensor) -> Tensor:
+        """Separate (batch, time) at ``sample_rate`` into (batch, n_sources, time), fp32."""
+        return self.net(waveform).float()
+
+    def _log_means(self, stage: str, batch: dict[str, Any], result: dict[str, Tensor]) -> None:
+        scored = ~batch["degenerate"]
+        for name in ("loss", "si_sdr", "si_sdri"):
+            mean = cast(MaskedMean, self.means[f"{stage}_{name}"])
+            mean.update(result[name], scored)
+            self.log(f"{stage}/{name}", mean, prog_bar=name == "si_sdri", on_step=False, on_epoch=True)

@@ -1,0 +1,188 @@
+"""Metrics in one CSV file that outlives kills and continues after a resume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+class CSVMetricsLogger(Logger):
+    """Writes ``<save_dir>/metrics.csv``: one row per step, columns ``step``, ``epoch``, then metrics as they
+    come.
+
+    ``step`` counts batches that stepped an optimizer, from 0, as Lightning's other loggers do; metrics that
+    are logged at the same step share a row.
+
+    Continuing. Lightning tells no logger where a run resumes, but the first step that is logged after a
+    resume does: everything logged later than that is dropped, as it comes again, and the row of that step is
+    completed. A fit that does not resume begins a new file and keeps the old one as ``metrics.1.csv``,
+    ``metrics.2.csv`` and so on. Test and validation runs only add rows.
+
+    Every value is on disk when `log_metrics` returns. A kill in the middle of a write costs at most the row
+    that was being written, and the next run repairs the file.
+
+    Hyperparameters are not written: the run's ``config.yaml`` holds them.
+
+    Args:
+        save_dir: folder of the file; made when the first metric arrives.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self._save_dir = Path(save_dir)
+        self._table: MetricsTable | None = None
+        self._fit: Trainer | None = None  # the fit that began and has not logged yet
+        self._fit_is_new = False
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._save_dir)
+
+    @property
+    def log_dir(self) -> str:
+        return str(self._save_dir)
+
+    @property
+    def path(self) -> Path:
+        return self._save_dir / "metrics.csv"
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing to do (see the class)."""
+
+    @rank_zero_only
+    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
+        """Lightning shows every logger the module before a run: here the kind of run is learnt."""
+        is_fit = isinstance(model, LightningModule) and model.trainer.state.fn == TrainerFn.FITTING
+        self._fit = model.trainer if is_fit else None  # type: ignore[assignment]
+        self._fit_is_new = self._fit is not None and self._fit.global_step == 0
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
+        values = {key: _number(value) for key, value in metrics.items()}
+        # Asked only now: a strategy that shards the weights restores them later than log_graph is called.
+        resumed = self._fit is not None and self._fit.ckpt_path is not None
+        if self._fit is not None and self._fit_is_new and not resumed:
+            _set_aside(self.path)
+            self._table = None
+        if self._table is None:
+            self._save_dir.mkdir(parents=True, exist_ok=True)
+            self._table = MetricsTable(self.path)
+        step = self._table.last_step + 1 if step is None else step
+        if resumed:
+            self._table.drop_after(step)
+        self._fit = None
+        self._table.log(step, values)
+
+
+class MetricsTable:
+    """A CSV file of numbers with columns step, epoch and others, one row per step.
+
+    Args:
+        path: read if it exists; a row that a kill left unfinished is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns = ["step", "epoch"]
+        self._last: dict[str, str] = {}
+        self._last_offset = 0
+        if path.exists():
+            self._rewrite(self._read(repair=True))
+
+    @property
+    def last_step(self) -> int:
+        return int(self._last["step"]) if self._last else -1
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds values to the last row if that is of the same step, else a new row."""
+        added = [key for key in values if key not in self.columns]
+        if added or not self.path.exists():
+            rows = self._read() if self.path.exists() else []
+            self.columns += added
+            self._rewrite(rows)
+        text = {key: str(value) for key, value in values.items()}
+        if step == self.last_step:
+            self._last |= text | {"step": str(step)}
+        else:
+            self._last = text | {"step": str(step)}
+            self._last_offset = self.path.stat().st_size
+        line = self._line(self._last)
+        with open(self.path, "r+b") as file:
+            file.seek(self._last_offset)
+            file.write(line)
+            file.truncate()
+
+    def drop_after(self, step: int) -> None:
+        """Removes the rows of later steps."""
+        if self.path.exists():
+            self._rewrite([row for row in self._read() if int(row["step"]) <= step])
+
+    def _line(self, row: Mapping[str, str]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow([row.get(column, "") for column in self.columns])
+        return text.getvalue().encode()
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        lines = [self._line(row) for row in rows]
+        header = self._line({column: column for column in self.columns})
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        partial.write_bytes(b"".join([header, *lines]))
+        os.replace(partial, self.path)
+        self._last = rows[-1] if rows else {}
+        self._last_offset = len(header) + sum(map(len, lines[:-1]))
+
+    def _read(self, repair: bool = False) -> list[dict[str, str]]:
+        text = self.path.read_bytes().decode()
+        complete = text.endswith("\n") or not repair
+        header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+        if text and header[:2] != ["step", "epoch"]:
+            raise ValueError(
+                f"{self.path}: the columns {header[:2]} are not step, epoch; move the file away, "
+                "it is not one of Hydraudio's"
+            )
+        self.columns = header or self.columns
+        if repair and rows and (not complete or len(rows[-1]) != len(header)):
+            log.warning("%s: the last row is incomplete and was removed", self.path)
+            rows.pop()
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"{self.path}: row {row} does not have {len(header)} fields; mend or move the file")
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _set_aside(path: Path) -> None:
+    """Renames an existing file to the next free numbered name."""
+    if not path.exists():
+        return
+    number = 1
+    while (other := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, other)
+    log.info("%s belongs to an earlier run and was renamed to %s", path, other.name)
