@@ -65,7 +65,8 @@ def train(cfg: DictConfig) -> float | None:
             trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
         value = _optimized_value(trainer, cfg.optimized_metric)
         if cfg.test:
-            trainer.test(task, datamodule=datamodule, ckpt_path=_best_checkpoint(trainer), verbose=False)
+            weights = _best_checkpoint(trainer) if cfg.train else resume_from
+            trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
     except SIGTERMException:
         log.warning("Terminated; continue with the same command and ckpt_path=last.")
         sys.exit(143)  # 128 + SIGTERM

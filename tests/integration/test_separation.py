@@ -188,6 +188,14 @@ def test_terminated_run_can_be_continued(polsess_root, tmp_path):
     assert torch.load(last, weights_only=True)["global_step"] > before
 
 
+def test_testing_without_training_takes_the_given_weights(trained, polsess_root, tmp_path):
+    checkpoint = f"ckpt_path={trained}/checkpoints/best.ckpt"
+    run_train(tmp_path, polsess_root, checkpoint, "train=false", "name=only_test", "report.metrics=fast")
+    tested = rows(tmp_path / "logs" / "only_test" / "latest" / "report" / "items.csv")
+    after_training = rows(trained / "report" / "items.csv")
+    assert [item["si_sdr"] for item in tested] == [item["si_sdr"] for item in after_training]
+
+
 def test_resuming_with_another_network_is_refused(trained, command):
     arguments = [f"ckpt_path={trained}/checkpoints/last.ckpt", *TINY, "model.net.n_filters=24", "data.task=SB"]
     result = command("src/train.py", *arguments, check=False)
