@@ -54,6 +54,7 @@ class _Settings:
     batch_size: int
     device: torch.device
     channels: Literal["mono", "each"]
+    streaming: bool
 
 
 def predict_folder(
@@ -66,6 +67,7 @@ def predict_folder(
     batch_size: int = 1,
     device: str | torch.device = "cpu",
     channels: Literal["mono", "each"] = "mono",
+    streaming: bool = False,
     overwrite: bool = False,
 ) -> dict[Path, str]:
     """Separates a file, or every audio file below a folder (names that begin with a dot excepted).
@@ -81,6 +83,8 @@ def predict_folder(
         device: where the network runs.
         channels: "mono" mixes the channels down first, and outputs are mono; "each" separates every channel
             by itself, and outputs have the input's channels.
+        streaming: for causal networks: run through each file in one pass instead of in chunks
+            (``task.require_causal``, ``task.predict_stream``).
         overwrite: replace existing outputs; otherwise an input is skipped when all its outputs exist.
 
     Returns:
@@ -95,7 +99,9 @@ def predict_folder(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     chunk_sizes(task.sample_rate, chunk_s, overlap_s)
-    settings = _Settings(chunk_s, overlap_s, batch_size, torch.device(device), channels)
+    if streaming:
+        task.require_causal()
+    settings = _Settings(chunk_s, overlap_s, batch_size, torch.device(device), channels, streaming)
     jobs, failed = _without_collisions(plan_jobs(Path(input), Path(output), task.n_sources))
     todo = [job for job in jobs if overwrite or not all(target.exists() for target in job.targets)]
     task.to(settings.device).eval()
@@ -191,28 +197,37 @@ def _progress_bar() -> Progress:
 
 
 def _separate_file(task: Any, job: Job, settings: _Settings, on_progress: Callable[[float], None]) -> None:
-    @torch.inference_mode()
-    def function(waveform: Tensor) -> Tensor:
-        return task.predict_waveform(waveform.to(settings.device)).float().cpu()
-
     with soundfile.SoundFile(job.source) as file:
         if file.frames == 0:
             raise ValueError("holds no samples")
         n_channels = file.channels if settings.channels == "each" else 1
         blocks = _read_blocks(file, settings.channels, on_progress)
-        pieces = separate_blocks(
-            function,
-            (torch.from_numpy(block) for block in _resampled(blocks, file.samplerate, task.sample_rate)),
-            sample_rate=task.sample_rate,
-            chunk_s=settings.chunk_s,
-            overlap_s=settings.overlap_s,
-            batch_size=settings.batch_size,
-        )
+        pieces = _separated(task, _resampled(blocks, file.samplerate, task.sample_rate), settings)
         merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)
         with _SourceWriter(job.targets, file.samplerate, n_channels, file.frames) as writer:
             for block in _resampled(merged, task.sample_rate, file.samplerate):
                 writer.write(block)
             writer.finish()
+
+
+def _separated(task: Any, blocks: Iterable[np.ndarray], settings: _Settings) -> Iterator[Tensor]:
+    """Blocks of (channels, time) to blocks of (channels, n_sources, time) on the CPU."""
+
+    @torch.inference_mode()
+    def function(waveform: Tensor) -> Tensor:
+        return task.predict_waveform(waveform.to(settings.device)).float().cpu()
+
+    if settings.streaming:
+        stream = task.predict_stream(torch.from_numpy(block).to(settings.device) for block in blocks)
+        return (piece.cpu() for piece in stream)
+    return separate_blocks(
+        function,
+        (torch.from_numpy(block) for block in blocks),
+        sample_rate=task.sample_rate,
+        chunk_s=settings.chunk_s,
+        overlap_s=settings.overlap_s,
+        batch_size=settings.batch_size,
+    )
 
 
 def _read_blocks(

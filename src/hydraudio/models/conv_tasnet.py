@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.models import ops
+from hydraudio.models.masking import reflect_frames
 from hydraudio.models.normalization import CAUSAL_NORMS, NORMS, ChannelwiseLayerNorm, GlobalLayerNorm, build_norm
 from hydraudio.models.tasnet import TasNet
 
@@ -52,10 +53,22 @@ class TemporalBlock(nn.Module):
         self.geometry = ops.Geometry(dilation, self.pad[0], padding == "reflect")
         self.padding_mode = "reflect" if padding == "reflect" else "constant"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        y = self.norm1(self.prelu1(self.expand(x)), n_frames)
+        y = self.norm2(self.prelu2(self.depthwise(self._padded(y, n_frames))), n_frames)
+        return x + self.project(y)
+
+    def stream(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The next frames of a causal block; `past`: hidden frames before them, as returned by the last call."""
         y = self.norm1(self.prelu1(self.expand(x)))
-        y = self.depthwise(F.pad(y, self.pad, self.padding_mode))
-        return x + self.project(self.norm2(self.prelu2(y)))
+        y = F.pad(y, self.pad) if past is None else torch.cat([past, y], dim=-1)
+        past = y[..., y.shape[-1] - self.pad[0] :]
+        return x + self.project(self.norm2(self.prelu2(self.depthwise(y)))), past
+
+    def _padded(self, y: Tensor, n_frames: Tensor | None) -> Tensor:
+        if n_frames is None or self.padding_mode == "constant":
+            return F.pad(y, self.pad, self.padding_mode)
+        return reflect_frames(y, n_frames, self.pad)
 
     def forward_channels_last(self, x: Tensor) -> Tensor:
         """The same on (batch, frames, n_channels), faster on a CPU."""
@@ -99,20 +112,32 @@ class ConvTasNetMaskNet(nn.Module):
         self.mask_activation = mask_activation
         self.norm = ChannelwiseLayerNorm(n_filters, eps)  # per frame, hence causal, whatever `norm` is
         self.bottleneck = nn.Conv1d(n_filters, bottleneck_channels, 1, bias=False)
-        self.blocks = nn.Sequential(
-            *(
-                TemporalBlock(bottleneck_channels, hidden_channels, block_kernel_size, 2**i, norm, causal, padding, eps)
-                for _ in range(n_repeats)
-                for i in range(n_blocks)
-            )
+        self.blocks = nn.ModuleList(
+            TemporalBlock(bottleneck_channels, hidden_channels, block_kernel_size, 2**i, norm, causal, padding, eps)
+            for _ in range(n_repeats)
+            for i in range(n_blocks)
         )
         self.mask = nn.Conv1d(bottleneck_channels, n_sources * n_filters, 1, bias=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        if ops.prefers_channels_last(features):
+    def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None and ops.prefers_channels_last(features):
             scores = self._scores_channels_last(features)
         else:
-            scores = self.mask(self.blocks(self.bottleneck(self.norm(features))))
+            y = self.bottleneck(self.norm(features, n_frames))
+            for block in self.blocks:
+                y = block(y, n_frames)
+            scores = self.mask(y)
+        return self._masks(scores)
+
+    def stream(self, features: Tensor, state: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor | None]]:
+        """Masks of the next frames; `state`: what the last call returned."""
+        y = self.bottleneck(self.norm(features))
+        state = list(state or [None] * len(self.blocks))
+        for i, block in enumerate(self.blocks):
+            y, state[i] = cast(TemporalBlock, block).stream(y, state[i])
+        return self._masks(self.mask(y)), state
+
+    def _masks(self, scores: Tensor) -> Tensor:
         scores = scores.unflatten(1, (self.n_sources, -1))
         if self.mask_activation == "relu":
             return F.relu(scores)
@@ -183,18 +208,19 @@ class ConvTasNet(TasNet):
         )
         super().__init__(mask_net, n_sources, n_filters, kernel_size)
         self.arguments = arguments
+        self.causal = causal
         widest_padding = block_kernel_size // 2 * 2 ** (n_blocks - 1)
         self.min_frames = 1 + widest_padding if padding == "reflect" else 1
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """mixture: (batch, time), any length from 1 sample -> (batch, n_sources, time)."""
+    def forward(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(batch, time), any length from 1 sample (`padding` says an exception) -> (batch, n_sources, time)."""
         n_samples = (self.min_frames - 2) * self.stride + self.kernel_size + 1
         if self.min_frames > 1 and mixture.shape[-1] < n_samples:
             raise ValueError(
                 f"padding='reflect' needs at least {n_samples} samples, got {mixture.shape[-1]}; "
                 "pad the mixture, or use padding='zero'"
             )
-        return super().forward(mixture)
+        return super().forward(mixture, lengths)
 
 
 def _check_sizes(arguments: dict[str, Any]) -> None:

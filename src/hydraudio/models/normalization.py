@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.models import ops
+from hydraudio.models.masking import frame_mask, global_norm
 
 NORMS = ("gLN", "cLN", "BN")
 CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depends on the future
@@ -34,11 +35,14 @@ class _AffineNorm(nn.Module):
 
 
 class GlobalLayerNorm(_AffineNorm):
-    """gLN: mean and variance over channels and frames of each item. (batch, channels, frames) -> same."""
+    """gLN: mean and variance over channels and frames of each item. (batch, channels, frames) -> same.
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.group_norm(at_least_float32(x), 1, self.weight, self.bias, self.eps)
-        return y.to(x.dtype)
+    With `n_frames` (batch,) further frames do not count and become zero.
+    """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        valid = None if n_frames is None else frame_mask(n_frames, x.shape[-1]).unsqueeze(1)
+        return global_norm(x, self.weight, self.bias, self.eps, valid)
 
     def forward_channels_last(self, x: Tensor) -> Tensor:
         """(batch, frames, channels) -> same."""
@@ -46,14 +50,17 @@ class GlobalLayerNorm(_AffineNorm):
 
 
 class ChannelwiseLayerNorm(_AffineNorm):
-    """cLN: mean and variance over the channels of each frame, hence causal. (batch, channels, frames) -> same."""
+    """cLN: mean and variance over the channels of each frame, hence causal. (batch, channels, frames) -> same.
 
-    def forward(self, x: Tensor) -> Tensor:
+    With `n_frames` (batch,) further frames become zero.
+    """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
         x32 = at_least_float32(x)
         centred = x32 - x32.mean(1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
         y = centred * scale * self.weight[:, None] + self.bias[:, None]
-        return y.to(x.dtype)
+        return _zero_padding(y, n_frames).to(x.dtype)
 
     def forward_channels_last(self, x: Tensor) -> Tensor:
         """(batch, frames, channels) -> same."""
@@ -63,12 +70,27 @@ class ChannelwiseLayerNorm(_AffineNorm):
 class BatchNorm(nn.BatchNorm1d):
     """BN: statistics per channel over batch and frames in training, running averages in evaluation.
 
-    (batch, channels, frames) -> same. As a causal norm it is causal in evaluation alone.
+    (batch, channels, frames) -> same. As a causal norm it is causal in evaluation alone. With `n_frames` (batch,)
+    further frames do not count and become zero.
     """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None:
+            return super().forward(x)
+        if not self.training:
+            return _zero_padding(super().forward(x), n_frames)
+        valid = frame_mask(n_frames, x.shape[-1])
+        y = torch.zeros_like(x).transpose(1, 2)
+        y[valid] = super().forward(x.transpose(1, 2)[valid])
+        return y.transpose(1, 2)
 
     def forward_channels_last(self, x: Tensor) -> Tensor:
         """(batch, frames, channels) -> same."""
         return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+def _zero_padding(x: Tensor, n_frames: Tensor | None) -> Tensor:
+    return x if n_frames is None else x.masked_fill(~frame_mask(n_frames, x.shape[-1]).unsqueeze(1), 0)
 
 
 Norm = GlobalLayerNorm | ChannelwiseLayerNorm | BatchNorm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,6 +13,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from hydraudio.utils.errors import DataMismatchError
 
 
 class Task(LightningModule):
@@ -32,6 +34,9 @@ class Task(LightningModule):
         compile: compile the network in place when training begins.
     """
 
+    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
+    """Attributes in which a datamodule, where it has them, must agree with the task."""
+
     def __init__(
         self,
         net: nn.Module,
@@ -50,16 +55,20 @@ class Task(LightningModule):
         self._compile = compile
 
     def setup(self, stage: str) -> None:
-        self._check_data("sample_rate")
+        self.check_data(self.trainer.datamodule)  # type: ignore[attr-defined]
         if self._compile and stage == "fit":
             self.net.compile()
 
-    def _check_data(self, attribute: str) -> None:
-        """Refuse a corpus of another sample rate, number of sources, ... than the network was built for."""
-        given = getattr(self.trainer.datamodule, attribute, None)  # type: ignore[attr-defined]
-        built = getattr(self, attribute)
-        if given is not None and given != built:
-            raise ValueError(f"the data has {attribute}={given}, but the model was built for {attribute}={built}")
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse a corpus of another sample rate, number of sources, ... than the network was built for.
+
+        Raises:
+            DataMismatchError: naming both.
+        """
+        for name in self.data_attributes:
+            given, built = getattr(datamodule, name, None), getattr(self, name)
+            if given is not None and given != built:
+                raise DataMismatchError(name, given, built)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self._optimizer(parameter_groups(self.parameters()))

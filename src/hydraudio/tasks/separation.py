@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ class SeparationTask(Task):
     """Train and score a network that maps (batch, time) to (batch, n_sources, time).
 
     Args:
-        net: network with an attribute ``n_sources``.
+        net: network with an attribute ``n_sources``, called as ``net(mixture)``, or ``net(mixture, lengths)`` where
+            the items of a batch have unequal lengths.
         loss: permutation-invariant wrapper around a waveform loss; one source is its trivial case.
         zero_mean: remove the mean of each signal before SI-SDR; the same in loss, baseline and metric.
         **task_arguments: see :class:`hydraudio.tasks.base.Task`.
@@ -25,6 +27,8 @@ class SeparationTask(Task):
     Logged: ``train/loss``; ``val/`` and ``test/`` ``loss``, ``si_sdr`` (dB, higher is better), ``si_sdri`` (improvement
     over the mixture, dB, higher is better). Degenerate items, whose mixture equals the target, are not averaged in.
     """
+
+    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "n_sources")
 
     def __init__(
         self, net: nn.Module, loss: PermutationInvariant, zero_mean: bool = False, **task_arguments: Any
@@ -36,12 +40,8 @@ class SeparationTask(Task):
         names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", "si_sdr", "si_sdri")]
         self.means = nn.ModuleDict({name: MaskedMean() for name in names})
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        self._check_data("n_sources")
-
     def training_step(self, batch: dict[str, Any]) -> Tensor:
-        estimate = self.net(batch["mixture"])
+        estimate = self._separate(batch)
         loss = self.loss(estimate, batch["target"], batch["lengths"])[0].mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(estimate))
         return loss
@@ -63,7 +63,7 @@ class SeparationTask(Task):
             ``si_sdri``, each (batch, n_sources) in dB.
         """
         mixture, target, lengths = batch["mixture"], batch["target"], batch["lengths"]
-        estimate = self.net(mixture).float()
+        estimate = self._separate(batch).float()
         loss, permutation = self.loss(estimate, target, lengths)
         estimate = reorder(estimate, permutation)
         after = si_sdr(estimate, target, lengths, zero_mean=self.zero_mean)
@@ -81,6 +81,35 @@ class SeparationTask(Task):
     def predict_waveform(self, waveform: Tensor) -> Tensor:
         """Separate (batch, time) at ``sample_rate`` into (batch, n_sources, time), fp32."""
         return self.net(waveform).float()
+
+    @torch.inference_mode()
+    def predict_stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Separate a recording that comes in blocks (channels, time) into blocks (channels, n_sources, time), fp32.
+
+        The memory needed does not grow, and the whole equals what `predict_waveform` gives for the whole. Needs a
+        causal network, one with ``stream`` and ``flush`` as in :class:`hydraudio.models.tasnet.TasNet`.
+        """
+        self.require_causal()
+        state = None
+        for block in blocks:
+            estimate, state = self.net.stream(block, state)  # type: ignore[operator]
+            yield estimate.float()
+        if state is not None:
+            yield self.net.flush(state).float()  # type: ignore[operator]
+
+    def require_causal(self) -> None:
+        """Raise ValueError where the network cannot be streamed."""
+        if not getattr(self.net, "causal", False):
+            raise ValueError(
+                f"streaming=true: {type(self.net).__name__} is not causal as it is configured; leave streaming=false, "
+                "or train with model.net.causal=true (Conv-TasNet) or model.net.bidirectional=false (Mamba-TasNet)"
+            )
+
+    def _separate(self, batch: dict[str, Any]) -> Tensor:
+        """(batch, n_sources, time); what lies beyond an item's length in a padded batch has no meaning."""
+        if batch["padded"]:
+            return self.net(batch["mixture"], batch["lengths"])
+        return self.net(batch["mixture"])
 
     def _log_means(self, stage: str, batch: dict[str, Any], result: dict[str, Tensor]) -> None:
         scored = ~batch["degenerate"]

@@ -10,6 +10,10 @@ import torch
 
 from hydraudio.audio.io import resample
 from hydraudio.inference.folder import plan_jobs, predict_folder
+from hydraudio.losses.permutation import PermutationInvariant
+from hydraudio.losses.sdr import SISDRLoss
+from hydraudio.models.conv_tasnet import ConvTasNet
+from hydraudio.tasks.separation import SeparationTask
 
 OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1}
 
@@ -212,3 +216,27 @@ def test_an_hour_of_audio_takes_little_memory(tmp_path):
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
     assert soundfile.info(tmp_path / "out" / "hour_s2.wav").frames == 3600 * 16000
     assert grown_mib < 100  # the file alone has 220 MiB as float32
+
+
+def separation_task(causal):
+    net = ConvTasNet(2, 16, 16, 8, 16, 3, 3, 2, norm="cLN", causal=causal)
+    return SeparationTask(net, PermutationInvariant(SISDRLoss()), optimizer=torch.optim.Adam, sample_rate=8000)
+
+
+def test_streaming_equals_the_network_on_the_whole_file(tmp_path):
+    torch.manual_seed(0)
+    task, n_samples = separation_task(causal=True), 150_001  # two blocks and a bit
+    frames = tone(n_samples, n_channels=2)
+    write(tmp_path / "in" / "a.flac", frames)
+    options = {**OPTIONS, "streaming": True, "channels": "each"}
+    assert predict_folder(task, tmp_path / "in", tmp_path / "out", **options) == {}
+    expected = task.predict_waveform(torch.from_numpy(read(tmp_path / "in" / "a.flac")[0].T.copy()))
+    for k in range(2):
+        found, _ = read(tmp_path / "out" / f"a_s{k + 1}.wav")
+        np.testing.assert_allclose(found.T, expected[:, k].numpy(), atol=1e-5)
+
+
+def test_streaming_needs_a_causal_network(tmp_path):
+    write(tmp_path / "in" / "a.wav", tone(800))
+    with pytest.raises(ValueError, match="ConvTasNet is not causal as it is configured; leave streaming=false"):
+        predict_folder(separation_task(causal=False), tmp_path / "in", tmp_path / "out", streaming=True, **OPTIONS)
