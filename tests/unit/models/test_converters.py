@@ -1,7 +1,8 @@
-"""Conversion from and to SpeechBrain, and equality with its network."""
+"""Conv-TasNet from and to SpeechBrain, equality with its network, and the script that converts."""
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -9,12 +10,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hydraudio.models.conv_tasnet import ConvTasNet
-from hydraudio.models.converters import (
-    conv_tasnet_from_speechbrain,
-    conv_tasnet_to_speechbrain,
-    read_speechbrain_folder,
-    write_speechbrain_folder,
-)
+from hydraudio.models.converters.conv_tasnet import conv_tasnet_from_speechbrain, conv_tasnet_to_speechbrain
+from hydraudio.models.converters.files import read_speechbrain_folder, write_speechbrain_folder
 from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
 
 needs_speechbrain = pytest.mark.skipif(
@@ -127,22 +124,65 @@ def test_unknown_tensors_are_refused() -> None:
         conv_tasnet_from_speechbrain(parts, "gLN", causal=False)
 
 
-def test_script_both_ways(tmp_path: Path, repository: Path) -> None:
+@pytest.fixture
+def script(repository: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("convert", repository / "scripts" / "convert_checkpoint.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    net = tiny(norm="cLN")
-    write_speechbrain_folder(conv_tasnet_to_speechbrain(net, causal=False), tmp_path / "theirs")
-    script.main(["from-speechbrain", str(tmp_path / "theirs"), str(tmp_path / "ours.pt"), "--norm", "cLN"])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT_CASES = {
+    "conv_tasnet": ({"bottleneck_channels": 4, "n_blocks": 2, "padding": "reflect"}, ["--norm", "gLN"]),
+    "dprnn": ({"chunk_size": 6, "n_layers": 2, "hidden_size": 3}, ["--chunk-size", "6", "--norm", "gLN"]),
+    "sepformer": ({"chunk_size": 6, "n_layers": 1, "n_heads": 2}, ["--chunk-size", "6", "--n-heads", "2"]),
+    "resepformer": ({"segment_frames": 6, "n_heads": 2, "n_layers": 1}, ["--n-heads", "2", "--segment-frames", "6"]),
+}
+
+
+@pytest.mark.parametrize("model", SCRIPT_CASES)
+def test_script_both_ways(model: str, script: ModuleType, tmp_path: Path) -> None:
+    converter, (sizes, options) = script.CONVERTERS[model], SCRIPT_CASES[model]
+    net = converter.net(2, n_filters=8, **sizes)
+    parts = converter.write(net, causal=False) if model == "conv_tasnet" else converter.write(net)
+    write_speechbrain_folder(parts, tmp_path / "theirs")
+    reading = ["from-speechbrain", "--model", model, str(tmp_path / "theirs"), str(tmp_path / "ours.pt"), *options]
+    script.main(reading)
+    assert torch.load(tmp_path / "ours.pt", weights_only=True)["arguments"] == net.arguments
     script.main(["to-speechbrain", str(tmp_path / "ours.pt"), str(tmp_path / "back")])
-    node = {"_target_": "hydraudio.models.conv_tasnet.ConvTasNet", **net.arguments}
+    node = {"_target_": script.target(converter.net), **net.arguments}
     checkpoint = {
         "hydraudio_config": OmegaConf.to_yaml({"model": {"net": node}}),
         "state_dict": {f"net.{key}": value for key, value in net.state_dict().items()},
     }
     torch.save(checkpoint, tmp_path / "last.ckpt")
     script.main(["to-speechbrain", str(tmp_path / "last.ckpt"), str(tmp_path / "trained")])
+    expected = read_speechbrain_folder(tmp_path / "theirs")
     for folder in ("back", "trained"):
         for part, state in read_speechbrain_folder(tmp_path / folder).items():
-            expected = read_speechbrain_folder(tmp_path / "theirs")[part]
-            assert all(torch.equal(state[key], value) for key, value in expected.items())
+            assert state.keys() == expected[part].keys()
+            assert all(torch.equal(state[key], value) for key, value in expected[part].items())
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("sepformer", ["--chunk-size", "6"], "sepformer needs --n-heads"),
+        ("dprnn", ["--chunk-size", "6", "--norm", "gLN", "--n-heads", "2"], "dprnn has no --n-heads"),
+        ("dprnn", ["--chunk-size", "6", "--norm", "gLN", "--causal"], "dprnn has no --causal"),
+    ],
+)
+def test_script_refuses_wrong_options(
+    model: str, options: list[str], message: str, script: ModuleType, tmp_path: Path
+) -> None:
+    write_speechbrain_folder(conv_tasnet_to_speechbrain(tiny(), causal=False), tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        script.main(["from-speechbrain", "--model", model, str(tmp_path), str(tmp_path / "ours.pt"), *options])
+
+
+def test_script_refuses_other_networks(script: ModuleType, tmp_path: Path) -> None:
+    torch.save({"target": "torch.nn.Linear", "arguments": {}, "state_dict": {}}, tmp_path / "weights.pt")
+    with pytest.raises(
+        ValueError, match=r"holds a torch\.nn\.Linear; those that convert to SpeechBrain are conv_tasnet"
+    ):
+        script.main(["to-speechbrain", str(tmp_path / "weights.pt"), str(tmp_path)])

@@ -1,8 +1,7 @@
 """Weights of SpeechBrain's Conv-TasNet to ours and back.
 
-SpeechBrain's recipes save `encoder.ckpt`, `masknet.ckpt` and `decoder.ckpt`: state dicts of
-`speechbrain.lobes.models.dual_path.Encoder`, `...conv_tasnet.MaskNet` and `...dual_path.Decoder`. The converted net
-computes the same function, which takes two precautions:
+SpeechBrain's mask net is `speechbrain.lobes.models.conv_tasnet.MaskNet`. The converted net computes the same function,
+which takes two precautions:
 
 - SpeechBrain's non-causal convolutions reflect the signal at its ends, so the net gets padding="reflect".
 - SpeechBrain's causal convolutions pad twice and come out (taps - 1) / 2 dilations late: no tap reads the present
@@ -10,17 +9,14 @@ computes the same function, which takes two precautions:
   over the future), so ours is then a non-causal one, whose kernels have zeros for all later frames.
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hydraudio.models.conv_tasnet import ConvTasNet
+from hydraudio.models.converters.files import FRAME_KEYS, SPEECHBRAIN_FILES, StateDict, check_all_used
 
-StateDict = dict[str, Tensor]
-SPEECHBRAIN_FILES = {"encoder": "encoder.ckpt", "masknet": "masknet.ckpt", "decoder": "decoder.ckpt"}
 SPEECHBRAIN_EPS = 1e-8  # module constant EPS of speechbrain.lobes.models.conv_tasnet (1.1)
 
 _BLOCK_KEYS = {  # ours: SpeechBrain's
@@ -34,9 +30,7 @@ _BLOCK_KEYS = {  # ours: SpeechBrain's
     "norm2.bias": "DSconv.act_0.beta",
     "project.weight": "DSconv.conv_1.conv.weight",
 }
-_FRAME_KEYS = {  # ours: (SpeechBrain's part, key)
-    "encoder.conv.weight": ("encoder", "conv1d.weight"),
-    "decoder.conv.weight": ("decoder", "weight"),
+_KEYS = FRAME_KEYS | {  # ours: (SpeechBrain's part, key), of all but the blocks
     "mask_net.norm.weight": ("masknet", "layer_norm.gamma"),
     "mask_net.norm.bias": ("masknet", "layer_norm.beta"),
     "mask_net.bottleneck.weight": ("masknet", "bottleneck_conv1x1.conv.weight"),
@@ -44,34 +38,16 @@ _FRAME_KEYS = {  # ours: (SpeechBrain's part, key)
 }
 
 
-def read_speechbrain_folder(folder: str | Path) -> dict[str, StateDict]:
-    """The three state dicts of a recipe's checkpoint folder."""
-    paths = {part: Path(folder) / name for part, name in SPEECHBRAIN_FILES.items()}
-    missing = [str(path) for path in paths.values() if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"SpeechBrain's checkpoint folder lacks {', '.join(missing)}")
-    return {part: torch.load(path, map_location="cpu", weights_only=True) for part, path in paths.items()}
-
-
-def write_speechbrain_folder(parts: dict[str, StateDict], folder: str | Path) -> None:
-    """`parts` as the three files of a recipe's checkpoint folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for part, name in SPEECHBRAIN_FILES.items():
-        torch.save(parts[part], Path(folder) / name)
-
-
 def conv_tasnet_from_speechbrain(parts: dict[str, StateDict], norm: str, causal: bool) -> ConvTasNet:
     """The net with these weights. `norm` ("gLN", "cLN") and `causal` as given to SpeechBrain: no shape tells them."""
     if norm not in ("gLN", "cLN"):
         raise ValueError(f"norm={norm!r}: SpeechBrain's Conv-TasNet runs with 'gLN' or 'cLN' alone")
     net = ConvTasNet(**_arguments(parts, norm, causal))
-    state = {ours: parts[part][theirs] for ours, (part, theirs) in _FRAME_KEYS.items()}
-    for index, prefix in enumerate(_speechbrain_blocks(parts["masknet"])):
-        for ours, theirs in _BLOCK_KEYS.items():
-            state[f"mask_net.blocks.{index}.{ours}"] = parts["masknet"][f"{prefix}.layers.{theirs}"]
-    _check_all_used(parts, len(state))
+    keys = _speechbrain_keys(net)
+    check_all_used(parts, set(keys.values()), "Conv-TasNet")
     kernel_size = net.arguments["block_kernel_size"]
-    net.load_state_dict({key: _to_ours(key, value, kernel_size) for key, value in state.items()})
+    state = {ours: _to_ours(ours, parts[part][theirs], kernel_size) for ours, (part, theirs) in keys.items()}
+    net.load_state_dict(state)
     return net
 
 
@@ -82,10 +58,17 @@ def conv_tasnet_to_speechbrain(net: ConvTasNet, causal: bool) -> dict[str, State
     n_taps = arguments["block_kernel_size"]
     kept = _speechbrain_taps(n_taps, arguments["norm"]) if causal else n_taps
     parts: dict[str, StateDict] = {part: {} for part in SPEECHBRAIN_FILES}
+    keys = _speechbrain_keys(net)
     for ours, value in net.state_dict().items():
-        part, theirs = _FRAME_KEYS.get(ours) or ("masknet", _speechbrain_block_key(ours, arguments["n_blocks"]))
+        part, theirs = keys[ours]
         parts[part][theirs] = _to_speechbrain(ours, theirs, value, kept)
     return parts
+
+
+def _speechbrain_keys(net: ConvTasNet) -> dict[str, tuple[str, str]]:
+    """ours: (SpeechBrain's part, key), for every tensor of the net."""
+    n_blocks = net.arguments["n_blocks"]
+    return {ours: _KEYS.get(ours) or ("masknet", _speechbrain_block_key(ours, n_blocks)) for ours in net.state_dict()}
 
 
 def _arguments(parts: dict[str, StateDict], norm: str, causal: bool) -> dict[str, Any]:
@@ -130,12 +113,6 @@ def _speechbrain_block_key(ours: str, n_blocks: int) -> str:
     _, _, index, rest = ours.split(".", 3)
     repeat, block = divmod(int(index), n_blocks)
     return f"temporal_conv_net.temporalblock_{repeat}_{block}.layers.{_BLOCK_KEYS[rest]}"
-
-
-def _check_all_used(parts: dict[str, StateDict], n_used: int) -> None:
-    n_given = sum(len(part) for part in parts.values())
-    if n_given != n_used:
-        raise ValueError(f"not a Conv-TasNet of SpeechBrain: {n_given} tensors, of which {n_used} are known")
 
 
 def _check_expressible(arguments: dict[str, Any], causal: bool) -> None:
