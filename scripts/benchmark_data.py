@@ -69,6 +69,9 @@ def _speed_table(task: str, root: Path, packed: Path, repeats: int) -> Table:
             _dataset(task, packed, gain_db=[-6, 3], flip_polarity=0.5, swap_talkers=0.5)
         ),
         "packed, auto, 1 s crops": _epochs(_dataset(task, packed, segment_s=1.0)),
+        "packed, dynamic mixing": _epochs(_dataset(task, packed, dynamic_mixing={})),
+        "packed, dynamic mixing, new rooms": _epochs(_dataset(task, packed, dynamic_mixing={"reverb": "new"})),
+        "packed, speed of the talkers": _epochs(_dataset(task, packed, speed=[0.9, 1.1], segment_s=3.6)),
     }
     n_items = len(_dataset(task, root))
     seconds = {name: [] for name in whole}
@@ -167,7 +170,8 @@ def _write_corpus(root: Path, n_rows: int) -> Path:
             names = polsess_format.draw_file_names(rng, indoor=indoor)
             signals = rng.uniform(-0.05, 0.05, (7 if indoor else 4, CLIP_SAMPLES))
             polsess_format.write_row(root, subset, names, polsess_format.Components(*signals), SAMPLE_RATE)
-            rows.append(dict.fromkeys(polsess_format.COLUMNS, 1) | names)
+            speech = {f"speech{k}OryginalPath": f"/speech/talker{2 * number + k}/a.wav" for k in (1, 2)}
+            rows.append(dict.fromkeys(polsess_format.COLUMNS, 1) | names | speech)
         polsess_format.write_csv(polsess_format.csv_path(root, subset), rows)
     return root
 

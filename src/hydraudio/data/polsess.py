@@ -6,16 +6,9 @@ and epoch, validation gives every item a fixed one, testing expands every item i
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -23,8 +16,10 @@ from torch.utils.data import DataLoader
 
 from hydraudio.audio.packing import is_pack
 from hydraudio.data import mm_ipc
+from hydraudio.data.dynamic_mixing import Mixer, check_mixing, voices_of
+from hydraudio.data.embedded import embedded_folder, write_once
 from hydraudio.data.polsess_check import find_defects
-from hydraudio.data.polsess_dataset import FixedPlans, PolSESSDataset, TrainingPlans, collate
+from hydraudio.data.polsess_dataset import PolSESSDataset, collate
 from hydraudio.data.polsess_index import (
     CorpusIndex,
     Defect,
@@ -33,8 +28,18 @@ from hydraudio.data.polsess_index import (
     raise_defect,
     read_index,
 )
+from hydraudio.data.polsess_options import (
+    check_limit,
+    check_probability,
+    check_range,
+    check_segment,
+    check_weights,
+    without_zero_weight,
+)
+from hydraudio.data.polsess_plans import FixedPlans, TrainingPlans
 from hydraudio.data.polsess_store import open_store
 from hydraudio.data.sampling import build_loader
+from hydraudio.data.speed import check_speed
 
 _SUBSET_NUMBERS = {"train": 0, "val": 1, "test": 2}
 _STAGE_SUBSETS = {
@@ -72,6 +77,11 @@ class PolSESSDataModule(pl.LightningDataModule):
         gain_db: [lowest, highest] of a random level change of input and target in training.
         flip_polarity: probability that input and target are inverted in training.
         segment_s: length of a random crop in training, None for whole clips.
+        dynamic_mixing: settings (see `hydraudio.data.dynamic_mixing.MixingSettings`; {} for its defaults) with which
+            training draws the components of an item from different rows; None keeps the rows of the table.
+        speed: [lowest, highest] factor by which each talker of a training item is faster, its reverberation too. The
+            crop must leave room for the longer excerpts that this reads.
+        speed_noises: change scene and event as well, each with a factor of its own.
         construction: "auto" reads the fewest files; "subtract" and "add" force one form.
         batch_size: of training.
         eval_batch_size: of validation and testing, None for `batch_size`.
@@ -81,7 +91,10 @@ class PolSESSDataModule(pl.LightningDataModule):
 
     Attributes:
         n_sources: targets per item.
+        tasks: number of targets of every task.
     """
+
+    tasks: ClassVar[dict[str, int]] = {task: mm_ipc.n_sources(task) for task in mm_ipc.TASKS}
 
     def __init__(
         self,
@@ -101,6 +114,9 @@ class PolSESSDataModule(pl.LightningDataModule):
         gain_db: Sequence[float] | None = None,
         flip_polarity: float = 0.0,
         segment_s: float | None = None,
+        dynamic_mixing: Mapping[str, Any] | None = None,
+        speed: Sequence[float] | None = None,
+        speed_noises: bool = False,
         construction: str = "auto",
         batch_size: int = 4,
         eval_batch_size: int | None = None,
@@ -114,29 +130,32 @@ class PolSESSDataModule(pl.LightningDataModule):
         self.n_sources = mm_ipc.n_sources(task)
         self.sample_rate = sample_rate
         allowed = mm_ipc.check_variants(allowed_variants, "allowed_variants")
-        self.variant_weights = _check_weights(variant_weights, allowed)
+        self.variant_weights = check_weights(variant_weights, allowed)
+        self._training_variants = without_zero_weight(allowed, self.variant_weights)
         self.variants = {
-            "train": _without_zero_weight(allowed, self.variant_weights),
+            "train": self._training_variants,
             "val": mm_ipc.check_variants(val_variants, "val_variants") or allowed,
             "test": mm_ipc.check_variants(test_variants, "test_variants"),
         }
         limits = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
-        self.max_samples = {subset: _check_limit(subset, limit) for subset, limit in limits.items()}
+        self.max_samples = {subset: check_limit(subset, limit) for subset, limit in limits.items()}
         # EB and SB use both talkers alike
-        self.swap_talkers = _check_probability("swap_talkers", swap_talkers) if task == "ES" else 0.0
-        self.flip_polarity = _check_probability("flip_polarity", flip_polarity)
-        self.gain_db = _check_range("gain_db", gain_db)
-        self.segment_s = _check_segment(segment_s)
+        self.swap_talkers = check_probability("swap_talkers", swap_talkers) if task == "ES" else 0.0
+        self.flip_polarity = check_probability("flip_polarity", flip_polarity)
+        self.gain_db = check_range("gain_db", gain_db)
+        self.segment_s = check_segment(segment_s)
+        self.dynamic_mixing, self.speed = check_mixing(dynamic_mixing), check_speed(speed, speed_noises)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
         self._embedded = embedded if root is None else None
         if root is not None:
             self.root = Path(root)
         elif embedded is not None:
-            self.root = _embedded_folder(Path(data_dir), embedded)
+            self.root = embedded_folder(Path(data_dir), "polsess", embedded)
         else:
             raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
         self._fingerprint: str | None = None
+        self._voices: np.ndarray | None = None
         self.datasets: dict[str, PolSESSDataset] = {}
 
     @property
@@ -150,7 +169,7 @@ class PolSESSDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Writes the embedded corpus where it does not exist yet."""
         if self._embedded is not None and not self.root.is_dir():
-            _write_once(self.root, self._embedded)
+            write_once(self.root, self._embedded)
         self._require_root()
 
     def setup(self, stage: str | None = None) -> None:
@@ -159,6 +178,26 @@ class PolSESSDataModule(pl.LightningDataModule):
         for subset in _STAGE_SUBSETS[stage]:
             if subset not in self.datasets:
                 self.datasets[subset] = self._make_dataset(subset)
+
+    def set_training_variants(self, variants: str | Sequence[str] | None) -> None:
+        """Restricts training to some of the allowed variants, None for all of them.
+
+        Rows that none of them fits are left out. It applies to loaders that are made afterwards; those that exist,
+        and the workers that they have, stay as they are. Validation and testing do not change.
+        """
+        names = mm_ipc.check_variants(variants, "variants")
+        if names is not None and self._training_variants is not None:
+            outside = [name for name in names if name not in self._training_variants]
+            if outside:
+                raise ValueError(
+                    f"variants {', '.join(outside)} are not among those that data.allowed_variants and "
+                    f"data.variant_weights leave: {', '.join(self._training_variants)}"
+                )
+        chosen = self._training_variants if names is None else names
+        if chosen != self.variants["train"]:
+            self.variants["train"] = chosen
+            if "train" in self.datasets:
+                self.datasets["train"] = self._make_dataset("train")
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled items with variants drawn per epoch."""
@@ -187,15 +226,16 @@ class PolSESSDataModule(pl.LightningDataModule):
             )
 
     def _make_dataset(self, subset: str) -> PolSESSDataset:
-        index = read_index(self.root, subset)
+        known = self.datasets.get(subset)
+        index = known.index if known else read_index(self.root, subset)
         rows = self._select_rows(index, subset)
         training = subset == "train"
         if not is_pack(self.root):
             self._require_files(index, rows, subset)
-        store = open_store(self.root, index, self.sample_rate)
+        store = known.store if known else open_store(self.root, index, self.sample_rate)
         n_samples = self._segment_samples(store.n_samples, index) if training else store.n_samples
         plans: TrainingPlans | FixedPlans = (
-            self._training_plans(index, rows, store.n_samples - n_samples)
+            self._training_plans(index, rows, store.n_samples - self._excerpt_samples(n_samples))
             if training
             else FixedPlans(self._evaluation_pairs(index, rows, subset))
         )
@@ -230,27 +270,46 @@ class PolSESSDataModule(pl.LightningDataModule):
         return np.sort(rng.permutation(rows)[:limit])
 
     def _require_files(self, index: CorpusIndex, rows: np.ndarray, subset: str) -> None:
-        needed = {}
-        for room in (False, True):
-            variants = mm_ipc.compatible_variants(room, self.variants[subset])
-            exchangeable = subset == "train" and self.swap_talkers > 0
-            needed[room] = mm_ipc.needed_components(self.task, variants, room, self.construction, exchangeable) | (
-                _METADATA_COMPONENTS if subset != "train" else set()
-            )
+        needed = {room: self._needed_components(room, subset) for room in (False, True)}
         defects = missing_files(index, rows, needed)
         if defects:
             raise_defect(defects[0])
 
+    def _needed_components(self, room: bool, subset: str) -> set[str]:
+        """Everything that a row of that place may be asked for."""
+        variants = mm_ipc.compatible_variants(room, self.variants[subset])
+        if subset != "train":
+            return mm_ipc.needed_components(self.task, variants, room, self.construction) | _METADATA_COMPONENTS
+        mixing, exchangeable = self.dynamic_mixing, self.swap_talkers > 0
+        needed = set()
+        if mixing is None or mixing.probability < 1:
+            construction = "add" if self.speed else self.construction
+            needed |= mm_ipc.needed_components(self.task, variants, room, construction, exchangeable)
+        if mixing is not None:  # either talker of a row can become either talker of an item
+            needed |= mm_ipc.needed_components(self.task, variants, room, "add", exchangeable=True) | {"sp1", "sp2"}
+        if mixing is not None and mixing.reverb == "new" and mixing.probability == 1:
+            needed -= {"sp1_reverb", "sp2_reverb", "ev_reverb"}
+        return needed
+
     def _segment_samples(self, clip_samples: int, index: CorpusIndex) -> int:
-        if self.segment_s is None:
-            return clip_samples
-        n_samples = round(self.segment_s * self.sample_rate)
+        n_samples = clip_samples if self.segment_s is None else round(self.segment_s * self.sample_rate)
         if not 0 < n_samples <= clip_samples:
             raise ValueError(
                 f"segment_s={self.segment_s} is {n_samples} samples, but the clips of {index.folder} have "
                 f"{clip_samples}; choose at most {clip_samples / self.sample_rate:g} s"
             )
+        if self._excerpt_samples(n_samples) > clip_samples:
+            assert self.speed is not None
+            longest_s = int(100 * clip_samples / self.sample_rate / self.speed.high) / 100
+            raise ValueError(
+                f"speed up to {self.speed.high:g} reads excerpts of {self._excerpt_samples(n_samples)} samples, but "
+                f"the clips of {index.folder} have {clip_samples}; set data.segment_s to at most {longest_s:g}"
+            )
         return n_samples
+
+    def _excerpt_samples(self, n_samples: int) -> int:
+        """Largest number of samples of a clip that an item of n_samples is made from."""
+        return n_samples if self.speed is None else self.speed.longest_excerpt(n_samples)
 
     def _training_plans(self, index: CorpusIndex, rows: np.ndarray, last_start: int) -> TrainingPlans:
         return TrainingPlans(
@@ -263,7 +322,16 @@ class PolSESSDataModule(pl.LightningDataModule):
             gain_db=self.gain_db,
             flip_polarity=self.flip_polarity,
             last_start=last_start,
+            speed=self.speed,
+            mixer=self._mixer(index, rows),
         )
+
+    def _mixer(self, index: CorpusIndex, rows: np.ndarray) -> Mixer | None:
+        if self.dynamic_mixing is None:
+            return None
+        if self._voices is None:
+            self._voices = voices_of(index, self.dynamic_mixing.distinct)
+        return Mixer(index, rows, self.dynamic_mixing, self.seed, self._voices)
 
     def _evaluation_pairs(self, index: CorpusIndex, rows: np.ndarray, subset: str) -> list[tuple[int, str]]:
         """(row, variant): one per row for validation; for testing all of a row, next to each other, so that
@@ -287,76 +355,3 @@ class PolSESSDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=self.pin_memory,
         )
-
-
-def _write_once(folder: Path, write: Callable[..., Any]) -> None:
-    """Writes a corpus beside its place and moves it there, so that it is complete or absent."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write(scratch / folder.name)
-        if not folder.is_dir():
-            os.replace(scratch / folder.name, folder)
-    finally:
-        shutil.rmtree(scratch)
-
-
-def _embedded_folder(data_dir: Path, embedded: Callable[..., Any]) -> Path:
-    """`<data_dir>/polsess_embedded_<hash of the generator, its version and its arguments>`."""
-    call = embedded if isinstance(embedded, functools.partial) else functools.partial(embedded)
-    version = importlib.import_module(call.func.__module__).GENERATOR_VERSION
-    name = f"{call.func.__module__}.{call.func.__qualname__}"
-    # how many processes write does not change what is written
-    arguments = {key: value for key, value in call.keywords.items() if key != "n_processes"}
-    text = json.dumps([name, version, call.args, arguments], sort_keys=True)
-    return data_dir / f"polsess_embedded_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _check_weights(weights: Mapping[str, float] | None, allowed: tuple[str, ...] | None) -> dict[str, float] | None:
-    if weights is None:
-        return None
-    mm_ipc.check_variants(weights, "variant_weights")
-    for name, weight in weights.items():
-        if not (np.isfinite(weight) and weight >= 0):
-            raise ValueError(f"variant_weights[{name}]={weight} must be a number that is not negative")
-        if allowed is not None and name not in allowed:
-            raise ValueError(f"variant_weights names {name}, which allowed_variants {list(allowed)} leaves out")
-    return dict(weights)
-
-
-def _without_zero_weight(
-    allowed: tuple[str, ...] | None, weights: Mapping[str, float] | None
-) -> tuple[str, ...] | None:
-    """The variants that training can draw; a weight of 0 forbids one."""
-    if weights is None:
-        return allowed
-    kept = tuple(name for name in allowed or mm_ipc.VARIANTS if weights.get(name, 1.0) > 0)
-    if not kept:
-        raise ValueError(f"variant_weights {dict(weights)} gives no allowed variant a positive weight")
-    return kept
-
-
-def _check_limit(subset: str, limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise ValueError(f"max_{subset}_samples={limit} must be at least 1, or null for all")
-    return limit
-
-
-def _check_probability(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value} must be a probability from 0 to 1")
-    return value
-
-
-def _check_range(name: str, limits: Sequence[float] | None) -> tuple[float, float] | None:
-    if limits is None:
-        return None
-    if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] > limits[1]:
-        raise ValueError(f"{name}={list(limits)} must be [lowest, highest] in dB, or null")
-    return float(limits[0]), float(limits[1])
-
-
-def _check_segment(segment_s: float | None) -> float | None:
-    if segment_s is not None and not segment_s > 0:
-        raise ValueError(f"segment_s={segment_s} must be positive, or null for whole clips")
-    return segment_s

@@ -1,10 +1,10 @@
-"""Items of a PolSESS subset: what is drawn about each, how it is read and mixed, and how items become a batch."""
+"""Items of a PolSESS subset: how each is read and mixed, and how items become a batch."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,100 +12,14 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.data import mm_ipc
+from hydraudio.data.dynamic_mixing import peak_gain, remixed_parts
 from hydraudio.data.polsess_index import CorpusIndex
+from hydraudio.data.polsess_plans import FixedPlans, Plan, TrainingPlans
 from hydraudio.data.polsess_store import Store, is_silent, silence_message
+from hydraudio.data.speed import change_speed, excerpt_length
 
-_N_CROP_DRAWS = 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is drawn about an item.
-
-    Attributes:
-        row: of the index.
-        variant: of MM-IPC.
-        exchanged: speaker 1 and 2 have changed places.
-        gain: linear, negative for inverted polarity; applied to input and targets alike.
-        starts: samples at which the crop may begin, the first with all targets audible is taken.
-    """
-
-    row: int
-    variant: str
-    exchanged: bool = False
-    gain: float = 1.0
-    starts: tuple[int, ...] = (0,)
-
-
-class TrainingPlans:
-    """Plans of the training set: a pure function of (seed, epoch, index).
-
-    Args:
-        rows: (n,) rows of the index that have a variant.
-        indoor: (n,) bool.
-        allowed: variants, None for all.
-        weights: variant -> weight, None for uniform.
-        swap_talkers: probability to exchange the talkers.
-        gain_db: (lowest, highest) level change in dB, None for none.
-        flip_polarity: probability to invert.
-        last_start: largest sample at which a crop can begin (0: no crop).
-    """
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        indoor: np.ndarray,
-        *,
-        seed: int,
-        allowed: tuple[str, ...] | None = None,
-        weights: Mapping[str, float] | None = None,
-        swap_talkers: float = 0.0,
-        gain_db: Sequence[float] | None = None,
-        flip_polarity: float = 0.0,
-        last_start: int = 0,
-    ) -> None:
-        self.rows, self.indoor, self.seed = rows, indoor, seed
-        self.swap_talkers, self.flip_polarity = swap_talkers, flip_polarity
-        self.gain_db, self.last_start = gain_db, last_start
-        self.choices = {}
-        for room in {bool(room) for room in indoor}:
-            variants = mm_ipc.compatible_variants(room, allowed)
-            self.choices[room] = (variants, mm_ipc.sampling_weights(variants, weights))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __call__(self, epoch: int, index: int) -> Plan:
-        seeds = np.random.SeedSequence([self.seed, epoch, index])
-        rng = np.random.Generator(np.random.Philox(seeds))
-        # one draw per decision, always in this order: turning one option on leaves the others as they are
-        variant, swap, level, flip = rng.random(4)
-        crops = rng.random(_N_CROP_DRAWS) if self.last_start else np.zeros(1)
-        gain = 1.0
-        if self.gain_db is not None:
-            low, high = self.gain_db
-            gain = 10.0 ** ((low + (high - low) * level) / 20.0)
-        return Plan(
-            row=int(self.rows[index]),
-            variant=mm_ipc.pick_variant(*self.choices[bool(self.indoor[index])], variant),
-            exchanged=bool(swap < self.swap_talkers),
-            gain=-gain if flip < self.flip_polarity else gain,
-            starts=tuple(int(crop * (self.last_start + 1)) for crop in crops),
-        )
-
-
-class FixedPlans:
-    """Plans that are the same in every epoch: a list of (row, variant)."""
-
-    def __init__(self, pairs: list[tuple[int, str]]) -> None:
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __call__(self, epoch: int, index: int) -> Plan:
-        row, variant = self.pairs[index]
-        return Plan(row, variant)
+Excerpt = Callable[[str, int], np.ndarray]
+"""(component, start) -> (time,) of an item's length."""
 
 
 class PolSESSDataset(Dataset):
@@ -140,6 +54,12 @@ class PolSESSDataset(Dataset):
     def __len__(self) -> int:
         return len(self.plans)
 
+    @property
+    def items(self) -> list[tuple[str, str]]:
+        """(id, variant) of every item, without reading audio; in training those of epoch 0."""
+        plans = (self.plans(0, index) for index in range(len(self)))
+        return [(self._id(plan), plan.variant) for plan in plans]
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         return self._item(self.plans(*key), self.store.read)
 
@@ -149,40 +69,75 @@ class PolSESSDataset(Dataset):
         return [self._item(self.plans(*key), read) for key in keys]
 
     def _item(self, plan: Plan, read: Callable[..., np.ndarray]) -> dict[str, Any]:
-        row, indoor = plan.row, bool(self.index.indoor[plan.row])
-        recipe = mm_ipc.recipe(self.task, plan.variant, indoor, self.construction, plan.exchanged)
-        parts = self._read_parts(plan, recipe, read)
-        factor = np.float32(plan.gain * self.store.scale)
+        indoor = bool(self.index.indoor[plan.row])
+        construction = "add" if plan.remix or plan.speeds else self.construction
+        recipe = mm_ipc.recipe(self.task, plan.variant, indoor, construction, plan.exchanged)
+        parts, scale = self._read_parts(plan, recipe, read)
+        mixture = _sum([(parts[name], sign) for name, sign in recipe.mixture])
         target = np.stack([_sum([(parts[name], 1) for name in names]) for names in recipe.targets])
+        gain = plan.gain if plan.remix is None else plan.gain * peak_gain([mixture, target])
+        factor = np.float32(gain * scale)
         item = {
-            "mixture": _sum([(parts[name], sign) for name, sign in recipe.mixture]) * factor,
+            "mixture": mixture * factor,
             "target": target * factor,
             "lengths": self.n_samples,
-            "id": str(self.index.files["mix"][row]),
+            "id": self._id(plan),
             "variant": plan.variant,
             "degenerate": mm_ipc.is_degenerate(self.task, plan.variant),
         }
         if self.metadata:
-            item["metadata"] = self._metadata(row, read)
+            item["metadata"] = self._metadata(plan.row, read)
         return item
 
-    def _read_parts(self, plan: Plan, recipe: mm_ipc.Recipe, read: Callable[..., np.ndarray]) -> dict[str, np.ndarray]:
-        """Component -> (time,), cropped at the first start at which every talker of the targets is audible."""
+    def _id(self, plan: Plan) -> str:
+        """The mix's file name; a remixed row has the one that its dry components' names make up."""
+        if plan.remix is None:
+            return str(self.index.files["mix"][plan.row])
+        clips = [plan.remix.clips[name] for name in ("sp1", "sp2", "scene", "event")]
+        return "-".join(Path(self.index.path(*clip)).stem for clip in clips) + ".wav"
+
+    def _read_parts(
+        self, plan: Plan, recipe: mm_ipc.Recipe, read: Callable[..., np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """(component -> (time,), factor to [-1, 1]), cropped where every talker of the targets is audible."""
+        excerpt, scale = self._excerpts(plan, recipe, read)
         talkers = [name for target in recipe.targets for name in target]
         for start in plan.starts:
-            parts = {name: read(plan.row, name, start, self.n_samples) for name in talkers}
-            if not any(is_silent(part, self.store.scale) for part in parts.values()):
+            parts = {name: excerpt(name, start) for name in talkers}
+            if not any(is_silent(part, scale) for part in parts.values()):
                 break
         else:
-            self._require_audible(plan.row, talkers)
+            self._require_audible(plan, talkers)
         others = [name for name in recipe.files if name not in parts]
-        return parts | {name: read(plan.row, name, start, self.n_samples) for name in others}
+        return parts | {name: excerpt(name, start) for name in others}, scale
 
-    def _require_audible(self, row: int, talkers: list[str]) -> None:
+    def _excerpts(self, plan: Plan, recipe: mm_ipc.Recipe, read: Callable[..., np.ndarray]) -> tuple[Excerpt, float]:
+        """What gives the excerpts of an item, and the factor that brings them to [-1, 1]."""
+        if plan.remix is None and not plan.speeds:
+            return lambda name, start: read(plan.row, name, start, self.n_samples), self.store.scale
+        scale = np.float32(self.store.scale)
+
+        def read_clip(row: int, name: str) -> np.ndarray:
+            return read(row, name, 0, self.store.n_samples) * scale
+
+        def read_excerpt(name: str, start: int) -> np.ndarray:
+            speed = plan.speeds.get(name, 1.0)
+            n_samples = excerpt_length(self.n_samples, speed)
+            if clips is None:
+                raw = read(plan.row, name, start, n_samples) * scale
+            else:
+                raw = clips[name][start : start + n_samples]
+            return change_speed(raw, speed, self.n_samples)
+
+        clips = remixed_parts(plan.remix, recipe.files, read_clip, self.store.sample_rate) if plan.remix else None
+        return read_excerpt, 1.0
+
+    def _require_audible(self, plan: Plan, talkers: list[str]) -> None:
         """A talker may pause for a crop, but not for a whole clip."""
         for name in talkers:
-            if is_silent(self.store.read(row, name), self.store.scale):
-                raise ValueError(silence_message(str(self.index.path(row, name)), name))
+            row, component = plan.remix.clips[name] if plan.remix else (plan.row, name)
+            if is_silent(self.store.read(row, component), self.store.scale):
+                raise ValueError(silence_message(str(self.index.path(row, component)), component))
 
     def _metadata(self, row: int, read: Callable[..., np.ndarray]) -> dict[str, Any]:
         index = self.index
@@ -204,13 +159,14 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stacks items of one length.
 
     Returns:
-        mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, id and
-        variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
+        mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (False), id
+        and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
     """
     batch = {
         "mixture": torch.from_numpy(np.stack([item["mixture"] for item in items])),
         "target": torch.from_numpy(np.stack([item["target"] for item in items])),
         "lengths": torch.tensor([item["lengths"] for item in items]),
+        "padded": False,
         "id": [item["id"] for item in items],
         "variant": [item["variant"] for item in items],
         "degenerate": torch.tensor([item["degenerate"] for item in items]),

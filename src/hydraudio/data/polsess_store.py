@@ -38,6 +38,7 @@ class Store(Protocol):
 
     scale: float
     n_samples: int
+    sample_rate: int
 
     def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
         """(time,) int16 or float32, to be multiplied by `scale`; n_samples None reads the whole clip."""
@@ -72,7 +73,7 @@ class PackedStore:
                 f"{pack.folder}: packed at {pack.sample_rate} Hz, expected {sample_rate} Hz; "
                 "set the sample rate to the pack's"
             )
-        self.pack = pack
+        self.pack, self.sample_rate = pack, sample_rate
         self._group = {room: _group_name(index.subset, room) for room in (False, True)}
         self._indoor = index.indoor
         self._position = _positions(index.indoor)

@@ -442,3 +442,41 @@ def test_collate_keeps_the_items(noisy_root: Path) -> None:
         np.testing.assert_array_equal(batch["target"][position].numpy(), item["target"])
         assert batch["metadata"][position] == item["metadata"]
         assert bool(batch["degenerate"][position]) == item["degenerate"]
+
+
+def test_training_variants_can_be_set(noisy_root: Path) -> None:
+    data = module(noisy_root, None, variant_weights={"C": 0.0, "SER": 3.0})
+    before, val = data.datasets["train"], items(data.datasets["val"])
+    plans = [before.plans(epoch, index) for epoch in range(3) for index in range(12)]
+    data.set_training_variants(["SER", "R"])
+    indoor = data.datasets["train"]
+    assert len(indoor) == len(data.train_dataloader().dataset) == 6
+    drawn = [item["variant"] for epoch in range(60) for item in items(indoor, epoch)]
+    assert drawn.count("SER") / len(drawn) == pytest.approx(0.75, abs=0.08)
+    assert set(drawn) == {"SER", "R"}
+    # what exists, such as the dataset in a worker, is left as it is
+    assert [before.plans(epoch, index) for epoch in range(3) for index in range(12)] == plans
+    data.set_training_variants(None)
+    for one, other in zip(items(data.datasets["train"]), items(before), strict=True):
+        assert_equal(one, other)
+    for one, other in zip(items(data.datasets["val"]), val, strict=True):
+        assert_equal(one, other)
+
+
+def test_training_variants_before_setup(noisy_root: Path) -> None:
+    data = PolSESSDataModule(root=str(noisy_root), allowed_variants=["SER", "SE"], max_train_samples=4)
+    data.set_training_variants("SE")
+    data.setup("fit")
+    assert {item["variant"] for item in items(data.datasets["train"])} == {"SE"}
+    assert {item["variant"] for item in items(data.datasets["val"])} == {"SER", "SE"}
+    assert len(data.datasets["train"]) == 4
+    with pytest.raises(ValueError, match=r"variants R are not among those that data\.allowed_variants.*SER, SE"):
+        data.set_training_variants(["SE", "R"])
+    with pytest.raises(ValueError, match="did you mean 'SER'"):
+        data.set_training_variants(["SRE"])
+
+
+def test_training_variants_that_fit_no_row(make_corpus) -> None:
+    data = module(make_corpus(rooms=(False,)))
+    with pytest.raises(ValueError, match=r"\['SER'\] fits any row"):
+        data.set_training_variants(["SER"])
