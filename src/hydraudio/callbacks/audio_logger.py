@@ -59,7 +59,7 @@ class AudioLogger(Callback):
         n_wanted = min(self.n_items - self._n_seen, len(batch["mixture"]))
         if n_wanted <= 0 or dataloader_idx > 0 or not self._is_due(trainer):
             return
-        batch = {key: values[:n_wanted] for key, values in batch.items()}
+        batch = {key: value if isinstance(value, bool) else value[:n_wanted] for key, value in batch.items()}
         with trainer.precision_plugin.forward_context(), torch.no_grad():
             estimate = pl_module.evaluate_batch(batch)["estimate"]  # type: ignore[operator]
         if trainer.is_global_zero:

@@ -16,6 +16,8 @@ class Throughput(Callback):
     - ``throughput/items_per_s``: training items per second, all devices together (higher is better)
     - ``throughput/audio_s_per_s``: seconds of audio per second, padding not counted, for batches with
     ``lengths``
+    - ``throughput/padding``: share of the samples of the batches that is padding (0 to 1, lower is better), for
+    batches that say whether they are ``padded``
     - ``throughput/loader_wait``: share of the time between the end of a batch and the begin of the next,
       which is waiting for the loader and moving the batch (0 to 1, lower is better)
     - ``throughput/peak_memory_gib``: largest memory that tensors took on a CUDA device so far, in GiB
@@ -57,6 +59,7 @@ class Throughput(Callback):
 
     def _reset(self) -> None:
         self._n_items = 0
+        self._n_slots = 0
         self._n_samples: Tensor | None = None
         self._loading_s = self._working_s = 0.0
 
@@ -67,6 +70,8 @@ class Throughput(Callback):
         if "lengths" in batch:
             n_samples = batch["lengths"].sum()
             self._n_samples = n_samples if self._n_samples is None else self._n_samples + n_samples
+        if "padded" in batch:
+            self._n_slots += len(batch["id"]) * batch["mixture"].shape[-1]
 
     def _rates(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         elapsed_s = self._loading_s + self._working_s
@@ -77,6 +82,8 @@ class Throughput(Callback):
         if self._n_samples is not None:
             audio_s = self._n_samples / pl_module.sample_rate  # type: ignore[operator]
             rates["throughput/audio_s_per_s"] = trainer.world_size * audio_s / elapsed_s
+            if self._n_slots:
+                rates["throughput/padding"] = 1 - self._n_samples / self._n_slots
         if pl_module.device.type == "cuda":
             rates["throughput/peak_memory_gib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**30
         return rates

@@ -6,7 +6,7 @@ index), so neither the number of workers nor the number of devices nor a restart
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int]
 """(epoch, index) of an item."""
+
+LENGTH_JITTER = 0.05
+"""Items are bucketed by a length that is drawn anew in every epoch from +-5 % around their own: less padding than a
+loader pays for anyway, and yet other companions in every epoch."""
 
 
 class EpochBatchSampler(Sampler[list[Key]]):
@@ -36,6 +40,9 @@ class EpochBatchSampler(Sampler[list[Key]]):
         epoch: epoch to begin with.
         start_batch: batches of that first epoch to leave out, because they were trained on before a restart.
         frozen: keep to the first epoch's draws for ever (overfitting a few batches on purpose).
+        lengths: (n_items,) in samples: batches are made of items of similar length, those of all ranks in one step,
+            too. When shuffling, the batches come in random order, and the one that is not full may be any of them;
+            without shuffling, the longest items come first. None: lengths play no part.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
         epoch: int = 0,
         start_batch: int = 0,
         frozen: bool = False,
+        lengths: np.ndarray | None = None,
     ) -> None:
         if n_items < 1:
             raise ValueError("the dataset is empty: nothing to draw batches from")
@@ -59,6 +67,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
         self.n_items, self.batch_size, self.shuffle, self.seed = n_items, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
         self.epoch, self.start_batch, self.frozen = epoch, start_batch, frozen
+        self.lengths = None if lengths is None else _check_lengths(lengths, n_items)
         if len(self) == 0:
             raise ValueError(
                 f"{n_items} items give no batch of {batch_size} on {world_size} device(s): "
@@ -76,16 +85,38 @@ class EpochBatchSampler(Sampler[list[Key]]):
             self.start_batch = 0
             self.epoch = epoch
 
-    def _order(self) -> np.ndarray:
-        """Indices of this rank, shape (n,), in the order of the epoch."""
-        epoch = 0 if self.frozen else self.epoch
+    def _batches(self) -> list[np.ndarray]:
+        """Indices of each of this rank's batches of the epoch."""
         if not self.shuffle or self.frozen:
             order = np.arange(self.n_items)
-        else:
-            order = np.random.default_rng(np.random.SeedSequence([self.seed, epoch])).permutation(self.n_items)
-        if self.shuffle and self.n_items % self.world_size:
-            order = np.concatenate([order, order[: self.world_size - self.n_items % self.world_size]])
-        return order[self.rank :: self.world_size]
+            if self.lengths is not None and not self.frozen:
+                order = np.argsort(-self.lengths, kind="stable")
+            return self._cut(self._extended(order))
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch]))
+        order = self._extended(rng.permutation(self.n_items))
+        return self._cut(order) if self.lengths is None else self._bucketed(order, self.lengths, rng)
+
+    def _extended(self, order: np.ndarray) -> np.ndarray:
+        """The order, for training wrapped around so that it divides evenly among the ranks."""
+        surplus = self.n_items % self.world_size
+        return np.resize(order, self.n_items + self.world_size - surplus) if self.shuffle and surplus else order
+
+    def _cut(self, order: np.ndarray) -> list[np.ndarray]:
+        """Every `world_size`-th item is this rank's; consecutive ones make a batch."""
+        own = order[self.rank :: self.world_size]
+        return [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)][: len(self)]
+
+    def _bucketed(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Neighbours in length make a step of all ranks; the steps are shuffled."""
+        jitter = rng.uniform(-LENGTH_JITTER, LENGTH_JITTER, len(order))
+        order = order[np.argsort(lengths[order] * (1.0 + jitter), kind="stable")]
+        step = self.batch_size * self.world_size
+        sizes = np.full(-(-len(order) // step), step)
+        sizes[rng.integers(len(sizes))] -= sizes.sum() - len(order)
+        steps = np.split(order, np.cumsum(sizes)[:-1])
+        if self.drop_last:
+            steps = [items for items in steps if len(items) == step]
+        return [steps[index][self.rank :: self.world_size] for index in rng.permutation(len(steps))]
 
     def _n_rank_items(self) -> int:
         if self.shuffle:
@@ -97,10 +128,19 @@ class EpochBatchSampler(Sampler[list[Key]]):
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order, epoch = self._order().tolist(), 0 if self.frozen else self.epoch
-        for batch in range(self.start_batch, len(self)):
-            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(epoch, index) for index in indices]
+        epoch = 0 if self.frozen else self.epoch
+        for indices in self._batches()[self.start_batch :]:
+            yield [(epoch, index) for index in indices.tolist()]
+
+    def padding_share(self) -> float:
+        """Share of this rank's samples in the whole epoch that is padding, in [0, 1).
+
+        Raises:
+            ValueError: the sampler knows no lengths.
+        """
+        if self.lengths is None:
+            raise ValueError("the share of padding is known only to a sampler with lengths")
+        return padding_share(self.lengths, self._batches())
 
 
 class ResumableLoader(DataLoader):
@@ -128,8 +168,11 @@ def build_loader(
     collate_fn: Callable[[list[Any]], Any] | None = None,
     drop_last: bool = False,
     pin_memory: bool = False,
+    lengths: np.ndarray | None = None,
 ) -> ResumableLoader:
     """Build a loader over ``dataset[(epoch, index)]``.
+
+    With ``lengths`` (n_items,), batches are made of items of similar length (see :class:`EpochBatchSampler`).
 
     With a trainer that is resuming, the training loader (``shuffle=True``) begins at the epoch and batch at which the
     checkpoint was written. The loader has a generator of its own, so that it never consumes the global random state.
@@ -144,8 +187,9 @@ def build_loader(
         world_size=trainer.world_size if trainer else 1,
         epoch=trainer.current_epoch if trainer and shuffle else 0,
         frozen=bool(trainer and trainer.overfit_batches),  # type: ignore[attr-defined]
+        lengths=lengths,
     )
-    if trainer and shuffle:
+    if trainer and shuffle and trainer.fit_loop.is_resuming:
         sampler.start_batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed % len(sampler)
     return ResumableLoader(
         dataset,
@@ -156,3 +200,22 @@ def build_loader(
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """Share of the samples of padded batches that is padding, in [0, 1).
+
+    Args:
+        lengths: (n_items,) in samples.
+        batches: indices of the items of each batch.
+    """
+    n_samples = sum(int(lengths[indices].sum()) for indices in batches)
+    n_slots = sum(len(indices) * int(lengths[indices].max()) for indices in batches)
+    return 1.0 - n_samples / n_slots
+
+
+def _check_lengths(lengths: np.ndarray, n_items: int) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    if lengths.shape != (n_items,) or lengths.min() < 1:
+        raise ValueError(f"lengths must be {n_items} positive numbers of samples, one per item; got {lengths.shape}")
+    return lengths

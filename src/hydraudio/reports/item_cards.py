@@ -110,7 +110,9 @@ def _description(row: Row) -> Iterator[str]:
         yield "indoor" if row["indoor"] else "outdoor"
     if is_number(row.get("ssr_db")):
         yield f"SSR {number(row['ssr_db'], 0)} dB"
-    for name in ("scene", "event"):
+    if row.get("sexes"):
+        yield f"talkers: {row['sexes']}"
+    for name in ("scene", "event", "noise"):
         level, kind = row.get(f"{name}_db"), row.get(f"{name}_class")
         words = [str(kind).replace("_", " ")] if kind else []
         words += [f"{number(level, 1)} dB"] if is_number(level) else []

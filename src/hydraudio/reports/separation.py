@@ -23,8 +23,11 @@ from hydraudio.reports.tables import (
     number,
 )
 
-METADATA = ("indoor", "ssr_db", "scene_db", "event_db", "scene_class", "event_class")
-TEXT_COLUMNS = ("id", "variant", "scene_class", "event_class", "permutation", "error")
+METADATA = (
+    *("indoor", "ssr_db", "scene_db", "event_db", "noise_db"),
+    *("scene_class", "event_class", "sexes", "talkers"),
+)
+TEXT_COLUMNS = ("id", "variant", "scene_class", "event_class", "sexes", "talkers", "permutation", "error")
 SI_SDR = ("si_sdr_mixture", "si_sdr", "si_sdri")
 PERCEPTUAL = ("pesq_mixture", "pesq", "stoi_mixture", "stoi")
 VARIANT_ORDER = ("SER", "SR", "ER", "R", "SE", "S", "E", "C")
@@ -32,6 +35,7 @@ VARIANT_ORDER = ("SER", "SR", "ER", "R", "SE", "S", "E", "C")
 _SSR_EDGES_DB = (-3.0, -1.0, 1.0, 3.0)
 _SCENE_EDGES_DB = (-10.5, -7.0, -3.5)  # quarters of the corpus's range of -14 to 0 dB
 _EVENT_EDGES_DB = (-20.0, -10.0, 0.0, 10.0)
+_NOISE_EDGES_DB = (-10.0, -5.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -273,6 +277,8 @@ _SLICES: tuple[tuple[str, str, str, Callable[[object], tuple[float, str]]], ...]
     ("Speech-to-speech ratio", "ssr_db", "", _level(_SSR_EDGES_DB)),
     ("Scene level", "scene_db", "S", _level(_SCENE_EDGES_DB)),
     ("Event level", "event_db", "E", _level(_EVENT_EDGES_DB)),
+    ("Noise level", "noise_db", "", _level(_NOISE_EDGES_DB)),
+    ("Sex of the talkers", "sexes", "", _class),
     ("Scene class", "scene_class", "S", _class),
     ("Event class", "event_class", "E", _class),
 )

@@ -126,7 +126,10 @@ def rich_table(title: str, data: TableData) -> Table:
         padding=(0, 1, 0, 0),
     )
     for index, column in enumerate(data.columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=index > 0)
+        if index == 0:
+            table.add_column(Text(column), overflow="fold")
+        else:
+            table.add_column(Text(column), justify="right", no_wrap=True)
     previous = ""
     for row in data.rows:
         if row.kind != previous:

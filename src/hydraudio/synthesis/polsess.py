@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,11 +31,9 @@ from hydraudio.synthesis.polsess_format import (
 from hydraudio.synthesis.rooms import OUTDOOR_COLUMNS, draw_room, wet_signals
 from hydraudio.synthesis.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.synthesis.talkers import Talker, make_talker
+from hydraudio.synthesis.whole_corpus import is_complete, start_partial
 
 _log = logging.getLogger(__name__)
-
-MARKER = "synthetic.json"
-"""File in the root that says what was generated."""
 
 GENERATOR_VERSION = 2  # raise it whenever the same arguments give other samples
 _MIN_TALKERS = 12
@@ -122,9 +118,9 @@ def write_embedded_corpus(
     """
     root = Path(os.path.abspath(root))
     spec = CorpusSpec(n_train, n_val, n_test, n_talkers, sample_rate, duration_s, seed)
-    if _is_complete(root, spec):
+    if is_complete(root, spec.marker()):
         return root
-    partial_root = _start_partial(root, spec)
+    partial_root = start_partial(root, spec.marker())
     for subset in SUBSETS:
         make_folders(partial_root, subset)
     jobs = [(subset, row) for subset in SUBSETS for row in range(spec.n_rows(subset))]
@@ -135,35 +131,6 @@ def write_embedded_corpus(
     os.replace(partial_root, root)
     _log.info("wrote %d + %d + %d rows into %s", n_train, n_val, n_test, root)
     return root
-
-
-def _is_complete(root: Path, spec: CorpusSpec) -> bool:
-    """True if the root is this corpus, False if there is none."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    marker = root / MARKER
-    if not marker.is_file():
-        raise ValueError(f"{root} exists, but was not written by the generator (no {MARKER} in it); use another root")
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    if found != spec.marker():
-        changed = {key: found.get(key) for key, value in spec.marker().items() if found.get(key) != value}
-        raise ValueError(
-            f"{root} holds a corpus that was generated with {changed}, not with "
-            f"{ {key: spec.marker()[key] for key in changed} }; delete that folder or use another root"
-        )
-    return True
-
-
-def _start_partial(root: Path, spec: CorpusSpec) -> Path:
-    """An empty `<root>.partial`; what a killed run left there is removed."""
-    partial_root = root.with_name(f"{root.name}.partial")
-    if partial_root.exists():
-        if not (partial_root / MARKER).is_file():
-            raise ValueError(f"{partial_root} is in the way and was not written by the generator; move it away")
-        shutil.rmtree(partial_root)
-    partial_root.mkdir(parents=True)
-    (partial_root / MARKER).write_text(json.dumps(spec.marker(), indent=2) + "\n", encoding="utf-8")
-    return partial_root
 
 
 @lru_cache(maxsize=256)

@@ -11,3 +11,23 @@ class ConfigError(ValueError):
 
 class DataAttributeUnbound(ConfigError):
     """A ``${data_attribute:NAME}`` was read before there is a datamodule."""
+
+
+class DataMismatchError(ConfigError):
+    """The corpus has another sample rate, number of sources, ... than the network was built for.
+
+    Args:
+        name: of the attribute.
+        given: its value in the data.
+        built: its value in the model.
+
+    Attributes:
+        reason: a few words for a table.
+    """
+
+    def __init__(self, name: str, given: object, built: object) -> None:
+        super().__init__(
+            f"the data has {name}={given}, but the model was built for {name}={built}; choose data "
+            "(data.sample_rate, data.task) or a checkpoint to match"
+        )
+        self.reason = f"{name}: data {given}, model {built}"

@@ -91,3 +91,16 @@ def test_rates_exclude_validation_and_checkpoints(clock, tmp_path):
         assert metrics["throughput/audio_s_per_s"] == pytest.approx(4 * 3 / (loading_s + STEP_S))
         assert metrics["throughput/loader_wait"] == pytest.approx(loading_s / (loading_s + STEP_S))
     assert module.seen[1] == {}  # not before the log interval
+
+
+def test_padding_is_counted_where_batches_say_so(clock, tmp_path):
+    def collate(items):
+        batch = torch.utils.data.default_collate(items)
+        return {**batch, "padded": True}
+
+    module = Tiny(clock)
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "default_root_dir": tmp_path}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_steps=6, log_every_n_steps=3, callbacks=[Throughput()], **options, **quiet)
+    trainer.fit(module, DataLoader(Items(clock), batch_size=4, collate_fn=collate))
+    assert module.seen[-1]["throughput/padding"] == pytest.approx(1 - 6 / 8)

@@ -1,10 +1,11 @@
 """The order of batches depends on nothing but (seed, epoch); every item is drawn exactly once."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
-from hydraudio.data.sampling import EpochBatchSampler, build_loader
+from hydraudio.data.sampling import EpochBatchSampler, build_loader, padding_share
 
 
 class Keys(Dataset):
@@ -79,3 +80,111 @@ def test_loader_leaves_the_global_generator_alone(num_workers):
     indices = torch.cat([batch[:, 1] for batch in loader])
     assert sorted(indices.tolist()) == list(range(23))
     assert torch.equal(before, torch.get_rng_state())
+
+
+# --- bucketing ---
+
+LENGTHS = np.random.default_rng(0).integers(100, 1000, 203)
+
+
+def bucketed(**options) -> EpochBatchSampler:
+    options = {"batch_size": 8, "shuffle": True, "seed": 1, **options}
+    return EpochBatchSampler(len(LENGTHS), lengths=LENGTHS, **options)
+
+
+def batches_of(sampler: EpochBatchSampler) -> list[list[int]]:
+    return [[index for _, index in batch] for batch in sampler]
+
+
+def share_of_padding(batches: list[list[int]]) -> float:
+    """Counted slot by slot."""
+    n_slots = sum(max(LENGTHS[i] for i in batch) for batch in batches for _ in batch)
+    return 1 - sum(LENGTHS[i] for batch in batches for i in batch) / n_slots
+
+
+def test_buckets_hold_every_item_once_and_little_padding():
+    sampler = bucketed()
+    batches = batches_of(sampler)
+    assert sorted(index for batch in batches for index in batch) == list(range(203))
+    assert len(batches) == len(sampler) == 26
+    assert sorted(len(batch) for batch in batches) == [3] + 25 * [8]
+    assert sampler.padding_share() == pytest.approx(share_of_padding(batches))
+    plain = batches_of(EpochBatchSampler(203, 8, shuffle=True, seed=1))
+    assert share_of_padding(batches) < 0.08 < 0.35 < share_of_padding(plain)
+
+
+def test_buckets_are_a_function_of_seed_and_epoch():
+    sampler = bucketed()
+    first = batches_of(sampler)
+    assert batches_of(bucketed()) == first
+    sampler.set_epoch(1)
+    second = batches_of(sampler)
+    companions = [{frozenset(batch) for batch in batches} for batches in (first, second)]
+    assert len(companions[0] & companions[1]) < 3
+    assert batches_of(bucketed(epoch=1)) == second
+    assert batches_of(bucketed(seed=2)) != first
+
+
+def test_batches_of_one_length_do_not_follow_each_other():
+    means = [float(np.mean(LENGTHS[batch])) for batch in batches_of(bucketed())]
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.5
+
+
+def test_the_smaller_batch_is_not_always_the_longest():
+    sampler, means = bucketed(), []
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
+        small = min(batches_of(sampler), key=len)
+        means.append(LENGTHS[small].mean())
+    assert max(means) - min(means) > 300
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_work_on_similar_lengths_in_every_step(world_size, drop_last):
+    ranks = [bucketed(rank=rank, world_size=world_size, drop_last=drop_last) for rank in range(world_size)]
+    per_rank = [batches_of(rank) for rank in ranks]
+    assert {len(batches) for batches in per_rank} == {len(ranks[0])}
+    for step in zip(*per_rank, strict=True):
+        assert len({len(batch) for batch in step}) == 1
+        longest = [max(LENGTHS[batch]) for batch in step]
+        assert max(longest) < 1.4 * min(longest)
+    drawn = [index for batches in per_rank for batch in batches for index in batch]
+    if drop_last:
+        assert all(len(batch) == 8 for batches in per_rank for batch in batches)
+    else:
+        assert set(drawn) == set(range(203))
+        assert len(drawn) - 203 < world_size
+
+
+@pytest.mark.parametrize("start_batch", [0, 1, 17, 25])
+def test_bucketed_epoch_is_resumed_at_any_batch(start_batch):
+    whole = list(bucketed(epoch=3))
+    assert list(bucketed(epoch=3, start_batch=start_batch)) == whole[start_batch:]
+
+
+def test_evaluation_sorts_by_length_and_repeats_nothing():
+    ranks = [bucketed(shuffle=False, rank=rank, world_size=2) for rank in range(2)]
+    drawn = [flat(rank) for rank in ranks]
+    assert sorted(drawn[0] + drawn[1]) == list(range(203))
+    for order in drawn:
+        assert list(LENGTHS[order]) == sorted(LENGTHS[order], reverse=True)
+
+
+def test_overfitting_leaves_the_order_alone():
+    assert flat(bucketed(frozen=True)) == list(range(203))
+
+
+@pytest.mark.parametrize("lengths", [np.ones(3, int), np.zeros(23, int), np.ones((23, 1), int)])
+def test_bad_lengths_are_refused(lengths):
+    with pytest.raises(ValueError, match="one per item"):
+        EpochBatchSampler(23, 4, shuffle=True, lengths=lengths)
+
+
+def test_padding_share_without_lengths_is_refused():
+    with pytest.raises(ValueError, match="with lengths"):
+        EpochBatchSampler(23, 4, shuffle=True).padding_share()
+
+
+def test_padding_share_of_given_batches():
+    assert padding_share(np.array([10, 5, 4]), [np.array([0, 1]), np.array([2])]) == pytest.approx(5 / 24)

@@ -1,0 +1,37 @@
+"""Embedded corpora: where they go, and how they are written once."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> Path:
+    """`<data_dir>/<name>_embedded_<hash of the generator, its version and its arguments>`."""
+    call = embedded if isinstance(embedded, functools.partial) else functools.partial(embedded)
+    version = importlib.import_module(call.func.__module__).GENERATOR_VERSION
+    function = f"{call.func.__module__}.{call.func.__qualname__}"
+    # how many processes write does not change what is written
+    arguments = {key: value for key, value in call.keywords.items() if key != "n_processes"}
+    text = json.dumps([function, version, call.args, arguments], sort_keys=True)
+    return data_dir / f"{name}_embedded_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def write_once(folder: Path, write: Callable[..., Any]) -> None:
+    """Writes a corpus beside its place and moves it there, so that it is complete or absent."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        write(scratch / folder.name)
+        if not folder.is_dir():
+            os.replace(scratch / folder.name, folder)
+    finally:
+        shutil.rmtree(scratch)
