@@ -10,7 +10,7 @@ from hydraudio.utils.launch import launch  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train.yaml")
-def main(cfg: DictConfig) -> float | None:
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     from hydraudio import run
 
     return run.train(cfg)

@@ -31,8 +31,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint on the CPU without executing anything in it.
+
+    Args:
+        path: the file.
+        mmap: leave tensors in the file until they are used, for a look at the rest.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,7 +46,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such checkpoint; runs keep theirs in logs/<name>/<run>/checkpoints/")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, because it holds objects other than tensors and plain data, which could execute code: "

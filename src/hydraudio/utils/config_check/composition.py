@@ -23,7 +23,8 @@ from hydraudio.utils.config_check.sources import COMMAND_LINE, line_of, shown_pa
 from hydraudio.utils.config_check.tree import is_target, leaf_keys
 from hydraudio.utils.errors import ConfigError
 
-_EXTRAS = {"hydra/sweeper/optuna": 'It comes with the extra: pip install "hydraudio[sweep]".'}
+_SWEEP_EXTRA = 'It comes with the extra: pip install "hydraudio[sweep]".'
+_EXTRAS = {"hydra/sweeper/optuna": _SWEEP_EXTRA, "hydra/sweeper/sampler/tpe": _SWEEP_EXTRA}
 
 
 def reword(error: Exception, loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> str:

@@ -64,7 +64,7 @@ def _container(node: Any) -> Any:
 
 
 def _plugin_problems(section: str, node: Any, allowed: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Hydra instantiates launchers and sweepers itself, from its plugins only; samplers are classes of Optuna."""
+    """Hydra instantiates launchers and sweepers itself, from its plugins only; samplers and pruners are Optuna's."""
     for key, target in walk_targets(node, f"hydra.{section}"):
         package, _, name = str(target["_target_"]).rpartition(".")
         is_sampler = has_prefix(package, HYDRA_SAMPLERS)

@@ -160,7 +160,9 @@ class StructureCheck:
             return full_key in self.sources.groups and self._fits_empty_group(full_key, value)
         if _is_collection(declared):
             return is_target(value)
-        return self.sources.from_command_line(full_key) and path.split(".")[0] not in self.sources.groups
+        top = path.split(".")[0]
+        is_ours = top not in self.sources.groups or any(file.primary and file.has(top) for file in self.sources.files)
+        return is_ours and self.sources.from_command_line(full_key)
 
     def _fits_empty_group(self, key: str, value: Any) -> bool:
         """A group that is not chosen (null) can still be filled with targets."""

@@ -38,8 +38,9 @@ HYDRA_PLUGINS = (
     "hydra._internal.core_plugins",
     "hydra_plugins.hydra_optuna_sweeper",
     "hydra_plugins.hydra_joblib_launcher",
+    "hydra_plugins.hydraudio_pruning_sweeper",
 )
-HYDRA_SAMPLERS = ("optuna.samplers",)
+HYDRA_SAMPLERS = ("optuna.samplers", "optuna.pruners")
 _NEVER = frozenset(sys.stdlib_module_names) | {"hydra", "hydra_plugins", "omegaconf", "yaml", "pip", "setuptools"}
 
 

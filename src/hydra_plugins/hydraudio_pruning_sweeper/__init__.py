@@ -1,0 +1,1 @@
+"""A sweeper for Hydra: the stock Optuna sweeper with pruning, several objectives and resume."""

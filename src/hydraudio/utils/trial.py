@@ -1,0 +1,41 @@
+"""The trial of a hyper-parameter search that this process runs; the sweeper sets it, a callback reports to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Trial(Protocol):
+    """The part of ``optuna.trial.Trial`` that a run uses."""
+
+    @property
+    def number(self) -> int: ...
+
+    def report(self, value: float, step: int) -> None: ...
+
+    def should_prune(self) -> bool: ...
+
+
+class TrialPruned(Exception):
+    """The trial is given up; the message says why."""
+
+
+_running: Trial | None = None
+
+
+def running_trial() -> Trial | None:
+    """The trial that this process runs; None outside of a search."""
+    return _running
+
+
+@contextmanager
+def run_as(trial: Trial) -> Iterator[None]:
+    """Let :func:`running_trial` return ``trial``."""
+    global _running
+    before, _running = _running, trial
+    try:
+        yield
+    finally:
+        _running = before
