@@ -1,0 +1,1 @@
+"""Listening to checkpoints: the logic, its HTML, and a local page around it; also used by notebooks."""
