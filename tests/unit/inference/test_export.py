@@ -1,0 +1,69 @@
+"""Networks as ONNX files: every class that a configuration names exports, or says why it does not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_class
+from torch import nn
+
+from hydraudio.inference import export
+from hydraudio.inference.export import export_onnx
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TINY = yaml.safe_load((Path(__file__).parents[2] / "configs" / "tiny_networks.yaml").read_text())
+
+
+SLOW = ("DPRNN", "TFGridNet", "SPMamba", "MambaTasNet", "DPMamba")  # the exporter spends a minute on shapes or loops
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n.endswith(SLOW) else [], id=n.split(".")[-1]) for n in TINY]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_exports(name, tmp_path):
+    torch.manual_seed(0)
+    net = get_class(name)(2, **TINY[name])
+    assert export_onnx(net, tmp_path / "net.onnx", sample_rate=2000) <= export.TOLERANCE
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+class Gain(nn.Module):
+    n_sources = 1
+
+    def forward(self, mixture):
+        return 0.5 * mixture.unsqueeze(1)
+
+
+class Reader(Gain):
+    """Looks at values, which no graph can."""
+
+    def forward(self, mixture):
+        return super().forward(mixture) * (2 if mixture.sum() > 0 else 1)
+
+
+class Forgetful(Gain):
+    """Computes something else when it is written."""
+
+    def forward(self, mixture):
+        return super().forward(mixture) * (1.0 if torch.compiler.is_exporting() else 2.0)
+
+
+def test_metadata(tmp_path):
+    import onnx
+
+    export_onnx(Gain(), tmp_path / "net.onnx", sample_rate=8000)
+    properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert properties["sample_rate"] == "8000"
+    assert properties["n_sources"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [(Reader(), "Reader cannot be exported to ONNX: .*src/predict.py"), (Forgetful(), "differs from the network by 5")],
+)
+def test_what_cannot_be_exported_says_so_and_leaves_nothing(net, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_onnx(net, tmp_path / "net.onnx", sample_rate=8000)
+    assert list(tmp_path.iterdir()) == []
