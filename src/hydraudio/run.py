@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydraudio.utils.config_check import check_structure, check_targets
-from hydraudio.utils.errors import ConfigError
+from hydraudio.utils.errors import ConfigError, DataMismatchError
 from hydraudio.utils.resolvers import bind_data_attributes
 
 if TYPE_CHECKING:
+    import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
     from hydraudio.tasks.base import Task
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Fit, test the best weights and write the report.
 
     Args:
         cfg: composed from ``configs/train.yaml``.
 
     Returns:
-        ``cfg.optimized_metric`` of the best checkpoint, for hyper-parameter searches; None if not asked for.
+        ``cfg.optimized_metric`` of the best checkpoint, for hyper-parameter searches: one number for a name, a tuple
+        for a list of names; None if not asked for.
     """
     check_structure(cfg, HydraConfig.get())
     check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
@@ -63,7 +66,7 @@ def train(cfg: DictConfig) -> float | None:
     try:
         if cfg.train:
             trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
-        value = _optimized_value(trainer, cfg.optimized_metric)
+        value = _optimized_values(trainer, cfg.optimized_metric)
         if cfg.test:
             weights = _best_checkpoint(trainer) if cfg.train else resume_from
             trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
@@ -88,16 +91,50 @@ def evaluate(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.output_dir)
     open_run_folder(folder, portable_config(cfg))
     if len(paths) == 1:
-        _evaluate_one(cfg, paths[0], folder)
+        evaluate_checkpoint(cfg, paths[0], folder)
         return
-    names = _distinct_names(paths)
+    names = distinct_names(paths)
     for name, path in zip(names, paths, strict=True):
-        _evaluate_one(cfg, path, folder / name)
+        evaluate_checkpoint(cfg, path, folder / name)
 
     from hydraudio.reports.comparison import write_comparison
 
     items = {name: folder / name / "report" / "items.csv" for name in names}
     write_comparison(items, folder / "report", seed=cfg.seed)
+
+
+def evaluate_matrix(
+    corpora: Mapping[str, DictConfig], ckpt_paths: Sequence[str], folder: Path, *, seed: int = 0
+) -> Path:
+    """Test every checkpoint on every corpus and write one table of all.
+
+    Args:
+        corpora: name of each corpus with a configuration composed from ``configs/eval.yaml``.
+        ckpt_paths: the checkpoint files.
+        folder: gets a folder per pair, with its report, and ``matrix.csv`` and ``index.html``.
+        seed: of the bootstrap.
+
+    Returns:
+        Path of the page.
+    """
+    from hydraudio.reports.cross_corpus import CellSource, write_matrix
+    from hydraudio.utils.run_folder import portable_config
+
+    _apply_extras(next(iter(corpora.values())))
+    cells = []
+    for name, cfg in corpora.items():
+        cfg.paths.output_dir = str(folder / name)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "config.yaml").write_text(portable_config(cfg), encoding="utf-8")
+        for model, path in zip(distinct_names(list(ckpt_paths)), ckpt_paths, strict=True):
+            place = folder / name / model
+            try:
+                evaluate_checkpoint(cfg, path, place)
+            except DataMismatchError as error:
+                cells.append(CellSource(model, name, reason=error.reason))
+            else:
+                cells.append(CellSource(model, name, items=place / "report" / "items.csv"))
+    return write_matrix(cells, folder, seed=seed)
 
 
 def predict(cfg: DictConfig) -> None:
@@ -110,46 +147,33 @@ def predict(cfg: DictConfig) -> None:
 
     from hydraudio.inference.folder import predict_folder
 
-    trained, checkpoint = _open_checkpoint(cfg, cfg.ckpt_path)
-    task = _restore_task(trained, checkpoint)
-    trainer: Trainer = instantiate(cfg.trainer)
+    trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
+    task = restore_task(trained, checkpoint)
     failures = predict_folder(
         task,
         cfg.input,
         cfg.output,
-        device=trainer.strategy.root_device,
+        device=choose_device(cfg),
         chunk_s=cfg.chunk_s,
         overlap_s=cfg.overlap_s,
         channels=cfg.channels,
+        streaming=cfg.streaming,
         overwrite=cfg.overwrite,
     )
     if failures:
         sys.exit(1)
 
 
-def _evaluate_one(cfg: DictConfig, ckpt_path: str, folder: Path) -> None:
-    trained, checkpoint = _open_checkpoint(cfg, ckpt_path)
-    trained.paths.output_dir = str(folder)
-    trained.report.checkpoint = str(ckpt_path)
-    for group in ("data", "report"):
-        given = {key: value for key, value in cfg[group].items() if value is not None}
-        trained[group] = OmegaConf.merge(trained[group], given)
-    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
+def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig, dict[str, Any]]:
+    """Read a checkpoint and the configuration inside it, which may name trusted classes only.
 
-    import lightning.pytorch as pl
+    Args:
+        cfg: composed from ``configs/eval.yaml`` or ``configs/predict.yaml``: its ``paths`` and ``extras`` count.
+        ckpt_path: the file.
 
-    from hydraudio.callbacks.progress import RunProgressBar
-
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule = instantiate(trained.data)
-    task = _restore_task(trained, checkpoint)
-    callbacks = [RunProgressBar(), instantiate(trained.report)]
-    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks)
-    trainer.test(task, datamodule=datamodule, verbose=False)
-
-
-def _open_checkpoint(cfg: DictConfig, ckpt_path: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Read a checkpoint and the configuration inside it, which may name trusted classes only."""
+    Returns:
+        The configuration that the checkpoint was trained with, with the folders of this machine, and all its contents.
+    """
     from hydraudio.utils.checkpoint_io import read_checkpoint
     from hydraudio.utils.run_folder import restore_config
 
@@ -159,10 +183,66 @@ def _open_checkpoint(cfg: DictConfig, ckpt_path: str) -> tuple[DictConfig, dict[
     return trained, checkpoint
 
 
-def _restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
+def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
+    """The trained task, in evaluation mode, from what :func:`open_checkpoint` returned."""
     task: Task = instantiate(trained.model)
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
+
+
+def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) -> LightningDataModule:
+    """The datamodule of a trained configuration with what ``cfg.data`` gives (root, task ...) laid over it.
+
+    A ``cfg.data`` that is a whole corpus (an option of ``configs/data``) takes its place instead.
+    """
+    if "_target_" in cfg.data:
+        if cfg.get("variant") is not None:
+            raise ConfigError("variant: with another corpus (data=OPTION) say what it calls them: data.KEY=VALUE")
+        trained.data = OmegaConf.to_container(cfg.data, resolve=True)
+    else:
+        _lay_over(trained, cfg, "data")
+    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
+    return instantiate(trained.data)
+
+
+def choose_device(cfg: DictConfig) -> torch.device:
+    """The device that ``cfg.trainer`` stands for."""
+    trainer: Trainer = instantiate(cfg.trainer)
+    return trainer.strategy.root_device
+
+
+def _lay_over(trained: DictConfig, cfg: DictConfig, group: str) -> None:
+    given = {key: value for key, value in cfg[group].items() if value is not None}
+    trained[group] = OmegaConf.merge(trained[group], given)
+
+
+def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) -> None:
+    """Test one checkpoint and write its report.
+
+    Args:
+        cfg: composed from ``configs/eval.yaml``; its ``ckpt_path`` plays no part.
+        ckpt_path: the file.
+        folder: gets the folder ``report``.
+
+    Raises:
+        DataMismatchError: the corpus has another sample rate or number of sources than the network.
+    """
+    trained, checkpoint = open_checkpoint(cfg, ckpt_path)
+    trained.paths.output_dir = str(folder)
+    trained.report.checkpoint = str(ckpt_path)
+    _lay_over(trained, cfg, "report")
+
+    import lightning.pytorch as pl
+
+    from hydraudio.callbacks.progress import RunProgressBar
+
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = restore_data(cfg, trained, ckpt_path)
+    task = restore_task(trained, checkpoint)
+    task.check_data(datamodule)
+    callbacks = [RunProgressBar(), instantiate(trained.report)]
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks)
+    trainer.test(task, datamodule=datamodule, verbose=False)
 
 
 def _load_weights(task: Task, path: str) -> None:
@@ -206,9 +286,15 @@ def _best_checkpoint(trainer: Trainer) -> str | None:
     return best or None
 
 
-def _optimized_value(trainer: Trainer, metric: str | None) -> float | None:
+def _optimized_values(trainer: Trainer, metric: str | ListConfig | None) -> float | tuple[float, ...] | None:
     if metric is None:
         return None
+    if isinstance(metric, ListConfig):
+        return tuple(_optimized_value(trainer, name) for name in metric)
+    return _optimized_value(trainer, metric)
+
+
+def _optimized_value(trainer: Trainer, metric: str) -> float:
     checkpoint = trainer.checkpoint_callback
     if getattr(checkpoint, "monitor", None) == metric and checkpoint.best_model_score is not None:  # type: ignore[union-attr]
         return float(checkpoint.best_model_score)  # type: ignore[union-attr]
@@ -218,7 +304,7 @@ def _optimized_value(trainer: Trainer, metric: str | None) -> float | None:
     return float(trainer.callback_metrics[metric])
 
 
-def _distinct_names(paths: list[str]) -> list[str]:
+def distinct_names(paths: list[str]) -> list[str]:
     """Name checkpoints by their run folders, numbered where that is ambiguous."""
     names = [Path(path).resolve().parent.parent.parent.name + "_" + Path(path).stem for path in paths]
     return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]

@@ -15,17 +15,17 @@ import soundfile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = [
+TINY_NET = [
     "model.net.n_filters=16",
     "model.net.kernel_size=32",
     "model.net.bottleneck_channels=8",
     "model.net.hidden_channels=8",
     "model.net.n_blocks=2",
     "model.net.n_repeats=1",
-    "data.segment_s=null",
-    "trainer.max_epochs=1",
-    "report.n_bootstrap=20",
 ]
+TINY_DPRNN = ["model.net.n_filters=16", "model.net.kernel_size=32", "model.net.hidden_size=4", "model.net.n_layers=1"]
+SHORT = ["data.segment_s=null", "trainer.max_epochs=1", "report.n_bootstrap=20"]
+TINY = [*TINY_NET, *SHORT]
 
 
 def commands(page: Path) -> list[str]:
@@ -76,21 +76,28 @@ def test_extras_of_the_readme_exist():
 
 
 @pytest.mark.slow
-def test_readme_commands_run_one_after_the_other(polsess_root, command, tmp_path):
-    """The page from top to bottom, with a tiny network and corpus."""
+def test_readme_commands_run_one_after_the_other(polsess_root, libri2mix_root, command, tmp_path):
+    """The page from top to bottom, with tiny networks and corpora."""
     (tmp_path / "recordings").mkdir()
     soundfile.write(tmp_path / "recordings" / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(30000), 16000)
-    for line in python_commands([ROOT / "README.md"], "src/"):
+    roots = {"/data/PolSESS_C_in": str(polsess_root), "/data/Libri2Mix": str(libri2mix_root)}
+    for line in python_commands([ROOT / "README.md"], ""):
         _, script, *arguments = shlex.split(line)
-        arguments = [argument.replace("/data/PolSESS_C_in", str(polsess_root)) for argument in arguments]
+        for real, tiny in roots.items():
+            arguments = [argument.replace(real, tiny) for argument in arguments]
         arguments = ["trainer=cpu" if argument == "trainer=gpu" else argument for argument in arguments]
         if script == "src/train.py":
-            arguments += TINY
-            arguments += [] if any("data.root" in argument for argument in arguments) else [f"data.root={polsess_root}"]
+            arguments += [*(TINY_DPRNN if "model=dprnn_small" in arguments else TINY_NET), *SHORT]
+            root = libri2mix_root if "experiment=libri2mix_quick" in arguments else polsess_root
+            arguments += [] if any("data.root" in argument for argument in arguments) else [f"data.root={root}"]
+        if script == "scripts/cross_corpus.py":  # the corpora that the page leaves to be generated
+            for option, root in (("data=libri2mix", libri2mix_root), ("data=polsess", polsess_root)):
+                arguments = [a for b in arguments for a in ([b, f"data.root={root}"] if b == option else [b])]
         if "hparams_search=conv_tasnet_optuna" in arguments:
             arguments += ["hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.n_startup_trials=1"]
         command(script, *arguments)
     assert (tmp_path / "enhanced" / "a.wav").is_file()
+    assert (tmp_path / "separator.onnx").is_file()
 
 
 @pytest.mark.slow
