@@ -5,10 +5,10 @@ SETUP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval predict sweep test test-slow lint format benchmark clean
+.PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint format benchmark clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(SETUP) ## Create .venv and install everything in the versions of constraints.txt
 
@@ -26,8 +26,14 @@ eval: $(SETUP) ## Evaluate: make eval ARGS="ckpt_path=FILE"
 predict: $(SETUP) ## Process audio files: make predict ARGS="ckpt_path=FILE input=FOLDER output=FOLDER"
 	$(BIN)/python src/predict.py $(ARGS)
 
+listen: $(SETUP) ## Open a local web page to listen to checkpoints (ARGS="--port 7861")
+	$(BIN)/python scripts/listen.py $(ARGS)
+
 sweep: $(SETUP) ## Search hyper-parameters with Optuna (ARGS as for train)
 	$(BIN)/python src/train.py -m hparams_search=conv_tasnet_optuna $(ARGS)
+
+leaderboard: $(SETUP) ## Compare all tested runs below logs/ in one table and page
+	$(BIN)/python scripts/leaderboard.py $(ARGS)
 
 test: $(SETUP) ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -45,7 +51,7 @@ format: $(SETUP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(SETUP) ## Compare speed with the peers (takes about 15 minutes)
+benchmark: $(SETUP) ## Compare speed with the peers (takes about half an hour)
 	for script in scripts/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and caches (data/ and logs/ stay)
