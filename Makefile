@@ -51,7 +51,7 @@ format: $(SETUP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(SETUP) ## Compare speed with the peers (takes about half an hour)
+benchmark: $(SETUP) ## Compare speed with the peers (takes long)
 	for script in scripts/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and caches (data/ and logs/ stay)

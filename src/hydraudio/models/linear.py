@@ -11,16 +11,13 @@ from torch import Tensor, nn
 
 from hydraudio.models import ops
 
-# Without effect on a 1x1 kernel, but PyTorch gives a dilated convolution to oneDNN on a single thread as well.
-_NO_SLOW_PATH = 2
-
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b as `F.linear`, equal to rounding. x: (..., in), weight: (out, in), bias: (out,) -> (..., out)."""
     if x.dtype != torch.float32 or x.ndim < 2 or not ops.prefers_channels_last(x):
         return F.linear(x, weight, bias)
     rows = x.contiguous().view(1, *_two_axes(x), x.shape[-1])
-    y = F.conv2d(rows.permute(0, 3, 1, 2), weight[..., None, None], bias, dilation=_NO_SLOW_PATH)
+    y = F.conv2d(rows.permute(0, 3, 1, 2), weight[..., None, None], bias, dilation=ops.NO_SLOW_PATH)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 

@@ -22,7 +22,7 @@ Moments = tuple[float, float]  # mean, 1 / sqrt(variance + eps)
 
 # Of a 1x1 convolution: without effect on the result, but PyTorch gives a dilated one to oneDNN also when it runs on a
 # single thread, where it would otherwise take its own implementation, which is half as fast.
-_NO_SLOW_PATH = 2
+NO_SLOW_PATH = 2
 
 
 def prefers_channels_last(x: Tensor) -> bool:
@@ -34,7 +34,7 @@ def prefers_channels_last(x: Tensor) -> bool:
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """1x1 convolution. x: (batch, frames, in), weight: (out, in, 1) as in `Conv1d` -> (batch, frames, out)."""
-    y = F.conv2d(_image(x), weight.unsqueeze(-1), bias, dilation=_NO_SLOW_PATH)
+    y = F.conv2d(_image(x), weight.unsqueeze(-1), bias, dilation=NO_SLOW_PATH)
     return y.permute(0, 2, 3, 1).squeeze(1)
 
 
@@ -316,4 +316,4 @@ def _pointwise_weight_grad(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """grad: (frames, out), x: (frames, in) -> gradient of the 1x1 weight (out, in, 1)."""
     shape = weight.unsqueeze(-1).shape
     images = _image(x[None]), _image(grad[None])
-    return conv2d_weight(images[0], shape, images[1], dilation=_NO_SLOW_PATH).squeeze(-1)
+    return conv2d_weight(images[0], shape, images[1], dilation=NO_SLOW_PATH).squeeze(-1)
