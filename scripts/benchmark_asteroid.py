@@ -39,10 +39,10 @@ NETS: dict[str, dict[str, int]] = {
 
 def hydraudio_net(name: str) -> nn.Module:
     if name == "conv_tasnet":
-        from hydraudio.models.conv_tasnet import ConvTasNet
+        from hydraudio.models.separation.conv_tasnet import ConvTasNet
 
         return ConvTasNet(2, kernel_size=16, **NETS[name])
-    from hydraudio.models.dprnn import DPRNN
+    from hydraudio.models.separation.dprnn import DPRNN
 
     return DPRNN(2, kernel_size=16, **NETS[name])
 

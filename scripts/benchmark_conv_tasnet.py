@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hydraudio.models.conv_tasnet import ConvTasNet
-from hydraudio.models.converters.conv_tasnet import conv_tasnet_from_speechbrain
+from hydraudio.models.separation.conv_tasnet import ConvTasNet
+from hydraudio.models.separation.converters.conv_tasnet import conv_tasnet_from_speechbrain
 from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
 
 SAMPLE_RATE_HZ = 8000

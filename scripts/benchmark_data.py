@@ -27,10 +27,10 @@ from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from hydraudio.data import mm_ipc  # noqa: E402
-from hydraudio.data.polsess import PolSESSDataModule  # noqa: E402
-from hydraudio.data.polsess_dataset import PolSESSDataset, collate  # noqa: E402
-from hydraudio.data.polsess_store import pack_corpus  # noqa: E402
+from hydraudio.data.separation import mm_ipc  # noqa: E402
+from hydraudio.data.separation.polsess import PolSESSDataModule  # noqa: E402
+from hydraudio.data.separation.polsess_dataset import PolSESSDataset, collate  # noqa: E402
+from hydraudio.data.separation.polsess_store import pack_corpus  # noqa: E402
 from hydraudio.synthesis import polsess_format  # noqa: E402
 
 SAMPLE_RATE = 8000

@@ -20,9 +20,9 @@ import torch
 from benchmark_conv_tasnet import SAMPLE_RATE_HZ, measure
 from torch import Tensor, nn
 
-from hydraudio.models.converters.dprnn import dprnn_from_speechbrain
-from hydraudio.models.converters.resepformer import resepformer_from_speechbrain
-from hydraudio.models.converters.sepformer import sepformer_from_speechbrain
+from hydraudio.models.separation.converters.dprnn import dprnn_from_speechbrain
+from hydraudio.models.separation.converters.resepformer import resepformer_from_speechbrain
+from hydraudio.models.separation.converters.sepformer import sepformer_from_speechbrain
 from hydraudio.utils.cpu_memory import keep_freed_memory
 from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
 

@@ -54,7 +54,7 @@ def mambapy_pscan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: 
 
 def hydraudio(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Takes delta before softplus, like all of ours; its inverse is not part of what is timed."""
-    from hydraudio.models.scan import selective_scan
+    from hydraudio.models.layers.scan import selective_scan
 
     return selective_scan(*(x.unsqueeze(0) for x in (u, delta, A, B, C, D)), torch.zeros_like(D)[None])[0]
 
@@ -64,7 +64,7 @@ def mixers(channels: int, states: int) -> dict[str, nn.Module]:
     import transformers
     from transformers.models.mamba.modeling_mamba import MambaMixer
 
-    from hydraudio.models.mamba import Mamba
+    from hydraudio.models.layers.mamba import Mamba
 
     def theirs(use_mambapy: bool) -> nn.Module:
         config = transformers.MambaConfig(hidden_size=channels // 2, state_size=states, use_mambapy=use_mambapy)

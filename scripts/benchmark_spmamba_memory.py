@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from hydraudio.models.spmamba import SPMamba
+from hydraudio.models.separation.spmamba import SPMamba
 
 SAMPLE_RATE_HZ = 8000
 

@@ -17,7 +17,7 @@ import rootutils
 ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
 
 if TYPE_CHECKING:
-    from hydraudio.data.polsess_index import Defect
+    from hydraudio.data.defects import Defect
 
 
 def main() -> int:

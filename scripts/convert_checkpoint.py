@@ -23,15 +23,15 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from hydraudio.models.conv_tasnet import ConvTasNet
-from hydraudio.models.converters.conv_tasnet import conv_tasnet_from_speechbrain, conv_tasnet_to_speechbrain
-from hydraudio.models.converters.dprnn import dprnn_from_speechbrain, dprnn_to_speechbrain
-from hydraudio.models.converters.files import StateDict, read_speechbrain_folder, write_speechbrain_folder
-from hydraudio.models.converters.resepformer import resepformer_from_speechbrain, resepformer_to_speechbrain
-from hydraudio.models.converters.sepformer import sepformer_from_speechbrain, sepformer_to_speechbrain
-from hydraudio.models.dprnn import DPRNN
-from hydraudio.models.resepformer import RESepFormer
-from hydraudio.models.sepformer import SepFormer
+from hydraudio.models.separation.conv_tasnet import ConvTasNet
+from hydraudio.models.separation.converters.conv_tasnet import conv_tasnet_from_speechbrain, conv_tasnet_to_speechbrain
+from hydraudio.models.separation.converters.dprnn import dprnn_from_speechbrain, dprnn_to_speechbrain
+from hydraudio.models.separation.converters.files import StateDict, read_speechbrain_folder, write_speechbrain_folder
+from hydraudio.models.separation.converters.resepformer import resepformer_from_speechbrain, resepformer_to_speechbrain
+from hydraudio.models.separation.converters.sepformer import sepformer_from_speechbrain, sepformer_to_speechbrain
+from hydraudio.models.separation.dprnn import DPRNN
+from hydraudio.models.separation.resepformer import RESepFormer
+from hydraudio.models.separation.sepformer import SepFormer
 
 
 class Converter(NamedTuple):

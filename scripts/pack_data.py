@@ -42,7 +42,7 @@ def _parse_arguments() -> argparse.Namespace:
 def _pack(arguments: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hydraudio.data.polsess_store import pack_corpus
+    from hydraudio.data.separation.polsess_store import pack_corpus
 
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

@@ -104,13 +104,17 @@ BROKEN = [
     Broken(
         "class_that_does_not_exist",
         CHOSEN,
-        ["model.net._target_", "no class or function 'ConvTasNt'", "hydraudio.models.conv_tasnet.ConvTasNet."],
-        experiment(GLOBAL + "model:\n  net:\n    _target_: hydraudio.models.conv_tasnet.ConvTasNt\n"),
+        [
+            "model.net._target_",
+            "no class or function 'ConvTasNt'",
+            "hydraudio.models.separation.conv_tasnet.ConvTasNet.",
+        ],
+        experiment(GLOBAL + "model:\n  net:\n    _target_: hydraudio.models.separation.conv_tasnet.ConvTasNt\n"),
     ),
     Broken(
         "module_that_does_not_exist",
-        ["model.net._target_=hydraudio.models.conv_tasnett.ConvTasNet"],
-        ["there is no module hydraudio.models.conv_tasnett", "hydraudio.models.conv_tasnet."],
+        ["model.net._target_=hydraudio.models.separation.conv_tasnett.ConvTasNet"],
+        ["there is no module hydraudio.models.separation.conv_tasnett", "hydraudio.models.separation.conv_tasnet."],
     ),
     Broken(
         "tabs",

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.data.polsess import PolSESSDataModule
-from hydraudio.data.polsess_index import Defect
-from hydraudio.data.polsess_store import pack_corpus
+from hydraudio.data.defects import Defect
+from hydraudio.data.separation.polsess import PolSESSDataModule
+from hydraudio.data.separation.polsess_store import pack_corpus
 from hydraudio.synthesis import polsess_format
 
 SAMPLE_RATE = 8000

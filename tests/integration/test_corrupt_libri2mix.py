@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.data.libri2mix import Libri2MixDataModule
-from hydraudio.data.polsess_index import Defect
+from hydraudio.data.defects import Defect
+from hydraudio.data.separation.libri2mix import Libri2MixDataModule
 
 RATE, TASK = 8000, "mix_both"
 TABLE = f"wav8k/min/metadata/mixture_train-100_{TASK}.csv"

@@ -121,7 +121,7 @@ def test_model_of_the_docs_is_one_file_and_one_yaml(command, polsess_root, tmp_p
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     module, config = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL).group(1) for kind in ("python", "yaml"))
-    (copy / "src" / "hydraudio" / "models" / "gru_mask.py").write_text(module)
+    (copy / "src" / "hydraudio" / "models" / "separation" / "gru_mask.py").write_text(module)
     (copy / "configs" / "model" / "gru_mask.yaml").write_text(config)
     (line,) = [line for line in commands(ROOT / "docs" / "add_a_model.md") if "model=gru_mask" in line]
     tiny = [f"data.root={polsess_root}", "data.segment_s=null", "trainer.max_epochs=1", "report.metrics=fast"]

@@ -153,10 +153,10 @@ def test_hostile_configuration_inside_a_checkpoint_is_refused(trained, command, 
 
 
 def test_one_batch_can_be_overfitted(polsess_root):
-    from hydraudio.data.polsess import PolSESSDataModule
+    from hydraudio.data.separation.polsess import PolSESSDataModule
     from hydraudio.losses.permutation import PermutationInvariant
     from hydraudio.losses.sdr import SISDRLoss
-    from hydraudio.models.conv_tasnet import ConvTasNet
+    from hydraudio.models.separation.conv_tasnet import ConvTasNet
 
     torch.manual_seed(0)
     data = PolSESSDataModule(root=str(polsess_root), task="SB", batch_size=2, num_workers=0, max_train_samples=2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import hydraudio.models.scan  # noqa: F401 - registers its operator
+import hydraudio.models.layers.scan  # noqa: F401 - registers its operator
 
 FLOPS_PER_MAC = 2
 # Of a selective scan, per item, step, channel and state: Gu & Dao's count for Mamba (state-spaces/mamba, issue 110).

@@ -87,7 +87,7 @@ class SeparationTask(Task):
         """Separate a recording that comes in blocks (channels, time) into blocks (channels, n_sources, time), fp32.
 
         The memory needed does not grow, and the whole equals what `predict_waveform` gives for the whole. Needs a
-        causal network, one with ``stream`` and ``flush`` as in :class:`hydraudio.models.tasnet.TasNet`.
+        causal network, one with ``stream`` and ``flush`` as in :class:`hydraudio.models.separation.tasnet.TasNet`.
         """
         self.require_causal()
         state = None

@@ -8,7 +8,7 @@ from hydraudio.demo.checkpoints import find_checkpoints
 
 CONFIG = """
 data: {task: SB}
-model: {net: {_target_: hydraudio.models.conv_tasnet.ConvTasNet, n_sources: 2}}
+model: {net: {_target_: hydraudio.models.separation.conv_tasnet.ConvTasNet, n_sources: 2}}
 """
 
 

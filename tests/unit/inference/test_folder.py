@@ -12,7 +12,7 @@ from hydraudio.audio.io import resample
 from hydraudio.inference.folder import plan_jobs, predict_folder
 from hydraudio.losses.permutation import PermutationInvariant
 from hydraudio.losses.sdr import SISDRLoss
-from hydraudio.models.conv_tasnet import ConvTasNet
+from hydraudio.models.separation.conv_tasnet import ConvTasNet
 from hydraudio.tasks.separation import SeparationTask
 
 OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1}

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from hydraudio.models.complexity import count_macs, real_time_factor
-from hydraudio.models.conv_tasnet import ConvTasNet
-from hydraudio.models.scan import selective_scan
+from hydraudio.models.layers.scan import selective_scan
+from hydraudio.models.separation.conv_tasnet import ConvTasNet
 
 
 class Recurrent(nn.Module):
@@ -94,14 +94,14 @@ def test_count_is_proportional_to_the_batch_and_leaves_the_network_alone():
 
 def test_published_count_of_tf_gridnet():
     """445.56 G/s at 16 kHz (Li et al., "SPMamba", 2024, table 2)."""
-    from hydraudio.models.tf_gridnet import TFGridNet
+    from hydraudio.models.separation.tf_gridnet import TFGridNet
 
     assert count_macs(TFGridNet(2, n_fft=256), 16000) == pytest.approx(445.56e9, rel=0.05)
 
 
 def test_published_count_of_dprnn():
     """85.3 G/s at 16 kHz with filters of two samples (the same table)."""
-    from hydraudio.models.dprnn import DPRNN
+    from hydraudio.models.separation.dprnn import DPRNN
 
     assert count_macs(DPRNN(2, kernel_size=2, chunk_size=250), 16000) == pytest.approx(85.3e9, rel=0.05)
 

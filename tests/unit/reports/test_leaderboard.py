@@ -14,8 +14,9 @@ COST = Cost(1000, 2e9, 0.5)
 
 
 def config(name, seed, **changes):
-    data = {"_target_": "hydraudio.data.polsess.PolSESSDataModule", "task": "ES", "seed": seed, "batch_size": 4}
-    net = {"_target_": "hydraudio.models.conv_tasnet.ConvTasNet", "n_filters": 16}
+    datamodule = "hydraudio.data.separation.polsess.PolSESSDataModule"
+    data = {"_target_": datamodule, "task": "ES", "seed": seed, "batch_size": 4}
+    net = {"_target_": "hydraudio.models.separation.conv_tasnet.ConvTasNet", "n_filters": 16}
     plain = {
         "name": name,
         "seed": seed,

@@ -183,8 +183,8 @@ def test_arguments_are_bound(package: PackageSource) -> None:
 def test_signatures_of_every_class_of_the_package_are_those_of_python() -> None:
     """Source and import agree for all public classes of models, losses and tasks."""
     source, checked = PackageSource(), 0
-    for path in sorted(source.package_dir.glob("[mlt]*/*.py")):
-        module_name = f"hydraudio.{path.parent.name}.{path.stem}"
+    for path in sorted(source.package_dir.glob("[mlt]*/**/*.py")):
+        module_name = ".".join(("hydraudio", *path.relative_to(source.package_dir).with_suffix("").parts))
         for name, definition in source._module(module_name).definitions.items() if path.stem != "__init__" else []:
             if not isinstance(definition, ast.ClassDef) or "TypedDict" in map(ast.unparse, definition.bases):
                 continue

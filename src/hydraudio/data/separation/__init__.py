@@ -1,0 +1,1 @@
+"""Corpora of mixtures and their sources, one LightningDataModule each, and what they are made of."""

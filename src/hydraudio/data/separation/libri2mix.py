@@ -1,0 +1,274 @@
+"""Libri2Mix: two talkers of LibriSpeech, clean or with noise of WHAM!, for separation and enhancement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+import numpy as np
+from torch.utils.data import DataLoader
+
+from hydraudio.data.defects import Defect, raise_defect
+from hydraudio.data.embedded import embedded_folder, write_once
+from hydraudio.data.sampling import EpochBatchSampler, build_loader
+from hydraudio.data.separation.libri2mix_check import find_defects
+from hydraudio.data.separation.libri2mix_dataset import Libri2MixDataset, collate
+from hydraudio.data.separation.libri2mix_index import (
+    MODES,
+    SOURCES_OF,
+    MixtureIndex,
+    Place,
+    index_fingerprint,
+    missing_files,
+    parse_index,
+    read_index,
+)
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RATES = (8000, 16000)
+_SUBSET_NUMBERS = {"train": 0, "val": 1, "test": 2}
+_STAGE_SUBSETS = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": (),
+    None: ("train", "val", "test"),
+}
+
+
+class Libri2MixDataModule(pl.LightningDataModule):
+    """Separation of two talkers, or enhancement of one, on a corpus that the LibriMix generator wrote.
+
+    Cosentino, Pariente, Cornell, Deleforge and Vincent, "LibriMix: An Open-Source Dataset for Generalizable Speech
+    Separation", 2020.
+
+    Args:
+        root: the folder `Libri2Mix`, which holds `wav8k` or `wav16k`; None makes the embedded corpus.
+        embedded: called with the folder to write the embedded corpus into.
+        data_dir: where the embedded corpus goes.
+        task: mix_clean (separate two talkers), mix_both (two talkers in noise) or mix_single (enhance one in noise).
+        sample_rate: 8000 or 16000 Hz.
+        mode: "min" (mixtures end with the shorter utterance) or "max" (with the longer one).
+        train_subsets: folder or folders of the training set.
+        val_subsets: likewise for validation.
+        test_subsets: likewise for testing.
+        segment_s: length of a random crop in training; shorter utterances stay whole. None trains on whole ones.
+        min_length_s: shorter mixtures do not take part in training.
+        bucketing: make batches of mixtures of similar length, in training and evaluation.
+        max_train_samples: size of a random subset of the rows, None for all.
+        max_val_samples: the same for validation.
+        max_test_samples: the same for testing.
+        batch_size: of training.
+        eval_batch_size: of validation and testing, None for `batch_size`.
+        num_workers: of every loader.
+        pin_memory: of every loader.
+        seed: of everything random here.
+
+    Attributes:
+        n_sources: targets per item.
+        tasks: number of targets of every task.
+    """
+
+    tasks: ClassVar[dict[str, int]] = {task: len(sources) for task, sources in SOURCES_OF.items()}
+
+    def __init__(
+        self,
+        root: str | None = None,
+        embedded: Callable[..., Any] | None = None,
+        data_dir: str = "data",
+        task: str = "mix_clean",
+        sample_rate: int = 8000,
+        mode: str = "min",
+        train_subsets: str | Sequence[str] = "train-100",
+        val_subsets: str | Sequence[str] = "dev",
+        test_subsets: str | Sequence[str] = "test",
+        segment_s: float | None = None,
+        min_length_s: float | None = None,
+        bucketing: bool = True,
+        max_train_samples: int | None = None,
+        max_val_samples: int | None = None,
+        max_test_samples: int | None = None,
+        batch_size: int = 4,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.task, self.mode = _choice("task", task, tuple(SOURCES_OF)), _choice("mode", mode, MODES)
+        self.sample_rate = _choice("sample_rate", sample_rate, SAMPLE_RATES)
+        self.n_sources = len(SOURCES_OF[task])
+        given = {"train": train_subsets, "val": val_subsets, "test": test_subsets}
+        self.subsets = {stage: _subset_names(stage, names) for stage, names in given.items()}
+        limits = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
+        self.max_samples = {stage: _check_limit(stage, limit) for stage, limit in limits.items()}
+        self.segment_s = _check_duration("segment_s", segment_s)
+        self.min_length_s = _check_duration("min_length_s", min_length_s)
+        self.bucketing = bucketing
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
+        self._embedded = embedded if root is None else None
+        if root is not None:
+            self.root = Path(root)
+        elif embedded is not None:
+            self.root = embedded_folder(Path(data_dir), "libri2mix", embedded)
+        else:
+            raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
+        self._fingerprint: str | None = None
+        self.datasets: dict[str, Libri2MixDataset] = {}
+
+    @property
+    def place(self) -> Place:
+        """Where the audio of this mode and sample rate lies."""
+        return Place(self.root, self.sample_rate, self.mode)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the rows of all subsets that are there (hex); known once the corpus exists."""
+        if self._fingerprint is None:
+            self._require_root()
+            names = dict.fromkeys(name for names in self.subsets.values() for name in names)
+            indices = [parse_index(self.place, name, self.task)[0] for name in names]
+            self._fingerprint = index_fingerprint(self.place, [index for index in indices if index is not None])
+        return self._fingerprint
+
+    def prepare_data(self) -> None:
+        """Writes the embedded corpus where it does not exist yet."""
+        if self._embedded is not None and not self.root.is_dir():
+            write_once(self.root, self._embedded)
+        self._require_root()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the tables of the stage and looks for the files that it needs."""
+        self._require_root()
+        for subset in _STAGE_SUBSETS[stage]:
+            if subset not in self.datasets:
+                self.datasets[subset] = self._make_dataset(subset)
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled items, cropped anew in every epoch."""
+        loader = self._loader("train", shuffle=True, batch_size=self.batch_size)
+        sampler = loader.batch_sampler
+        if isinstance(sampler, EpochBatchSampler) and sampler.lengths is not None:
+            log.info("Bucketing: %.1f %% of the training batches is padding", 100.0 * sampler.padding_share())
+        return loader
+
+    def val_dataloader(self) -> DataLoader:
+        """Every mixture, whole."""
+        return self._loader("val", shuffle=False, batch_size=self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader:
+        """Every mixture, whole."""
+        return self._loader("test", shuffle=False, batch_size=self.eval_batch_size)
+
+    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
+        """Reads all subsets named here and returns every defect; `on_row` is told (rows done, rows in all)."""
+        if self._embedded is not None:
+            self.prepare_data()
+        return find_defects(self.place, self.subsets, self.task, n_processes=n_processes, on_row=on_row)
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"{self.root}: no such corpus folder; set data.root to the folder Libri2Mix, which holds wav8k or "
+                "wav16k, or to null for the embedded corpus"
+            )
+
+    def _make_dataset(self, subset: str) -> Libri2MixDataset:
+        training = subset == "train"
+        indices = [read_index(self.place, name, self.task) for name in self.subsets[subset]]
+        rows = self._limited(indices, subset)
+        for index, chosen in zip(indices, rows, strict=True):
+            defects = missing_files(index, chosen, (self.task, *SOURCES_OF[self.task]))
+            if defects:
+                raise_defect(defects[0])
+        lengths = [index.lengths(chosen) for index, chosen in zip(indices, rows, strict=True)]
+        if training and self.min_length_s is not None:
+            rows, lengths = self._without_short(rows, lengths)
+        return Libri2MixDataset(
+            indices,
+            rows,
+            sample_rate=self.sample_rate,
+            lengths=np.concatenate(lengths),
+            segment=round(self.segment_s * self.sample_rate) if training and self.segment_s is not None else None,
+            seed=self.seed,
+            metadata=not training,
+        )
+
+    def _limited(self, indices: list[MixtureIndex], subset: str) -> list[np.ndarray]:
+        """Of each index (m,) rows, at most `max_samples` in all: a random choice, in the table's order.
+
+        A smaller number gives a subset of what a larger number gives.
+        """
+        limit, counts = self.max_samples[subset], [len(index) for index in indices]
+        chosen = np.arange(sum(counts))
+        if limit is not None and limit < sum(counts):
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, _SUBSET_NUMBERS[subset]]))
+            chosen = np.sort(rng.permutation(sum(counts))[:limit])
+        stops = np.cumsum(counts)
+        return [
+            chosen[(chosen >= stop - count) & (chosen < stop)] - (stop - count)
+            for stop, count in zip(stops, counts, strict=True)
+        ]
+
+    def _without_short(
+        self, rows: list[np.ndarray], lengths: list[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        assert self.min_length_s is not None
+        kept = [each >= round(self.min_length_s * self.sample_rate) for each in lengths]
+        n_kept, n_rows = sum(int(each.sum()) for each in kept), sum(len(each) for each in kept)
+        if n_kept == 0:
+            longest_s = max(int(each.max()) for each in lengths) / self.sample_rate
+            raise ValueError(
+                f"min_length_s={self.min_length_s} leaves no training mixture in {self.place.folder}: the longest has "
+                f"{longest_s:g} s; choose less"
+            )
+        if n_kept < n_rows:
+            log.info("%d of %d training mixtures are shorter than %g s", n_rows - n_kept, n_rows, self.min_length_s)
+        pairs = zip(rows, lengths, kept, strict=True)
+        short_free = [(each[mask], length[mask]) for each, length, mask in pairs]
+        return [each for each, _ in short_free], [length for _, length in short_free]
+
+    def _loader(self, subset: str, *, shuffle: bool, batch_size: int) -> DataLoader:
+        dataset = self.datasets[subset]
+        unequal = batch_size > 1 and len(np.unique(dataset.lengths)) > 1
+        return build_loader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            trainer=self.trainer,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            lengths=dataset.lengths if self.bucketing and unequal else None,
+        )
+
+
+def _choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(str(each) for each in choices)}")
+    return value
+
+
+def _subset_names(stage: str, names: str | Sequence[str]) -> tuple[str, ...]:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{stage}_subsets={list(names)} must name at least one folder, and none twice")
+    return names
+
+
+def _check_limit(stage: str, limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"max_{stage}_samples={limit} must be at least 1, or null for all")
+    return limit
+
+
+def _check_duration(name: str, duration_s: float | None) -> float | None:
+    if duration_s is not None and not duration_s > 0:
+        raise ValueError(f"{name}={duration_s} must be positive, or null")
+    return duration_s

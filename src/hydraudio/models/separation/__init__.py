@@ -1,0 +1,1 @@
+"""Networks that separate and enhance: (batch, time) mixtures -> (batch, n_sources, time) estimates."""
