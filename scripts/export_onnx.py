@@ -2,8 +2,10 @@
 
     python scripts/export_onnx.py logs/polsess_quick/latest/checkpoints/best.ckpt separator.onnx
 
-The graph takes `mixture` (1, time) float32 of any length and gives `estimate` (1, n_sources, time). Needs the packages
-of the extra `export`. A checkpoint with classes of another package needs --trusted-target PACKAGE.
+The graph of a separation network takes `mixture` (1, time) float32 of any length and gives `estimate` (1, n_sources,
+time); that of an emotion network takes `waveform` (1, time) and gives `probabilities` (1, n_classes) and `attributes`
+(1, n_attributes) in [0, 1]. Needs the packages of the extra `export`. A checkpoint with classes of another package
+needs --trusted-target PACKAGE.
 """
 
 from __future__ import annotations
@@ -30,15 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hydraudio.utils.compose import compose_run
 
     trusted = f"extras.trusted_targets=[{','.join(arguments.trusted_target)}]"
-    cfg = compose_run(["ckpt_path=.", "input=.", "output=.", trusted], ROOT / "logs", "predict.yaml")
+    cfg = compose_run(["ckpt_path=.", "input=.", trusted], ROOT / "logs", "predict.yaml")
     try:
         task = restore_task(*open_checkpoint(cfg, arguments.checkpoint))
-        difference = export_onnx(task.net, arguments.output, task.sample_rate)
+        network = task.export_module()
+        difference = export_onnx(network, arguments.output)
     except (ValueError, FileNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     size_mb = arguments.output.stat().st_size / 1e6
     print(f"wrote {arguments.output} ({size_mb:.1f} MB), which differs by {difference:.1e} of the peak at most")
+    print(f"{network.input_name} -> {', '.join(network.output_names)}")
     return 0
 
 

@@ -27,6 +27,7 @@ from hydraudio.utils.compose import compose_run  # noqa: E402
 from hydraudio.utils.errors import ConfigError  # noqa: E402
 from hydraudio.utils.resolvers import bind_data_attributes  # noqa: E402
 
+OTHERS = "for emotion networks there is scripts/benchmark_emotion.py"
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -43,6 +44,10 @@ def main() -> int:
         task: Task = instantiate(cfg.model)
     except ConfigError as error:
         sys.stderr.write(f"Configuration error:\n{error}\n")
+        return 1
+    if not hasattr(task, "n_sources"):
+        name = type(task).__name__
+        sys.stderr.write(f"{parser.prog}: measures separation networks, and {name} has another task; {OTHERS}\n")
         return 1
     device = instantiate(cfg.trainer, logger=False, callbacks=[]).strategy.root_device
     for name, text in measurements(task.to(device), cfg, arguments.seconds, arguments.steps).items():

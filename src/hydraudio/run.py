@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydraudio.utils.config_check import check_structure, check_targets
@@ -93,14 +93,11 @@ def evaluate(cfg: DictConfig) -> None:
     if len(paths) == 1:
         evaluate_checkpoint(cfg, paths[0], folder)
         return
+    compare = _offered_by_report(cfg, paths, "compare")
     names = distinct_names(paths)
     for name, path in zip(names, paths, strict=True):
         evaluate_checkpoint(cfg, path, folder / name)
-
-    from hydraudio.reports.comparison import write_comparison
-
-    items = {name: folder / name / "report" / "items.csv" for name in names}
-    write_comparison(items, folder / "report", seed=cfg.seed)
+    compare({name: folder / name / "report" for name in names}, folder / "report", cfg.seed)
 
 
 def evaluate_matrix(
@@ -117,11 +114,11 @@ def evaluate_matrix(
     Returns:
         Path of the page.
     """
-    from hydraudio.reports.cross_corpus import CellSource, write_matrix
     from hydraudio.utils.run_folder import portable_config
 
     _apply_extras(next(iter(corpora.values())))
-    cells = []
+    compare_corpora = _offered_by_report(next(iter(corpora.values())), list(ckpt_paths), "compare_corpora")
+    cells: dict[tuple[str, str], Path | str] = {}
     for name, cfg in corpora.items():
         cfg.paths.output_dir = str(folder / name)
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -131,35 +128,33 @@ def evaluate_matrix(
             try:
                 evaluate_checkpoint(cfg, path, place)
             except DataMismatchError as error:
-                cells.append(CellSource(model, name, reason=error.reason))
+                cells[model, name] = error.reason
             else:
-                cells.append(CellSource(model, name, items=place / "report" / "items.csv"))
-    return write_matrix(cells, folder, seed=seed)
+                cells[model, name] = place / "report"
+    return compare_corpora(cells, folder, seed)
 
 
 def predict(cfg: DictConfig) -> None:
-    """Process a file or a folder of audio with a checkpoint.
+    """Process a file or a folder of audio with a checkpoint, as the predictor of its configuration does.
 
     Args:
         cfg: composed from ``configs/predict.yaml``.
     """
     check_structure(cfg, HydraConfig.get())
 
-    from hydraudio.inference.folder import predict_folder
-
     trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
+    if "predict" not in trained:
+        raise ConfigError(
+            f"{cfg.ckpt_path}: its configuration has no key predict, which says what is done with audio files; it was "
+            "written by an earlier revision: train it again, or add an option of configs/predict to it"
+        )
+    _lay_over(trained, cfg, "predict")
+    origin = f"command line, laid over {cfg.ckpt_path}"
+    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=origin)
+    predictor = instantiate(trained.predict)
     task = restore_task(trained, checkpoint)
-    failures = predict_folder(
-        task,
-        cfg.input,
-        cfg.output,
-        device=choose_device(cfg),
-        chunk_s=cfg.chunk_s,
-        overlap_s=cfg.overlap_s,
-        channels=cfg.channels,
-        streaming=cfg.streaming,
-        overwrite=cfg.overwrite,
-    )
+    failures = predictor.run(task, cfg.input, cfg.output, device=choose_device(cfg), overwrite=cfg.overwrite)
+    log.info("The results are in %s", cfg.output)
     if failures:
         sys.exit(1)
 
@@ -185,9 +180,18 @@ def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig,
 
 def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
     """The trained task, in evaluation mode, from what :func:`open_checkpoint` returned."""
-    task: Task = instantiate(trained.model)
+    task = build_task(trained)
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
+
+
+def build_task(trained: DictConfig) -> Task:
+    """The task of a configuration whose targets are checked, with weights that a state dict is to replace."""
+    from hydraudio.utils.pretrained import weights_come_later
+
+    with weights_come_later():
+        task: Task = instantiate(trained.model)
+    return task
 
 
 def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) -> LightningDataModule:
@@ -243,6 +247,27 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
     callbacks = [RunProgressBar(), instantiate(trained.report)]
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks)
     trainer.test(task, datamodule=datamodule, verbose=False)
+
+
+def _offered_by_report(cfg: DictConfig, paths: Sequence[str], method: str) -> Callable[..., Path]:
+    """A static method of the report that all the checkpoints were configured with."""
+    from hydraudio.utils.checkpoint_io import read_checkpoint
+
+    trained, _ = open_checkpoint(cfg, paths[0])  # checks that its targets can be trusted
+    configs = {path: OmegaConf.create(read_checkpoint(path, mmap=True)["hydraudio_config"]) for path in paths}
+    other = next((path for path in paths if configs[path].report._target_ != trained.report._target_), None)
+    if other is not None:
+        raise ConfigError(
+            f"ckpt_path: checkpoints of different tasks cannot be compared: {paths[0]} is reported by "
+            f"{trained.report._target_}, {other} by {configs[other].report._target_}"
+        )
+    report = get_class(trained.report._target_)
+    if not hasattr(report, method):
+        raise ConfigError(
+            f"{paths[0]}: {report.__name__} does not offer {method}: it writes no such table; evaluate each checkpoint "
+            "by itself, ckpt_path=FILE"
+        )
+    return getattr(report, method)
 
 
 def _load_weights(task: Task, path: str) -> None:

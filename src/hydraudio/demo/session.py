@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from hydraudio.audio.io import read_audio_channels, resample
@@ -91,9 +92,10 @@ class Session:
         return find_checkpoints(self.log_dir)
 
     def corpora(self) -> list[str]:
-        """`AS_TRAINED` and the options of ``configs/data``."""
+        """`AS_TRAINED` and the options of ``configs/data`` that hold mixtures."""
         folder = Path(self.cfg.paths.root_dir) / "configs" / "data"
-        return [AS_TRAINED, *sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))]
+        options = [path for path in folder.glob("*.yaml") if not path.stem.startswith("_") and holds_mixtures(path)]
+        return [AS_TRAINED, *sorted(path.stem for path in options)]
 
     def open(self, path: str | Path) -> Any:
         """Makes a checkpoint the one in memory and returns its task, in evaluation mode on the device.
@@ -297,6 +299,12 @@ def _fit_recording(file: Path, channels: np.ndarray, file_rate: int, rate: int) 
     if len(mixture) == 0:
         raise ValueError(f"{file.name}: {channels.shape[1]} samples at {file_rate} Hz are less than one at {rate} Hz")
     return np.ascontiguousarray(mixture), notes
+
+
+def holds_mixtures(option: Path) -> bool:
+    """Whether a YAML file of ``configs/data`` may be a corpus to separate: False for our own corpora of other tasks."""
+    target = str((yaml.safe_load(option.read_text(encoding="utf-8")) or {}).get("_target_"))
+    return target.startswith("hydraudio.data.separation.") or not target.startswith("hydraudio.")
 
 
 def _length(waveform: np.ndarray, sample_rate: int) -> str:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from hydraudio.utils.errors import DataMismatchError
+from hydraudio.utils.exportable import Exportable
 
 
 class Task(LightningModule):
@@ -35,7 +36,7 @@ class Task(LightningModule):
     """
 
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
-    """Attributes in which a datamodule, where it has them, must agree with the task."""
+    """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
 
     def __init__(
         self,
@@ -67,11 +68,11 @@ class Task(LightningModule):
         """
         for name in self.data_attributes:
             given, built = getattr(datamodule, name, None), getattr(self, name)
-            if given is not None and given != built:
+            if built not in (None, []) and given != built:
                 raise DataMismatchError(name, given, built)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self._optimizer(parameter_groups(self.parameters()))
+        optimizer = self._optimizer(self.optimizer_groups())
         if self._scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer, **self._total_steps())
@@ -81,6 +82,10 @@ class Task(LightningModule):
                 raise ValueError("ReduceLROnPlateau needs model.scheduler_monitor, e.g. val/loss")
             config["monitor"] = self._scheduler_monitor
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer; a group without a learning rate has the optimizer's."""
+        return parameter_groups(self.parameters())
 
     def _total_steps(self) -> dict[str, int]:
         given = getattr(self._scheduler, "keywords", {})
@@ -101,6 +106,10 @@ class Task(LightningModule):
 
     def predict_waveform(self, waveform: Tensor) -> Tensor:
         """Turn raw audio, (batch, time) float32 in [-1, 1] at ``sample_rate``, into the task's result."""
+        raise NotImplementedError
+
+    def export_module(self) -> Exportable:
+        """What goes into a file when the network is exported: from raw audio to the task's result, without names."""
         raise NotImplementedError
 
 

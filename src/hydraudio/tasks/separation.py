@@ -12,6 +12,7 @@ from hydraudio.losses.permutation import PermutationInvariant, reorder
 from hydraudio.metrics.accumulate import MaskedMean
 from hydraudio.metrics.sdr import si_sdr
 from hydraudio.tasks.base import Task
+from hydraudio.utils.exportable import Exportable
 
 
 class SeparationTask(Task):
@@ -96,6 +97,11 @@ class SeparationTask(Task):
             yield estimate.float()
         if state is not None:
             yield self.net.flush(state).float()  # type: ignore[operator]
+
+    def export_module(self) -> Exportable:
+        """The network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
+        metadata = {"n_sources": str(self.n_sources)}
+        return Exportable(self.net, "mixture", ("estimate",), self.sample_rate, metadata)
 
     def require_causal(self) -> None:
         """Raise ValueError where the network cannot be streamed."""

@@ -18,7 +18,7 @@ class DataMismatchError(ConfigError):
 
     Args:
         name: of the attribute.
-        given: its value in the data.
+        given: its value in the data; None where the data has none.
         built: its value in the model.
 
     Attributes:

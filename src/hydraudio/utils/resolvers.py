@@ -1,4 +1,4 @@
-"""Interpolations that Hydraudio adds: ``data_attribute``, ``run_dir`` and ``existing_dir``."""
+"""Interpolations that Hydraudio adds: ``data_attribute``, ``run_dir``, ``existing_dir`` and ``pretrained_config``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hydraudio.utils.errors import ConfigError, DataAttributeUnbound
+from hydraudio.utils.pretrained import pretrained_config
 
 LATEST = "latest"
 _claimed: dict[tuple[str, str, str], str] = {}
 
 
-def register_resolvers(claim_run_dir: bool = False) -> None:
+def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -> None:
     """Make the interpolations known to OmegaConf.
 
     Args:
         claim_run_dir: create the folder that ``run_dir`` names when it is first read, so that two runs which start
             in the same second get two folders. False only names it.
+        read_sources: let ``pretrained_config`` read the folders of pretrained models. False makes it null, where
+            configurations are checked that no one is about to run.
     """
     OmegaConf.register_new_resolver("data_attribute", _unbound, replace=True)
     OmegaConf.register_new_resolver(
@@ -30,6 +33,8 @@ def register_resolvers(claim_run_dir: bool = False) -> None:
         lambda log_dir, name, ckpt_path=None: run_dir(log_dir, name, ckpt_path, claim=claim_run_dir),
         replace=True,
     )
+    read = pretrained_config if read_sources else _no_config
+    OmegaConf.register_new_resolver("pretrained_config", read, replace=True)
 
 
 def bind_data_attributes(datamodule: Any) -> None:
@@ -62,6 +67,10 @@ def existing_dir(folder: str, *, claim: bool = False) -> str:
     if claim:
         Path(folder).mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _no_config(source: str | None, revision: str | None = None) -> None:
+    return None
 
 
 def _unbound(name: str) -> Any:

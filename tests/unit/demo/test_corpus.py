@@ -53,3 +53,18 @@ def test_item():
     assert item.mixture.tolist() == list(range(2, 12))
     assert item.targets.shape == (2, 10)
     assert item.mixture.dtype == item.targets.dtype == np.float32
+
+
+def test_only_corpora_with_mixtures_are_offered(repository):
+    from hydraudio.demo.session import holds_mixtures
+
+    offered = {path.stem for path in (repository / "configs" / "data").glob("[!_]*.yaml") if holds_mixtures(path)}
+    assert {"polsess", "libri2mix"} <= offered
+    assert not offered & {"msp_podcast", "iemocap", "crema_d", "ravdess"}
+
+
+def test_corpus_of_another_package_is_offered(tmp_path):
+    from hydraudio.demo.session import holds_mixtures
+
+    (tmp_path / "mine.yaml").write_text("_target_: mine.Data")
+    assert holds_mixtures(tmp_path / "mine.yaml")

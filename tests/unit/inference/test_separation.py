@@ -9,7 +9,8 @@ import soundfile
 import torch
 
 from hydraudio.audio.io import resample
-from hydraudio.inference.folder import plan_jobs, predict_folder
+from hydraudio.inference.files import plan_jobs
+from hydraudio.inference.separation import SeparationPredictor, output_paths
 from hydraudio.losses.permutation import PermutationInvariant
 from hydraudio.losses.sdr import SISDRLoss
 from hydraudio.models.separation.conv_tasnet import ConvTasNet
@@ -30,6 +31,10 @@ class Gains(torch.nn.Module):
     def predict_waveform(self, waveform):
         assert not self.training
         return torch.stack([gain * waveform for gain in self.gains], dim=1)
+
+
+def predict_folder(task, input, output, overwrite=False, **settings):
+    return SeparationPredictor(**settings).run(task, input, output, overwrite=overwrite)
 
 
 def tone(n_samples, rate_hz=8000, n_channels=1, level=0.3):
@@ -110,7 +115,7 @@ def test_batches_change_nothing(tmp_path):
 def test_nothing_clips_and_levels_stay_relative(tmp_path, caplog):
     frames = tone(150_000)
     write(tmp_path / "loud.wav", frames, subtype="FLOAT")
-    with caplog.at_level(logging.WARNING, logger="hydraudio.inference.folder"):
+    with caplog.at_level(logging.WARNING, logger="hydraudio.inference"):
         predict_folder(Gains(10.0, 2.0), tmp_path / "loud.wav", tmp_path / "out", **OPTIONS)
     first, second = read(tmp_path / "out" / "loud_s1.wav")[0], read(tmp_path / "out" / "loud_s2.wav")[0]
     assert np.abs(first).max() == pytest.approx(1.0, abs=1e-6)
@@ -131,7 +136,7 @@ def test_bad_files_are_listed_at_the_end_and_the_others_processed(tmp_path, capl
     write(source / "good.flac", tone(5000))
     whole = write(source / "cut.flac", tone(80000)).read_bytes()
     (source / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    with caplog.at_level(logging.INFO, logger="hydraudio.inference.folder"):
+    with caplog.at_level(logging.INFO, logger="hydraudio.inference"):
         failures = predict_folder(Gains(1.0), source, tmp_path / "out", **OPTIONS)
     failed = {path.name: reason for path, reason in failures.items()}
     assert sorted(failed) == ["cut.flac", "empty.wav", "good.wav", "nan.wav", "text.wav"]
@@ -181,7 +186,8 @@ def test_output_inside_the_input_folder_is_not_read_again(tmp_path):
     write(tmp_path / "x.wav", tone(5000))
     for _ in range(2):
         predict_folder(Gains(1.0), tmp_path, tmp_path / "out", overwrite=True, **OPTIONS)
-    assert [job.source.name for job in plan_jobs(tmp_path, tmp_path / "out", 1)] == ["x.wav"]
+    jobs, failed = plan_jobs(tmp_path, tmp_path / "out", lambda folder, stem: output_paths(folder, stem, 1))
+    assert ([job.name for job in jobs], failed) == (["x.wav"], {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""What all predictors share: finding audio files, planning outputs, reading in blocks, going on after a bad file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
+"""Files of a folder that are taken; a file that is named itself may have any suffix."""
+
+BLOCK_FRAMES = 65536
+
+OnProgress = Callable[[float], None]
+"""Told how many further seconds of audio were read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to process.
+
+    Attributes:
+        source: the file.
+        name: its path below the input folder, with `/`; the file's name where the input is a file.
+        targets: the files that its results go to.
+    """
+
+    source: Path
+    name: str
+    targets: tuple[Path, ...]
+
+
+def plan_jobs(
+    input: str | Path, output: str | Path, targets: Callable[[Path, str], tuple[Path, ...]]
+) -> tuple[list[Job], dict[Path, str]]:
+    """Which files are read and written, in a fixed order.
+
+    Args:
+        input: file, or folder whose audio files at any depth are taken (names that begin with a dot excepted).
+        output: folder in which the tree of the input is mirrored; must not be the input folder.
+        targets: (folder, stem of the input file) -> its outputs.
+
+    Returns:
+        The jobs whose outputs are theirs alone, and the input files of the others with the reasons.
+
+    Raises:
+        FileNotFoundError: no such input.
+        ValueError: nothing to do, or an output would overwrite an input.
+    """
+    input, output = Path(input), Path(output)
+    if input.is_dir():
+        root, sources = input, _audio_files(input, output)
+    elif input.is_file():
+        root, sources = input.parent, [input]
+    else:
+        raise FileNotFoundError(f"{input}: no such file or folder; check input=")
+    if not sources:
+        raise ValueError(f"{input}: holds no audio files ({' '.join(SUFFIXES)})")
+    jobs = []
+    for source in sources:
+        place = source.relative_to(root)
+        jobs.append(Job(source, place.as_posix(), targets(output / place.parent, source.stem)))
+    _protect_inputs(jobs)
+    return _without_collisions(jobs)
+
+
+def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], overwrite: bool) -> dict[Path, str]:
+    """Does the jobs one after the other with a progress bar; a file that fails does not keep the others waiting.
+
+    Args:
+        jobs: what to do.
+        process: does one job; what it raises of ValueError, OSError and LibsndfileError fails that file only.
+        overwrite: also do jobs whose outputs all exist, which are skipped otherwise.
+
+    Returns:
+        The files that failed with the reasons.
+    """
+    todo = [job for job in jobs if overwrite or not all(target.exists() for target in job.targets)]
+    failed: dict[Path, str] = {}
+    with _progress_bar() as progress:
+        bar = progress.add_task("predict", total=sum(_duration_s(job.source) for job in todo))
+        for job in todo:
+            progress.update(bar, description=job.source.name)
+            try:
+                process(job, lambda seconds: progress.advance(bar, seconds))
+            except (ValueError, OSError, soundfile.LibsndfileError) as error:
+                failed[job.source] = str(error)
+    log.info("%d files given, %d skipped because their outputs exist", len(jobs), len(jobs) - len(todo))
+    return failed
+
+
+def report_failures(failed: dict[Path, str]) -> None:
+    """Logs the files that failed, if any."""
+    if failed:
+        reasons = "\n".join(f"  {path}: {reason}" for path, reason in failed.items())
+        log.error("%d files failed:\n%s", len(failed), reasons)
+
+
+def read_blocks(
+    file: soundfile.SoundFile, on_progress: OnProgress, *, mono: bool, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Reads an open file in blocks of (channels, time) float32 at `sample_rate`, checked.
+
+    Args:
+        file: at its beginning.
+        on_progress: told about each block.
+        mono: mix the channels down to one.
+        sample_rate: in Hz; the blocks are resampled to it.
+
+    Raises:
+        ValueError: empty, cut off, or NaN or infinite samples.
+    """
+    if file.frames == 0:
+        raise ValueError("holds no samples")
+    return resampled(_decoded(file, on_progress, mono), file.samplerate, sample_rate)
+
+
+def _decoded(file: soundfile.SoundFile, on_progress: OnProgress, mono: bool) -> Iterator[np.ndarray]:
+    n_read = 0
+    while n_read < file.frames:
+        frames = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        if len(frames) == 0:
+            raise ValueError(f"only {n_read} of {file.frames} samples decode; the file is cut off")
+        if not np.isfinite(frames).all():
+            raise ValueError("holds NaN or infinite samples")
+        if mono:
+            frames = frames.mean(axis=1, keepdims=True)
+        n_read += len(frames)
+        on_progress(len(frames) / file.samplerate)
+        yield np.ascontiguousarray(frames.T)
+
+
+def resampled(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    """Resamples a stream of (channels, time) blocks without delay."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream: soxr.ResampleStream | None = None
+    n_channels = 0
+    for block in blocks:
+        if stream is None:
+            n_channels = len(block)
+            stream = soxr.ResampleStream(from_hz, to_hz, n_channels, dtype="float32", quality="HQ")
+        yield np.ascontiguousarray(stream.resample_chunk(np.ascontiguousarray(block.T)).T)
+    if stream is not None:
+        rest = stream.resample_chunk(np.zeros((0, n_channels), dtype=np.float32), last=True)
+        yield np.ascontiguousarray(rest.T)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that appears complete under its name or not at all; its folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _audio_files(root: Path, output: Path) -> list[Path]:
+    """Audio files below root, without hidden ones and without what lies in the output folder."""
+    if output.resolve() == root.resolve():
+        raise ValueError(f"output={output} is the input folder; choose another, a folder inside it will do")
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and output.resolve() not in path.resolve().parents
+    )
+
+
+def _protect_inputs(jobs: list[Job]) -> None:
+    inputs = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        for target in job.targets:
+            if target.resolve() in inputs:
+                raise ValueError(f"{target} is an input and would be overwritten; choose another output folder")
+
+
+def _without_collisions(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
+    kept: dict[Path, Job] = {}
+    failed: dict[Path, str] = {}
+    for job in jobs:
+        first = kept.setdefault(job.targets[0], job)
+        if first is not job:
+            failed[job.source] = f"its output would replace that of {first.source.name}; rename one of them"
+    return list(kept.values()), failed
+
+
+def _duration_s(path: Path) -> float:
+    """Length as the header says; 0 for a file that cannot be opened, which fails later."""
+    try:
+        return float(soundfile.info(path).duration)
+    except soundfile.LibsndfileError:
+        return 0.0
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
