@@ -1,7 +1,8 @@
 """All tested runs in one table, best first: python scripts/leaderboard.py [--log-dir logs].
 
-Runs that differ in nothing but the seed are one row. Prints the table and writes leaderboard.csv and leaderboard.html
-into the folder of the runs. What a network costs is computed once and kept: the real-time factor is measured on this
+Runs that differ in nothing but the seed are one row. Prints a table of the separation runs and one of the emotion runs
+and writes leaderboard.csv, leaderboard_emotion.csv and leaderboard.html into the folder of the runs. What a separation
+network costs is computed once and kept: the real-time factor is measured on this
 machine, with one item.
 """
 
@@ -30,6 +31,7 @@ from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
 
 from hydraudio.models.complexity import count_macs, real_time_factor  # noqa: E402
+from hydraudio.reports.emotion import leaderboard as emotion_leaderboard  # noqa: E402
 from hydraudio.reports.leaderboard import Cost, Entry, collect, group, leaderboard_page, leaderboard_table, rows  # noqa: E402
 from hydraudio.reports.page import write_page  # noqa: E402
 from hydraudio.reports.tables import rich_table, write_csv  # noqa: E402
@@ -53,18 +55,26 @@ def main() -> None:
             f"{arguments.log_dir}: no tested run; train one: make train ({len(incomplete)} are incomplete)"
         )
     entries = group(runs)
+    emotions = emotion_leaderboard.rows([entry for entry in entries if emotion_leaderboard.is_emotion(entry)])
+    entries = [entry for entry in entries if not emotion_leaderboard.is_emotion(entry)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = CostCache(arguments.log_dir / ".costs.json", device, arguments.trusted_targets)
     found = rows(entries, [cache.cost(entry) for entry in entries])
 
     console = Console(width=max(Console().width, MIN_WIDTH))
-    console.print(rich_table("Leaderboard", leaderboard_table(found)))
+    if found:
+        console.print(rich_table("Separation", leaderboard_table(found)))
+    if emotions:
+        console.print(rich_table("Emotions", emotion_leaderboard.leaderboard_table(emotions)))
     for folder, reason in list(incomplete.items())[: arguments.n_incomplete]:
         console.print(Text(f"left out: {folder}: {reason}"), soft_wrap=True)
     if len(incomplete) > arguments.n_incomplete:
         console.print(Text(f"... and {len(incomplete) - arguments.n_incomplete} others, all in leaderboard.html"))
-    write_csv(arguments.log_dir / "leaderboard.csv", found, list(found[0]))
-    path = write_page(arguments.log_dir / "leaderboard.html", leaderboard_page(found, incomplete, cache.machine))
+    for name, rows_of_task in (("leaderboard.csv", found), ("leaderboard_emotion.csv", emotions)):
+        if rows_of_task:
+            write_csv(arguments.log_dir / name, rows_of_task, list(rows_of_task[0]))
+    document = leaderboard_page(found, incomplete, cache.machine, emotion_leaderboard.sections(emotions))
+    path = write_page(arguments.log_dir / "leaderboard.html", document)
     console.print(Text(f"Page: {path}"), soft_wrap=True)
 
 

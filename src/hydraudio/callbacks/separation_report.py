@@ -13,26 +13,22 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import get_console
 
+from hydraudio.callbacks.gathering import gather
+from hydraudio.callbacks.report_facts import computation_facts, corpus_facts, tested_checkpoint
 from hydraudio.metrics.perceptual import PerceptualScorer, Role
-from hydraudio.reports.charts import Series
-from hydraudio.reports.curves import learning_curves
+from hydraudio.reports.bootstrap import Bootstrap
+from hydraudio.reports.curves import curves_of_runs
 from hydraudio.reports.examples import Example, ExamplePool
-from hydraudio.reports.separation import (
-    METADATA,
-    SI_SDR,
-    Bootstrap,
-    set_scores,
-    unique_items,
-)
-from hydraudio.reports.separation_files import WrittenReport, print_report, write_report
-from hydraudio.reports.separation_page import SeparationResults
+from hydraudio.reports.separation.comparison import write_comparison
+from hydraudio.reports.separation.cross_corpus import CellSource, write_matrix
+from hydraudio.reports.separation.files import WrittenReport, print_report, write_report
+from hydraudio.reports.separation.page import CURVES, SeparationResults
+from hydraudio.reports.separation.summaries import METADATA, SI_SDR, set_scores, unique_items
 from hydraudio.reports.tables import Row, count, is_number
-from hydraudio.utils.environment import git_revision
 
 log = logging.getLogger(__name__)
 
 _ROLES: tuple[tuple[Role, str], ...] = (("mixture", "_mixture"), ("estimate", ""))
-_CURVES = ("train/loss", "val/loss", "val/si_sdri")
 
 
 class SeparationReport(Callback):
@@ -77,11 +73,31 @@ class SeparationReport(Callback):
         self._scorer: PerceptualScorer | None = None
         self._finished: WrittenReport | None = None
 
+    @staticmethod
+    def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
+        """Compares the reports of several checkpoints, by name; returns the page."""
+        return write_comparison({name: folder / "items.csv" for name, folder in reports.items()}, output_dir, seed=seed)
+
+    @staticmethod
+    def compare_corpora(cells: Mapping[tuple[str, str], Path | str], output_dir: Path, seed: int) -> Path:
+        """Writes one table of all models on all corpora.
+
+        Args:
+            cells: by (model, corpus) the folder of the report, or the reason why there is none.
+            output_dir: gets the files.
+            seed: of the bootstrap.
+        """
+        sources = [
+            CellSource(*key, reason=found) if isinstance(found, str) else CellSource(*key, items=found / "items.csv")
+            for key, found in cells.items()
+        ]
+        return write_matrix(sources, output_dir, seed=seed)
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finished = None
         self._rows: dict[tuple[str, str], Row] = {}
         self._n_repeated = 0
-        self._examples = ExamplePool(self.n_examples, self.bootstrap.seed)
+        self._examples: ExamplePool[Example] = ExamplePool(self.n_examples, self.bootstrap.seed)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         if self.metrics == "full":
             self._scorer = self._start_scorer(trainer, pl_module)
@@ -108,10 +124,10 @@ class SeparationReport(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collect_scores()
-        gathered = _gather((list(self._rows.values()), self._examples.examples(), self._n_repeated), trainer)
+        gathered = gather((list(self._rows.values()), self._examples.examples(), self._n_repeated), trainer)
         if not trainer.is_global_zero:
             return
-        examples = ExamplePool(self.n_examples, self.bootstrap.seed)
+        examples: ExamplePool[Example] = ExamplePool(self.n_examples, self.bootstrap.seed)
         for _, kept, _ in gathered:
             examples.add(kept)
         rows, n_repeated = unique_items(row for process_rows, _, _ in gathered for row in process_rows)
@@ -180,32 +196,23 @@ class SeparationReport(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         rows: list[Row],
-        examples: ExamplePool,
+        examples: ExamplePool[Example],
         n_repeated: int,
     ) -> SeparationResults:
         information = _information(trainer, pl_module, self.bootstrap, len(rows))
-        checkpoint = str(trainer.ckpt_path or self.checkpoint or "none: the weights as they were in memory")
+        checkpoint = tested_checkpoint(trainer, self.checkpoint)
         return SeparationResults(
             title=f"{self.output_dir.parent.parent.name}: separation test",
             subtitle=f"Run {self.output_dir.parent.name} · {information['Network']} · {information['Task']}",
             information={"Checkpoint": checkpoint, **information},
             rows=rows,
-            curves=self._curves(checkpoint),
+            curves=curves_of_runs((self.output_dir.parent, Path(checkpoint).parent.parent), CURVES),
             examples=examples,
             sample_rate=int(pl_module.sample_rate),  # type: ignore[arg-type]
             n_sources=int(pl_module.n_sources),  # type: ignore[arg-type]
             n_repeated=n_repeated,
             max_page_mb=self.max_page_mb,
         )
-
-    def _curves(self, checkpoint: str) -> dict[str, Series]:
-        """Curves of this run, else of the run that the checkpoint lies in."""
-        for run in (self.output_dir.parent, Path(checkpoint).parent.parent):
-            path = run / "metrics.csv"
-            curves = learning_curves(path, _CURVES) if path.is_file() else {}
-            if curves:
-                return curves
-        return {}
 
 
 def _items(
@@ -243,15 +250,6 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to(device="cpu", dtype=torch.float32).numpy()
 
 
-def _gather(value: Any, trainer: Trainer) -> list[Any]:
-    """The value of every process on the first one, an empty list on the others."""
-    if trainer.world_size == 1:
-        return [value]
-    gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
-    torch.distributed.gather_object(value, gathered)
-    return gathered or []
-
-
 def _information(trainer: Trainer, pl_module: LightningModule, bootstrap: Bootstrap, n_rows: int) -> dict[str, str]:
     """What was tested, with what."""
     data = getattr(trainer, "datamodule", None)
@@ -260,11 +258,8 @@ def _information(trainer: Trainer, pl_module: LightningModule, bootstrap: Bootst
     return {
         "Network": f"{type(net).__name__}, {count(n_parameters)} parameters",
         "Task": str(getattr(data, "task", type(pl_module).__name__)),
-        "Sample rate": f"{pl_module.sample_rate} Hz",
-        "Corpus": str(getattr(data, "root", "unknown")),
-        "Corpus fingerprint": str(getattr(data, "fingerprint", "unknown")),
-        "Git revision": git_revision(),
-        "Precision": str(trainer.precision),
+        **corpus_facts(trainer, pl_module),
+        **computation_facts(trainer),
         "Items": f"{count(n_rows)} (each recording once per variant)",
         "Intervals": f"95 %, {bootstrap.n_bootstrap} bootstrap resamples, seed {bootstrap.seed}",
     }

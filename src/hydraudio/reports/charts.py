@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hydraudio.metrics.statistics import Interval
 from hydraudio.reports.tables import MINUS
@@ -44,10 +45,23 @@ class _Frame:
         return self.top + self.height * (high - value) / (high - low)
 
 
-def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
-    """Curves over a common axis, with a legend where there is more than one."""
-    frame = _frame([value for s in series for value in s.x], [value for s in series for value in s.y])
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    dots: bool = False,
+    diagonal: str = "",
+    ticks: Sequence[float] = (),
+) -> str:
+    """Curves over a common axis, with a legend where there is more than one.
+
+    dots: mark the points; diagonal: name of the line of equal x and y, "" = not drawn; ticks: of both axes, () = by
+    the data.
+    """
+    frame = _frame([value for s in series for value in s.x], [value for s in series for value in s.y], ticks=ticks)
     body = [_grid(frame), _axis_labels(frame, x_label, y_label)]
+    body += [_diagonal(frame, diagonal)] if diagonal else []
     for index, curve in enumerate(series):
         points = " ".join(
             f"{frame.x(a):.1f},{frame.y(b):.1f}"
@@ -55,21 +69,22 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
             if math.isfinite(a) and math.isfinite(b)
         )
         body.append(f'<polyline class="line s{index % N_COLORS}" points="{points}"/>')
+        body += [_dots(frame, curve, index)] if dots else []
     return _figure(_svg(480, 300, body, f"{y_label} over {x_label}"), [s.name for s in series])
 
 
-def scatter_chart(series: Sequence[Series], x_label: str, y_label: str) -> str:
-    """Points of several colours, with the line of equal x and y ("no change")."""
-    frame = _frame([v for s in series for v in s.x], [v for s in series for v in s.y], height=400)
+def scatter_chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    diagonal: str = "no change",
+    ticks: Sequence[float] = (),
+) -> str:
+    """Points of several colours, with the named line of equal x and y; ticks: of both axes, () = by the data."""
+    frame = _frame([v for s in series for v in s.x], [v for s in series for v in s.y], 400, ticks)
     body = [_grid(frame), _axis_labels(frame, x_label, y_label)]
-    body.append(_diagonal(frame))
-    for index, group in enumerate(series):
-        dots = (
-            f'<circle cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3"/>'
-            for a, b in zip(group.x, group.y, strict=True)
-            if math.isfinite(a) and math.isfinite(b)
-        )
-        body.append(f'<g class="dots c{index % N_COLORS}">{"".join(dots)}</g>')
+    body.append(_diagonal(frame, diagonal))
+    body += [_dots(frame, group, index) for index, group in enumerate(series)]
     return _figure(_svg(480, 400, body, f"{y_label} against {x_label}"), [s.name for s in series])
 
 
@@ -91,6 +106,38 @@ def interval_chart(
     return _figure(_svg(480, height, body, f"{x_label} with confidence intervals"), [])
 
 
+def heat_chart(counts: NDArray[np.int64], names: Sequence[str]) -> str:
+    """A confusion matrix (true, predicted): colour and percentages are shares of the row, counts below them."""
+    n, width, height = len(names), 76, 42
+    left, top = 44 + 7 * max(len(_short(name, 14)) for name in names), 44
+    parts = [
+        f'<text class="axis" x="{left + n * width / 2:.0f}" y="14" text-anchor="middle">predicted</text>',
+        f'<text class="axis" text-anchor="middle" transform="translate(14 {top + n * height / 2:.0f}) rotate(-90)">'
+        "true</text>",
+    ]
+    for row, name in enumerate(names):
+        label, y = escape(_short(name, 14)), top + row * height
+        parts.append(f'<text class="label" x="{left - 8}" y="{y + 25}" text-anchor="end">{label}</text>')
+        short = escape(_short(name, 11))
+        x = left + row * width + width / 2
+        parts.append(f'<text class="label" x="{x:.0f}" y="{top - 9}" text-anchor="middle">{short}</text>')
+        shares = counts[row] / max(counts[row].sum(), 1)
+        cells = zip(shares, counts[row], strict=True)
+        parts += [_heat_cell(left + c * width, y, width, height, *cell) for c, cell in enumerate(cells)]
+    svg = _svg(left + n * width + 4, top + n * height + 4, parts, "Confusion of the classes")
+    return f'<div class="heat">{svg}</div>'
+
+
+def _heat_cell(x: float, y: float, width: int, height: int, share: float, n: int) -> str:
+    middle = x + width / 2
+    return (
+        f'<g class="{"strong" if share > 0.5 else "weak"}"><rect x="{x + 1:.0f}" y="{y + 1:.0f}" width="{width - 2}" '
+        f'height="{height - 2}" rx="4" fill-opacity="{0.05 + 0.95 * share:.3f}"/>'
+        f'<text class="share" x="{middle:.0f}" y="{y + 19:.0f}" text-anchor="middle">{100 * share:.0f}\u2009%</text>'
+        f'<text class="count" x="{middle:.0f}" y="{y + 33:.0f}" text-anchor="middle">{n}</text></g>'
+    )
+
+
 def _interval_row(frame: _Frame, y: float, label: str, interval: Interval, css: str) -> str:
     parts = [
         f'<text class="tick label" x="{frame.left - 10:.1f}" y="{y + 4:.1f}" text-anchor="end">'
@@ -110,7 +157,16 @@ def _interval_row(frame: _Frame, y: float, label: str, interval: Interval, css: 
     return f'<g class="{css}">{"".join(parts)}</g>'
 
 
-def _diagonal(frame: _Frame) -> str:
+def _dots(frame: _Frame, series: Series, index: int) -> str:
+    circles = (
+        f'<circle cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3"/>'
+        for a, b in zip(series.x, series.y, strict=True)
+        if math.isfinite(a) and math.isfinite(b)
+    )
+    return f'<g class="dots c{index % N_COLORS}">{"".join(circles)}</g>'
+
+
+def _diagonal(frame: _Frame, name: str) -> str:
     """The part of the line y = x that the frame shows."""
     low = max(frame.x_ticks[0], frame.y_ticks[0])
     high = min(frame.x_ticks[-1], frame.y_ticks[-1])
@@ -119,12 +175,14 @@ def _diagonal(frame: _Frame) -> str:
     label = low + 0.1 * (high - low)
     return (
         _line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "diagonal")
-        + f'<text class="hint" x="{frame.x(label) + 8:.1f}" y="{frame.y(label) + 10:.1f}">no change</text>'
+        + f'<text class="hint" x="{frame.x(label) + 8:.1f}" y="{frame.y(label) + 10:.1f}">{escape(name)}</text>'
     )
 
 
-def _frame(x: Sequence[float], y: Sequence[float], height: float = 300) -> _Frame:
-    return _Frame(52, 10, 480 - 52 - 20, height - 10 - 46, _ticks(*_extent(x)), _ticks(*_extent(y)))
+def _frame(x: Sequence[float], y: Sequence[float], height: float = 300, ticks: Sequence[float] = ()) -> _Frame:
+    """A frame around the data, or with the same given ticks on both axes."""
+    x_ticks, y_ticks = (list(ticks) or _ticks(*_extent(values)) for values in (x, y))
+    return _Frame(52, 10, 480 - 52 - 20, height - 10 - 46, x_ticks, y_ticks)
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:

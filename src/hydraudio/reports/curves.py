@@ -1,11 +1,12 @@
-"""Learning curves from the CSV file that Lightning's CSVLogger writes."""
+"""Learning curves from the CSV file that Lightning's CSVLogger writes, and their charts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydraudio.reports.charts import Series
+from hydraudio.reports.charts import Series, line_chart
+from hydraudio.reports.page import card
 from hydraudio.reports.tables import is_number, read_csv
 
 
@@ -23,6 +24,27 @@ def learning_curves(metrics_csv: Path, metrics: Sequence[str], max_points: int =
         if len(points) > 1:
             curves[metric] = _thinned(metric, points, max_points)
     return curves
+
+
+def curves_of_runs(runs: Sequence[Path], charts: Mapping[str, Sequence[str]]) -> dict[str, Series]:
+    """Curves of the metrics of the charts, from the first of the run folders that has some."""
+    metrics = [metric for group in charts.values() for metric in group]
+    for run in runs:
+        path = run / "metrics.csv"
+        curves = learning_curves(path, metrics) if path.is_file() else {}
+        if curves:
+            return curves
+    return {}
+
+
+def curve_cards(curves: Mapping[str, Series], charts: Mapping[str, Sequence[str]]) -> list[str]:
+    """One card for each chart (title with its metrics) that has a curve."""
+    cards = []
+    for title, metrics in charts.items():
+        found = [curves[metric] for metric in metrics if metric in curves]
+        if found:
+            cards.append(card(line_chart(found, "optimizer step", title), title))
+    return cards
 
 
 def _points(rows: Sequence[dict[str, object]], column: str) -> list[tuple[float, float]]:

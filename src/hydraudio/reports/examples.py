@@ -7,10 +7,27 @@ import hashlib
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 TYPICAL_CANDIDATES = 16  # items kept per group, from which the one nearest to the median is taken
+
+
+class Scored(Protocol):
+    """What a pool keeps: an item of a group with its score, more is better."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def item_id(self) -> str: ...
+
+    @property
+    def score(self) -> float: ...
+
+
+Kept = TypeVar("Kept", bound=Scored)
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Example:
     estimates: np.ndarray
 
 
-class ExamplePool:
+class ExamplePool(Generic[Kept]):
     """Keeps only the items that can still be shown; memory does not grow with the test set.
 
     Args:
@@ -37,9 +54,9 @@ class ExamplePool:
         self.n_examples = n_examples
         self.n_candidates = max(TYPICAL_CANDIDATES, 2 * n_examples)
         self.seed = seed
-        self._kept: dict[tuple[str, str], list[tuple[float, str, Example]]] = {}
+        self._kept: dict[tuple[str, str], list[tuple[float, str, Kept]]] = {}
 
-    def offer(self, group: str, item_id: str, score: float, make: Callable[[], Example]) -> None:
+    def offer(self, group: str, item_id: str, score: float, make: Callable[[], Kept]) -> None:
         """Considers an item; `make` is called only when it is kept for now. Only finite scores count."""
         if self.n_examples < 1 or not np.isfinite(score):
             return
@@ -50,19 +67,19 @@ class ExamplePool:
             for kind in wanted:
                 self._keep(group, kind, (keys[kind], item_id, example))
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> list[Kept]:
         """Everything kept so far (to be offered to another process's pool)."""
         unique = {(e.group, e.item_id): e for kept in self._kept.values() for _, _, e in kept}
         return list(unique.values())
 
-    def add(self, examples: Iterable[Example]) -> None:
+    def add(self, examples: Iterable[Kept]) -> None:
         """Takes over what another pool kept."""
         for example in examples:
             self.offer(example.group, example.item_id, example.score, functools.partial(_same, example))
 
-    def choose(self, group: str, scores: Sequence[float]) -> dict[str, list[Example]]:
+    def choose(self, group: str, scores: Sequence[float]) -> dict[str, list[Kept]]:
         """Worst, best and typical examples of a group, no item twice; scores are those of the whole group."""
-        chosen: dict[str, list[Example]] = {}
+        chosen: dict[str, list[Kept]] = {}
         shown: set[str] = set()
         median = statistics.median([score for score in scores if np.isfinite(score)] or [0.0])
         for kind in ("worst", "best", "typical"):
@@ -82,7 +99,7 @@ class ExamplePool:
             return False
         return len(kept) < self._capacity(kind) or (key, item_id) < kept[-1][:2]
 
-    def _keep(self, group: str, kind: str, entry: tuple[float, str, Example]) -> None:
+    def _keep(self, group: str, kind: str, entry: tuple[float, str, Kept]) -> None:
         kept = self._kept.setdefault((group, kind), [])
         kept.append(entry)
         kept.sort(key=lambda other: other[:2])
@@ -94,5 +111,5 @@ class ExamplePool:
         return int.from_bytes(hashlib.sha256(text).digest()[:6], "big") / 2**48
 
 
-def _same(example: Example) -> Example:
+def _same(example: Kept) -> Kept:
     return example

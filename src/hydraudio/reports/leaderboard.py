@@ -18,6 +18,7 @@ from hydraudio.reports.tables import EN_DASH, Cell, Row, TableData, TableRow, co
 
 METRICS = {"si_sdri": "SI-SDRi", "pesq": "PESQ", "stoi": "STOI"}
 _DIGITS = {"si_sdri": 2, "pesq": 2, "stoi": 3}
+_MAIN = ("si_sdri", "macro_f1", "ccc")  # the first that a run has decides which of two runs is better
 # What does not change the result of a run, or only through the seed.
 _IGNORED = ("seed", "paths", "report", "logger", "extras", "tags", "ckpt_path", "hydra")
 
@@ -30,8 +31,8 @@ class IncompleteRun(Exception):
 class Run:
     """A run folder whose best weights were tested.
 
-    scores: of `METRICS` those that the report has, means of variants. duration_s: from the last start of the run to
-    its last checkpoint, NaN if unknown.
+    scores: of separation those of `METRICS` that the report has, means of variants; of emotions all that the report
+    has. duration_s: from the last start of the run to its last checkpoint, NaN if unknown.
     """
 
     folder: Path
@@ -43,6 +44,10 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.config["seed"])
+
+    @property
+    def main_metric(self) -> str:
+        return next(metric for metric in _MAIN if metric in self.scores)
 
     @property
     def checkpoint(self) -> Path:
@@ -66,7 +71,11 @@ class Entry:
 
     @property
     def best(self) -> Run:
-        return max(self.runs, key=lambda run: run.scores["si_sdri"])
+        return max(self.runs, key=lambda run: run.scores[run.main_metric])
+
+    @property
+    def main_metric(self) -> str:
+        return self.runs[0].main_metric
 
     @property
     def config(self) -> dict[str, Any]:
@@ -156,7 +165,9 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def _scores(report: Path, config: Mapping[str, Any]) -> dict[str, float]:
-    """Means of variants, from variants.csv or, where that is missing, from items.csv."""
+    """Means of variants, from variants.csv or, where that is missing, from items.csv; of emotions from metrics.json."""
+    if (report / "metrics.json").is_file():
+        return _emotion_scores(report / "metrics.json")
     if (report / "variants.csv").is_file():
         rows = [row for row in _read_rows(report / "variants.csv") if row.get("kind") == "macro"]
         scores = {metric: float(row[metric]) for row in rows for metric in METRICS if is_number(row.get(metric))}  # type: ignore[arg-type]
@@ -166,6 +177,17 @@ def _scores(report: Path, config: Mapping[str, Any]) -> dict[str, float]:
         raise IncompleteRun("not tested" + ("" if config.get("test", True) else " (test=false)"))
     if "si_sdri" not in scores:
         raise IncompleteRun("the report has no SI-SDRi")
+    return scores
+
+
+def _emotion_scores(path: Path) -> dict[str, float]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        scores = {name: float(entry["value"]) for name, entry in entries.items() if is_number(entry["value"])}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise IncompleteRun(f"{path.name} is damaged: {error}") from error
+    if not {"macro_f1", "ccc"} & set(scores):
+        raise IncompleteRun("the test set had no labels")
     return scores
 
 
@@ -191,12 +213,12 @@ def _duration_s(folder: Path) -> float:
 
 
 def group(runs: Sequence[Run]) -> list[Entry]:
-    """Group runs by configuration; best mean SI-SDRi first."""
+    """Group runs by configuration; best first: separation by SI-SDRi, then emotions by macro-F1, then by CCC."""
     found: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.folder):  # named by date: the newest of a seed is last
         found.setdefault(_key(run.config), {})[run.seed] = run
     entries = [Entry(tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in found.values()]
-    return sorted(entries, key=lambda entry: -entry.mean("si_sdri"))
+    return sorted(entries, key=lambda entry: (_MAIN.index(entry.main_metric), -entry.mean(entry.main_metric)))
 
 
 def _key(config: dict[str, Any]) -> str:
@@ -256,18 +278,22 @@ def _cells(row: Row) -> Iterator[Cell]:
     yield Cell(count(int(row["steps"])))  # type: ignore[call-overload]
 
 
-def leaderboard_page(found: Sequence[Row], incomplete: Mapping[Path, str], machine: str) -> str:
-    """The whole HTML document."""
+def leaderboard_page(
+    found: Sequence[Row], incomplete: Mapping[Path, str], machine: str, others: Sequence[Section] = ()
+) -> str:
+    """The whole HTML document; others: tables of other tasks, shown after that of separation."""
     explanation = (
         "Scores: means of variants on the test set, over seeds, ± standard deviation over seeds. GMAC/s: 10⁹ "
         "multiply-accumulates per second of audio. RTF: seconds of computation per second of audio, one item, "
         f"{machine}. Hours and steps: of the best run, since its last start."
     )
-    sections = [Section("table", "Runs", card(table(leaderboard_table(found)) + paragraph(explanation)))]
-    checkpoints = [f"{row['experiment']}: {row['checkpoint']}" for row in found]
-    sections.append(Section("checkpoints", "Checkpoints", card(problem_list(checkpoints))))
+    sections = []
+    if found:
+        sections.append(Section("table", "Separation", card(table(leaderboard_table(found)) + paragraph(explanation))))
+        checkpoints = [f"{row['experiment']}: {row['checkpoint']}" for row in found]
+        sections.append(Section("checkpoints", "Checkpoints", card(problem_list(checkpoints))))
+    sections += others
     if incomplete:
         lines = [f"{folder}: {reason}" for folder, reason in incomplete.items()]
         sections.append(Section("incomplete", "Left out", card(problem_list(lines))))
-    footer = "Written by Hydraudio. This page needs no other file and no network."
-    return page("Leaderboard", f"{len(found)} configurations", "", sections, footer)
+    return page("Leaderboard", "All tested runs, best first", "", sections)

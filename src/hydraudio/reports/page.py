@@ -13,6 +13,8 @@ from pathlib import Path
 from hydraudio.reports.style import CSS, SCRIPT
 from hydraudio.reports.tables import Cell, TableData, TableRow
 
+_FOOTER = "Written by Hydraudio. This page needs no other file and no network."
+
 
 @dataclass(frozen=True)
 class Section:
@@ -23,8 +25,8 @@ class Section:
     body: str
 
 
-def page(title: str, subtitle: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """A whole document. title, subtitle and footer are text, lead is HTML shown before the sections."""
+def page(title: str, subtitle: str, lead: str, sections: Sequence[Section]) -> str:
+    """A whole document. title and subtitle are text, lead is HTML shown before the sections."""
     links = "".join(f'<a href="#{escape(s.anchor)}">{escape(s.title)}</a>' for s in sections)
     parts = "".join(f'<section><h2 id="{escape(s.anchor)}">{escape(s.title)}</h2>{s.body}</section>' for s in sections)
     return (
@@ -32,8 +34,17 @@ def page(title: str, subtitle: str, lead: str, sections: Sequence[Section], foot
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{CSS}</style></head><body><header><div><h1>{escape(title)}</h1>"
         f'<p class="subtitle">{escape(subtitle)}</p></div></header><nav><div>{links}</div></nav>'
-        f"<main>{lead}{parts}<footer>{escape(footer)}</footer></main><script>{SCRIPT}</script></body></html>\n"
+        f"<main>{lead}{parts}<footer>{escape(_FOOTER)}</footer></main><script>{SCRIPT}</script></body></html>\n"
     )
+
+
+def note_left_out(sections: Sequence[Section], n_left_out: int) -> list[Section]:
+    """Sections of examples with a note below them about those that the page has no room for."""
+    if not sections or not n_left_out:
+        return list(sections)
+    *others, last = sections
+    note = paragraph(f"{n_left_out} more examples were left out to keep the page small.")
+    return [*others, Section(last.anchor, last.title, last.body + note)]
 
 
 def write_page(path: Path, document: str) -> Path:
@@ -51,9 +62,9 @@ def card(body: str, title: str = "", css: str = "") -> str:
     return f'<div class="{escape(f"card {css}".strip())}">{heading}{body}</div>'
 
 
-def grid(cards: Sequence[str]) -> str:
-    """Blocks side by side where there is room."""
-    return f'<div class="grid">{"".join(cards)}</div>'
+def grid(cards: Sequence[str], css: str = "") -> str:
+    """Blocks side by side where there is room; css "narrow": up to three of them."""
+    return f'<div class="{escape(f"grid {css}".strip())}">{"".join(cards)}</div>'
 
 
 def columns(cards: Sequence[str]) -> str:

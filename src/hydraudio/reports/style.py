@@ -28,6 +28,7 @@ nav div{max-width:1120px;margin:0 auto;padding:8px 20px;display:flex;gap:4px;ove
 nav a{color:var(--muted);text-decoration:none;font-size:.88rem;padding:4px 10px;border-radius:6px;white-space:nowrap}
 nav a:hover,nav a:focus-visible{color:var(--text);background:var(--accent-soft)}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:18px;margin:0 0 16px}
+.card.warning{border-left:4px solid var(--bad);margin-top:20px}
 .kpis{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:20px 0 0}
 .kpi{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:12px 16px}
 .kpi b{display:block;font-size:1.5rem;line-height:1.3;font-weight:650;font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -45,7 +46,7 @@ td small{display:block;color:var(--muted);font-size:.78rem;line-height:1.3}
 tr.total td{font-weight:650}tr.total td small{font-weight:400}
 tr:not(.total)+tr.total td{border-top:2px solid var(--muted)}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:16px;align-items:start;margin-bottom:16px}
-.grid .card{margin:0}
+.grid .card{margin:0}.grid.narrow{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}
 .columns{columns:420px 2;column-gap:16px}.columns .card{break-inside:avoid}
 details{margin:0 0 12px}summary{cursor:pointer;font-weight:600;padding:4px 0}
 .chart{display:block;width:100%;height:auto;max-width:640px;margin:0 auto}
@@ -77,6 +78,17 @@ audio{display:block;width:100%;height:36px}
 .scores{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.84rem;margin:6px 0 0;font-variant-numeric:tabular-nums}
 .scores b{font-weight:650}.scores span{white-space:nowrap;color:var(--muted)}.scores b{color:var(--text)}
 ul.problems{font-size:.88rem;padding-left:1.2rem}ul.problems li{margin:2px 0;overflow-wrap:anywhere}
+.heat .chart{max-width:860px}.heat rect{fill:var(--accent)}.heat .share{font-weight:600;fill:var(--text)}
+.heat .count{font-size:11px}.heat .strong text{fill:var(--card)}
+.signals.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr))}
+.prob{display:grid;grid-template-columns:6.2em 1fr 5.6em;gap:10px;align-items:center;font-size:.84rem;line-height:1.5;
+font-variant-numeric:tabular-nums;color:var(--muted)}
+.prob>span:last-child{text-align:right}.prob.true>span{color:var(--text);font-weight:650}
+.prob>div{position:relative;height:10px;border-radius:5px;background:var(--grid)}
+.prob b{position:absolute;left:0;top:0;height:10px;border-radius:5px;background:var(--k7)}.prob.true b{background:var(--good)}
+.prob i{position:absolute;top:-2px;width:2px;height:14px;margin-left:-1px;background:var(--text)}
+.rating{margin-top:6px}.rating>div{height:4px;margin:0 5px}.rating b{width:10px;top:-3px;margin-left:-5px;background:var(--accent)}
+.rating i{top:-6px;height:16px}.probs+.rating{margin-top:14px}
 footer{color:var(--muted);font-size:.82rem;margin:2.5rem 0 2rem}
 @media(max-width:600px){main,header>div,nav div{padding-left:14px;padding-right:14px}.card{padding:14px}
 .facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:6px}th,td{padding:6px 8px}}

@@ -104,6 +104,28 @@ def interval_note(interval: Interval, digits: int) -> str:
     return f"{number(interval.low, digits)} … {number(interval.high, digits)}"
 
 
+def interval_entries(scores: Mapping[str, Interval], with_n: bool = False) -> Row:
+    """Entries of a CSV row: mean, `_low` and `_high` of each score and, if wanted, `_n`, its number of items."""
+    row: Row = {}
+    for name, interval in scores.items():
+        row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        if with_n:
+            row[f"{name}_n"] = interval.n
+    return row
+
+
+def interval_columns(names: Iterable[str], with_n: bool = False) -> list[str]:
+    """Columns of `interval_entries`."""
+    ends = ("", "_low", "_high", "_n") if with_n else ("", "_low", "_high")
+    return [f"{name}{end}" for name in names for end in ends]
+
+
+def p_value_cell(p_value: float) -> Cell:
+    """Three decimals; values too small for them by their bound."""
+    small = is_number(p_value) and p_value < 0.001
+    return Cell("< 0.001" if small else number(p_value, 3))
+
+
 def is_number(value: object) -> bool:
     """True for finite numbers (booleans are none)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,10 +4,11 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
 from hydraudio.metrics.statistics import Interval
-from hydraudio.reports.charts import Series, _ticks, interval_chart, line_chart, scatter_chart
+from hydraudio.reports.charts import Series, _ticks, heat_chart, interval_chart, line_chart, scatter_chart
 
 
 def _parse(fragment: str) -> ElementTree.Element:
@@ -67,3 +68,25 @@ def test_intervals_show_bar_and_value() -> None:
 def test_nothing_to_draw_is_still_a_chart() -> None:
     for chart in (line_chart([], "x", "y"), scatter_chart([], "x", "y"), interval_chart([], [], "x")):
         _parse(chart)
+
+
+def test_a_confusion_is_drawn_with_shares_of_the_row_and_counts() -> None:
+    svg = heat_chart(np.array([[3, 1], [0, 0]]), ["<b>", "calm"])
+    root = _parse(svg)
+    texts = [element.text for element in root.iter() if element.tag.endswith("text")]
+    assert {"<b>", "calm", "75\u2009%", "25\u2009%", "3", "1"} <= set(texts)
+    opacities = [float(e.get("fill-opacity", 0)) for e in root.iter() if e.tag.endswith("rect")]
+    assert opacities == sorted(opacities, reverse=True)  # the empty row is as light as no share at all
+
+
+def test_both_axes_have_the_given_ticks_and_the_diagonal_its_name() -> None:
+    curve = Series("a", [0.2, 0.3], [0.1, 0.4])
+    for svg in (
+        line_chart([curve], "x", "y", dots=True, diagonal="equal", ticks=[0, 0.5, 1]),
+        scatter_chart([curve], "x", "y", "equal", ticks=[0, 0.5, 1]),
+    ):
+        root = _parse(svg)
+        ticks = [e.text for e in root.iter() if e.tag.endswith("text") and "tick" in e.get("class", "")]
+        assert sorted(ticks) == sorted(["0", "0.5", "1"] * 2)
+        assert "equal" in [e.text for e in root.iter() if e.tag.endswith("text")]
+        assert sum(e.tag.endswith("circle") for e in root.iter()) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hydraudio.reports.curves import learning_curves
+from hydraudio.reports.curves import curve_cards, curves_of_runs, learning_curves
 
 
 def test_curves_skip_gaps_and_prefer_the_epoch_mean(tmp_path: Path) -> None:
@@ -28,3 +28,17 @@ def test_long_curves_are_averaged(tmp_path: Path) -> None:
     assert len(curve.x) == 100
     assert curve.y[0] == pytest.approx(4.5)
     assert curve.y[-1] == pytest.approx(994.5)
+
+
+def test_the_first_run_with_curves_counts(tmp_path: Path) -> None:
+    charts = {"Loss": ("train/loss", "val/loss"), "Score": ("val/si_sdri",)}
+    runs = [tmp_path / name for name in ("none", "empty", "first", "second")]
+    for run, values in zip(runs[1:], ((1.0,), (2.0, 3.0), (4.0, 5.0)), strict=True):
+        run.mkdir()
+        lines = [f"{step},{value}" for step, value in enumerate(values)]
+        (run / "metrics.csv").write_text("step,val/loss\n" + "\n".join(lines))
+    curves = curves_of_runs(runs, charts)
+    assert {name: curve.y for name, curve in curves.items()} == {"val/loss": [2.0, 3.0]}
+    (shown,) = curve_cards(curves, charts)
+    assert "<h3>Loss</h3>" in shown
+    assert curves_of_runs(runs[:2], charts) == {}

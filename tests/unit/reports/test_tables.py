@@ -8,13 +8,17 @@ from rich.console import Console
 
 from hydraudio.metrics.statistics import Interval
 from hydraudio.reports.tables import (
+    EN_DASH,
     Cell,
     TableData,
     TableRow,
     change_cell,
     floats,
     interval_cell,
+    interval_columns,
+    interval_entries,
     number,
+    p_value_cell,
     read_csv,
     rich_table,
     write_csv,
@@ -65,3 +69,18 @@ def test_the_terminal_shows_markup_as_text() -> None:
     text = console.export_text()
     assert "[red]evil[/red]" in text
     assert "0…2" in text
+
+
+def test_intervals_in_a_row_have_their_columns() -> None:
+    scores = {"a": Interval(2.0, 1.0, 3.0, 7)}
+    assert interval_entries(scores) == {"a": 2.0, "a_low": 1.0, "a_high": 3.0}
+    assert interval_entries(scores, with_n=True) == {"a": 2.0, "a_low": 1.0, "a_high": 3.0, "a_n": 7}
+    for with_n in (False, True):
+        assert interval_columns(scores, with_n) == list(interval_entries(scores, with_n))
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (0.25, "0.250"), (math.nan, EN_DASH)]
+)
+def test_small_p_values_are_bounded(p_value: float, text: str) -> None:
+    assert p_value_cell(p_value).text == text

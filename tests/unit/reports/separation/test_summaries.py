@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from hydraudio.reports.separation import (
-    Bootstrap,
+from hydraudio.reports.bootstrap import Bootstrap
+from hydraudio.reports.separation.summaries import (
     degenerate_line,
     item_columns,
     problems,

@@ -8,8 +8,8 @@ from rich.console import Console
 from scipy import stats
 
 from hydraudio.metrics.statistics import holm
-from hydraudio.reports.comparison import write_comparison
-from hydraudio.reports.separation import item_columns
+from hydraudio.reports.separation.comparison import write_comparison
+from hydraudio.reports.separation.summaries import item_columns
 from hydraudio.reports.tables import Row, read_csv, write_csv
 
 

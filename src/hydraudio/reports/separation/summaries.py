@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hydraudio.metrics.statistics import Interval, bootstrap_macro_mean, bootstrap_mean
+from hydraudio.reports.bootstrap import Bootstrap
+from hydraudio.reports.slices import Slice, by_property
 from hydraudio.reports.tables import (
     Cell,
     Row,
@@ -19,6 +21,8 @@ from hydraudio.reports.tables import (
     change_cell,
     floats,
     interval_cell,
+    interval_columns,
+    interval_entries,
     is_number,
     number,
 )
@@ -39,29 +43,11 @@ _NOISE_EDGES_DB = (-10.0, -5.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are made: resamples and seed. Recordings are resampled whole, with all their variants."""
-
-    n_bootstrap: int = 2000
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Summary:
     """Means of rows. kind: "variant", "degenerate", "macro" (mean of variants) or "micro" (mean of items)."""
 
     kind: str
     name: str
-    n_items: int
-    scores: Mapping[str, Interval]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Means of the rows that share a property, such as `indoor = yes`."""
-
-    name: str
-    value: str
     n_items: int
     scores: Mapping[str, Interval]
 
@@ -157,21 +143,25 @@ def degenerate_line(summary: Summary) -> str:
 
 def slice_tables(found: Sequence[Slice]) -> dict[str, TableData]:
     """One table per property."""
-    names = dict.fromkeys(item.name for item in found)
-    return {name: _slice_table([item for item in found if item.name == name]) for name in names}
+    return {name: _slice_table(group) for name, group in by_property(found).items()}
 
 
 def summary_csv_rows(summaries: Sequence[Summary]) -> tuple[list[Row], list[str]]:
     """Rows and columns of variants.csv."""
     metrics = list(dict.fromkeys(metric for summary in summaries for metric in summary.scores))
-    rows = [{"kind": s.kind, "variant": s.name, "n_items": s.n_items, **_flat(s.scores)} for s in summaries]
-    return rows, ["kind", "variant", "n_items", *_flat_columns(metrics)]
+    rows: list[Row] = [
+        {"kind": s.kind, "variant": s.name, "n_items": s.n_items, **interval_entries(s.scores, with_n=True)}
+        for s in summaries
+    ]
+    return rows, ["kind", "variant", "n_items", *interval_columns(metrics, with_n=True)]
 
 
 def slice_csv_rows(found: Sequence[Slice]) -> tuple[list[Row], list[str]]:
     """Rows and columns of slices.csv."""
-    rows = [{"slice": s.name, "value": s.value, "n": s.n_items, **_flat(s.scores)} for s in found]
-    return rows, ["slice", "value", "n", *_flat_columns(["si_sdr", "si_sdri"])]
+    rows: list[Row] = [
+        {"slice": s.name, "value": s.value, "n": s.n_items, **interval_entries(s.scores, with_n=True)} for s in found
+    ]
+    return rows, ["slice", "value", "n", *interval_columns(["si_sdr", "si_sdri"], with_n=True)]
 
 
 def _by_variant(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -185,8 +175,7 @@ def _metrics_in(rows: Sequence[Row]) -> list[str]:
 
 def _scores(rows: Sequence[Row], metrics: Sequence[str], bootstrap: Bootstrap) -> dict[str, Interval]:
     ids = [str(row["id"]) for row in rows]
-    settings = {"n_bootstrap": bootstrap.n_bootstrap, "seed": bootstrap.seed}
-    return {metric: bootstrap_mean(floats(rows, metric), ids, **settings) for metric in metrics}
+    return {metric: bootstrap_mean(floats(rows, metric), ids, **bootstrap.settings) for metric in metrics}
 
 
 def _summary(kind: str, name: str, rows: Sequence[Row], bootstrap: Bootstrap) -> Summary:
@@ -200,9 +189,7 @@ def _degenerate(name: str, rows: Sequence[Row], bootstrap: Bootstrap) -> Summary
 def _macro(rows: Sequence[Row], bootstrap: Bootstrap) -> Summary:
     variants, ids = [str(row["variant"]) for row in rows], [str(row["id"]) for row in rows]
     scores = {
-        metric: bootstrap_macro_mean(
-            floats(rows, metric), variants, ids, n_bootstrap=bootstrap.n_bootstrap, seed=bootstrap.seed
-        )
+        metric: bootstrap_macro_mean(floats(rows, metric), variants, ids, **bootstrap.settings)
         for metric in _metrics_in(rows)
     }
     return Summary("macro", "mean of variants", len(rows), scores)
@@ -229,18 +216,6 @@ def _slice_table(found: Sequence[Slice]) -> TableData:
         for s in found
     ]
     return TableData(("", "Items", "SI-SDR\nestimate", "Improvement"), tuple(rows))
-
-
-def _flat(scores: Mapping[str, Interval]) -> Row:
-    flat: Row = {}
-    for metric, interval in scores.items():
-        flat |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-        flat[f"{metric}_n"] = interval.n
-    return flat
-
-
-def _flat_columns(metrics: Iterable[str]) -> list[str]:
-    return [f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high", "_n")]
 
 
 def _yes_no(value: object) -> tuple[float, str]:

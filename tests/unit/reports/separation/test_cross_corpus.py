@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from hydraudio.metrics.statistics import bootstrap_macro_mean
-from hydraudio.reports.cross_corpus import CellSource, matrix_table, score_cell, write_matrix
-from hydraudio.reports.separation import Bootstrap
+from hydraudio.reports.bootstrap import Bootstrap
+from hydraudio.reports.separation.cross_corpus import CellSource, matrix_table, score_cell, write_matrix
 from hydraudio.reports.tables import write_csv
 
 COLUMNS = ("id", "variant", "degenerate", "si_sdr", "si_sdri", "pesq")
@@ -83,3 +83,9 @@ def test_corpus_of_degenerate_items_only(tmp_path):
     row = {"id": "x", "variant": "C", "degenerate": True, "si_sdr": 99.0, "si_sdri": 99.0}
     cell = score_cell(CellSource("m", "c", write_csv(tmp_path / "items.csv", [row], COLUMNS)), Bootstrap(10))
     assert (cell.n_items, cell.scores, cell.reason) == (0, {}, "all items are degenerate")
+
+
+def test_network_of_another_task_is_named_not_scored(tmp_path):
+    path = write_csv(tmp_path / "items.csv", [{"id": "x", "prediction": "Happy"}], ("id", "prediction"))
+    cell = score_cell(CellSource("recogniser", "Podcast", path), Bootstrap(10, 0))
+    assert (cell.scores, cell.reason) == ({}, "not a separation network: no SI-SDR")

@@ -8,10 +8,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from hydraudio.reports import separation
+from hydraudio.reports.bootstrap import Bootstrap
 from hydraudio.reports.page import write_page
-from hydraudio.reports.separation import Bootstrap, Summary
-from hydraudio.reports.separation_page import SeparationResults, separation_page
+from hydraudio.reports.separation.page import SeparationResults, separation_page
+from hydraudio.reports.separation.summaries import (
+    Summary,
+    degenerate_line,
+    item_columns,
+    problems,
+    slice_csv_rows,
+    slices,
+    summarise,
+    summary_csv_rows,
+    summary_table,
+)
 from hydraudio.reports.tables import rich_table, write_csv
 
 _MAX_PRINTED_PROBLEMS = 5
@@ -30,25 +40,25 @@ def write_report(output_dir: Path, results: SeparationResults, bootstrap: Bootst
     """Writes items.csv, variants.csv, slices.csv and index.html."""
     if not results.rows:
         raise ValueError(f"the test had no items, so there is nothing to report in {output_dir}")
-    summaries = separation.summarise(results.rows, bootstrap)
-    found = separation.slices(results.rows, bootstrap)
+    summaries = summarise(results.rows, bootstrap)
+    found = slices(results.rows, bootstrap)
     with_perceptual = any("pesq" in row for row in results.rows)
-    columns = separation.item_columns(results.n_sources, with_perceptual)
+    columns = item_columns(results.n_sources, with_perceptual)
     write_csv(output_dir / "items.csv", results.rows, columns)
-    write_csv(output_dir / "variants.csv", *separation.summary_csv_rows(summaries))
-    write_csv(output_dir / "slices.csv", *separation.slice_csv_rows(found))
+    write_csv(output_dir / "variants.csv", *summary_csv_rows(summaries))
+    write_csv(output_dir / "slices.csv", *slice_csv_rows(found))
     page = write_page(output_dir / "index.html", separation_page(results, summaries, found))
-    return WrittenReport(page, summaries, separation.problems(results.rows))
+    return WrittenReport(page, summaries, problems(results.rows))
 
 
 def print_report(console: Console, report: WrittenReport) -> None:
     """The table per variant, what stands apart from it, and where the page lies."""
-    table = separation.summary_table(report.summaries)
+    table = summary_table(report.summaries)
     if table.rows:
         console.print(rich_table("Test per variant, with 95 % intervals", table))
     for summary in report.summaries:
         if summary.kind == "degenerate":
-            console.print(Text(separation.degenerate_line(summary)))
+            console.print(Text(degenerate_line(summary)))
     _print_problems(console, report.problems)
     console.print(Text(f"Report: {report.page}"), soft_wrap=True)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hydraudio.reports import separation
-from hydraudio.reports.charts import Series, interval_chart, line_chart, scatter_chart
+from hydraudio.metrics.statistics import Interval
+from hydraudio.reports.charts import Series, interval_chart, scatter_chart
+from hydraudio.reports.curves import curve_cards
 from hydraudio.reports.examples import Example, ExamplePool
-from hydraudio.reports.item_cards import item_card
 from hydraudio.reports.page import (
     Section,
     card,
@@ -16,17 +16,27 @@ from hydraudio.reports.page import (
     facts,
     grid,
     headlines,
+    note_left_out,
     page,
     paragraph,
     problem_list,
     table,
 )
-from hydraudio.reports.separation import Slice, Summary
+from hydraudio.reports.separation.item_cards import item_card
+from hydraudio.reports.separation.summaries import (
+    Summary,
+    degenerate_line,
+    problems,
+    slice_tables,
+    summary_table,
+    variant_key,
+)
+from hydraudio.reports.slices import Slice
 from hydraudio.reports.tables import Cell, Row, change_cell, count, floats, interval_cell, is_number
 
 MAX_SCATTER_POINTS = 1500
 MAX_PROBLEMS = 50
-_CURVES = ("train/loss", "val/loss"), ("val/si_sdri",)
+CURVES = {"Loss": ("train/loss", "val/loss"), "Validation: SI-SDR improvement / dB": ("val/si_sdri",)}
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class SeparationResults:
     information: Mapping[str, str]
     rows: Sequence[Row]
     curves: Mapping[str, Series]
-    examples: ExamplePool
+    examples: ExamplePool[Example]
     sample_rate: int
     n_sources: int
     n_repeated: int = 0
@@ -60,11 +70,10 @@ def separation_page(results: SeparationResults, summaries: Sequence[Summary], sl
         Section("about", "What was tested", card(facts(results.information))),
     ]
     if results.curves:
-        sections.insert(2, Section("curves", "Learning curves", _curves(results.curves)))
+        sections.insert(2, Section("curves", "Learning curves", grid(curve_cards(results.curves, CURVES))))
     used = sum(len(section.body) for section in sections)
     sections += _examples(results, summaries, int(results.max_page_mb * 1e6) - used)
-    footer = "Written by Hydraudio. This page needs no other file and no network."
-    return page(results.title, results.subtitle, _headlines(summaries), sections, footer)
+    return page(results.title, results.subtitle, _headlines(summaries), sections)
 
 
 def _headlines(summaries: Sequence[Summary]) -> str:
@@ -81,13 +90,13 @@ def _headlines(summaries: Sequence[Summary]) -> str:
     return headlines(cells)
 
 
-def _without_note(scores: Mapping[str, separation.Interval], metric: str, digits: int = 2) -> Cell:
+def _without_note(scores: Mapping[str, Interval], metric: str, digits: int = 2) -> Cell:
     return Cell(change_cell(scores[f"{metric}_mixture"], scores[metric], digits).text, "mean of variants")
 
 
 def _summary(results: SeparationResults, summaries: Sequence[Summary]) -> str:
-    parts = [table(separation.summary_table(summaries))]
-    parts += [paragraph(separation.degenerate_line(s)) for s in summaries if s.kind == "degenerate"]
+    parts = [table(summary_table(summaries))]
+    parts += [paragraph(degenerate_line(s)) for s in summaries if s.kind == "degenerate"]
     parts.append(
         paragraph(
             "SI-SDR and improvement in dB. Small print: 95 % bootstrap intervals (for PESQ and STOI of the "
@@ -120,24 +129,15 @@ def _by_variant(rows: Sequence[Row]) -> list[Series]:
     return [Series(n, floats(g, "si_sdr_mixture"), floats(g, "si_sdr")) for n, g in groups.items()]
 
 
-def _curves(curves: Mapping[str, Series]) -> str:
-    cards = []
-    for names, title in zip(_CURVES, ("Loss", "Validation: SI-SDR improvement / dB"), strict=True):
-        found = [curves[name] for name in names if name in curves]
-        if found:
-            cards.append(card(line_chart(found, "optimizer step", title), title))
-    return grid(cards)
-
-
 def _slices(found: Sequence[Slice]) -> str:
-    tables = separation.slice_tables(found)
+    tables = slice_tables(found)
     if not tables:
         return paragraph("The corpus says nothing about its items by which they could be sorted.")
     return columns([card(table(data), name) for name, data in tables.items()])
 
 
 def _problems(results: SeparationResults) -> str:
-    lines = separation.problems(results.rows)
+    lines = problems(results.rows)
     if not lines:
         return paragraph(f"All {count(len(results.rows))} items were scored by all metrics.")
     left = [f"… and {len(lines) - MAX_PROBLEMS} more, see items.csv"] if len(lines) > MAX_PROBLEMS else []
@@ -158,12 +158,9 @@ def _examples(results: SeparationResults, summaries: Sequence[Summary], n_bytes:
         cards.setdefault(variant, []).append(html)
     else:
         left_out = 0
-    variants = sorted(cards, key=separation.variant_key)
+    variants = sorted(cards, key=variant_key)
     sections = [Section(f"listen-{i}", f"Listen: {v}", "".join(cards[v])) for i, v in enumerate(variants)]
-    if sections and left_out:
-        note = paragraph(f"{left_out} more examples were left out to keep the page small.")
-        sections[-1] = Section(sections[-1].anchor, sections[-1].title, sections[-1].body + note)
-    return sections
+    return note_left_out(sections, left_out)
 
 
 def _example_queue(results: SeparationResults, summaries: Sequence[Summary]) -> list[tuple[str, str, Row, Example]]:

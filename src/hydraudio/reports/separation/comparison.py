@@ -19,9 +19,10 @@ from hydraudio.metrics.statistics import (
     paired_difference,
     wilcoxon_signed_rank,
 )
+from hydraudio.reports.bootstrap import Bootstrap
 from hydraudio.reports.charts import interval_chart
 from hydraudio.reports.page import Section, card, facts, grid, page, paragraph, table, write_page
-from hydraudio.reports.separation import TEXT_COLUMNS, Bootstrap, variant_key
+from hydraudio.reports.separation.summaries import TEXT_COLUMNS, variant_key
 from hydraudio.reports.tables import (
     MINUS,
     Cell,
@@ -30,8 +31,10 @@ from hydraudio.reports.tables import (
     TableRow,
     floats,
     interval_cell,
+    interval_columns,
+    interval_entries,
     is_number,
-    number,
+    p_value_cell,
     read_csv,
     rich_table,
     write_csv,
@@ -42,7 +45,8 @@ METRICS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "stoi": "STOI"}
 _DIGITS = {"si_sdr": 2, "pesq": 2, "stoi": 3}
 _COLUMNS = (
     *("metric", "scope", "model_a", "model_b", "n_items", "mean_a", "mean_b"),
-    *("difference", "difference_low", "difference_high", "p_value", "p_holm"),
+    *interval_columns(["difference"]),
+    *("p_value", "p_holm"),
 )
 
 
@@ -156,8 +160,7 @@ def _test(
     scored = [(a, b) for a, b in pairs if is_number(a.get(metric)) and is_number(b.get(metric))]
     first, second = (floats(rows, metric) for rows in ([a for a, _ in scored], [b for _, b in scored]))
     recordings = [str(a["id"]) for a, _ in scored]
-    n_bootstrap, seed = bootstrap.n_bootstrap, bootstrap.seed
-    difference = paired_difference(first, second, recordings, n_bootstrap=n_bootstrap, seed=seed)
+    difference = paired_difference(first, second, recordings, **bootstrap.settings)
     means = tuple(sum(scores) / len(scores) if scores else math.nan for scores in (first, second))
     return means, difference, wilcoxon_signed_rank(first, second, recordings)
 
@@ -199,7 +202,7 @@ def pairs_table(results: Sequence[PairResult]) -> TableData:
     for r in results:
         digits = _DIGITS[r.metric]
         label = Cell(f"{r.second} {MINUS} {r.first}", f"{METRICS[r.metric]}, {r.scope}")
-        cells = (label, Cell(str(r.difference.n)), interval_cell(r.difference, digits), _p_cell(r.p_holm))
+        cells = (label, Cell(str(r.difference.n)), interval_cell(r.difference, digits), p_value_cell(r.p_holm))
         rows.append(TableRow(cells, "total" if r.scope == ALL else ""))
     return TableData(("Pair", "Items", "Difference", "p (Holm)"), tuple(rows))
 
@@ -210,12 +213,7 @@ def _has_scores(rows: Sequence[Row], metric: str) -> bool:
 
 def _mean(rows: Sequence[Row], metric: str, bootstrap: Bootstrap) -> Interval:
     recordings = [str(row["id"]) for row in rows]
-    return bootstrap_mean(floats(rows, metric), recordings, n_bootstrap=bootstrap.n_bootstrap, seed=bootstrap.seed)
-
-
-def _p_cell(p_value: float) -> Cell:
-    small = is_number(p_value) and p_value < 0.001
-    return Cell("< 0.001" if small else number(p_value, 3))
+    return bootstrap_mean(floats(rows, metric), recordings, **bootstrap.settings)
 
 
 def _csv_row(result: PairResult) -> Row:
@@ -228,9 +226,7 @@ def _csv_row(result: PairResult) -> Row:
         "n_items": difference.n,
         "mean_a": result.mean_first,
         "mean_b": result.mean_second,
-        "difference": difference.mean,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
+        **interval_entries({"difference": difference}),
         "p_value": result.p_value,
         "p_holm": result.p_holm,
     }
@@ -243,8 +239,7 @@ def _page(comparison: Comparison, results: Sequence[PairResult], bootstrap: Boot
     ]
     sections.append(Section("about", "What was compared", card(facts(_facts(comparison, bootstrap)))))
     title = f"Comparison of {len(comparison.rows)} models"
-    footer = "Written by Hydraudio. This page needs no other file and no network."
-    return page(title, " · ".join(comparison.rows), "", sections, footer)
+    return page(title, " · ".join(comparison.rows), "", sections)
 
 
 def _metric_section(comparison: Comparison, metric: str, results: Sequence[PairResult], bootstrap: Bootstrap) -> str:

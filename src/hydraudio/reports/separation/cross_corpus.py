@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from hydraudio.metrics.statistics import Interval, bootstrap_macro_mean
+from hydraudio.reports.bootstrap import Bootstrap
 from hydraudio.reports.charts import interval_chart
 from hydraudio.reports.page import Section, card, facts, grid, page, paragraph, table, write_page
-from hydraudio.reports.separation import TEXT_COLUMNS, Bootstrap
+from hydraudio.reports.separation.summaries import TEXT_COLUMNS
 from hydraudio.reports.tables import (
     EN_DASH,
     Cell,
@@ -22,6 +23,8 @@ from hydraudio.reports.tables import (
     TableRow,
     floats,
     interval_cell,
+    interval_columns,
+    interval_entries,
     is_number,
     read_csv,
     rich_table,
@@ -80,8 +83,7 @@ def write_matrix(
     cells = [score_cell(source, bootstrap) for source in sources]
     metrics = [name for name in METRICS if any(name in cell.scores for cell in cells)]
     folder.mkdir(parents=True, exist_ok=True)
-    ends = ("", "_low", "_high", "_n")
-    columns = ["model", "corpus", "n_items", *(f"{name}{end}" for name in metrics for end in ends), "reason"]
+    columns = ["model", "corpus", "n_items", *interval_columns(metrics, with_n=True), "reason"]
     write_csv(folder / "matrix.csv", [_csv_row(cell) for cell in cells], columns)
     path = write_page(folder / "index.html", _page(cells, metrics, bootstrap))
     console = console or get_console()
@@ -94,13 +96,15 @@ def score_cell(source: CellSource, bootstrap: Bootstrap) -> MatrixCell:
     """Means over the items of a test."""
     if source.items is None:
         return MatrixCell(source.model, source.corpus, 0, {}, source.reason)
-    rows = [row for row in read_csv(source.items, TEXT_COLUMNS) if not row["degenerate"]]
+    everything = read_csv(source.items, TEXT_COLUMNS)
+    if everything and "si_sdri" not in everything[0]:
+        return MatrixCell(source.model, source.corpus, 0, {}, "not a separation network: no SI-SDR")
+    rows = [row for row in everything if not row["degenerate"]]
     if not rows:
         return MatrixCell(source.model, source.corpus, 0, {}, "all items are degenerate")
     variants, ids = [str(row["variant"]) for row in rows], [str(row["id"]) for row in rows]
-    settings = {"n_bootstrap": bootstrap.n_bootstrap, "seed": bootstrap.seed}
     scores = {
-        name: bootstrap_macro_mean(floats(rows, name), variants, ids, **settings)
+        name: bootstrap_macro_mean(floats(rows, name), variants, ids, **bootstrap.settings)
         for name in METRICS
         if any(is_number(row.get(name)) for row in rows)
     }
@@ -137,10 +141,7 @@ def _corpora(cells: Sequence[MatrixCell]) -> list[str]:
 
 def _csv_row(cell: MatrixCell) -> Row:
     row: Row = {"model": cell.model, "corpus": cell.corpus, "n_items": cell.n_items, "reason": cell.reason}
-    for name, interval in cell.scores.items():
-        row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        row[f"{name}_n"] = interval.n
-    return row
+    return row | interval_entries(cell.scores, with_n=True)
 
 
 def _page(cells: Sequence[MatrixCell], metrics: Sequence[str], bootstrap: Bootstrap) -> str:
@@ -153,8 +154,7 @@ def _page(cells: Sequence[MatrixCell], metrics: Sequence[str], bootstrap: Bootst
     }
     sections.append(Section("about", "What was tested", card(facts(information))))
     title = f"{len(_models(cells))} models on {len(_corpora(cells))} corpora"
-    footer = "Written by Hydraudio. This page needs no other file and no network."
-    return page(title, " · ".join(_corpora(cells)), "", sections, footer)
+    return page(title, " · ".join(_corpora(cells)), "", sections)
 
 
 def _metric_section(cells: Sequence[MatrixCell], metric: str) -> str:

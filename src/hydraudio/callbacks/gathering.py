@@ -1,0 +1,26 @@
+"""Objects of all processes of a trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+
+def gather(value: Any, trainer: Trainer) -> list[Any]:
+    """The value of every process on the first one, an empty list on the others."""
+    if trainer.world_size == 1:
+        return [value]
+    gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    torch.distributed.gather_object(value, gathered)
+    return gathered or []
+
+
+def all_gather(value: Any, trainer: Trainer) -> list[Any]:
+    """The value of every process on all of them."""
+    if trainer.world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered

@@ -1,0 +1,21 @@
+"""How the 95 % intervals of a report are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Number of resamples and seed of the intervals.
+
+    What belongs together is resampled whole: a recording with all its variants, all items of a speaker.
+    """
+
+    n_bootstrap: int = 2000
+    seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """Keyword arguments of the functions that make intervals."""
+        return {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
