@@ -71,7 +71,8 @@ class Throughput(Callback):
             n_samples = batch["lengths"].sum()
             self._n_samples = n_samples if self._n_samples is None else self._n_samples + n_samples
         if "padded" in batch:
-            self._n_slots += len(batch["id"]) * batch["mixture"].shape[-1]
+            signal = batch["mixture"] if "mixture" in batch else batch["waveform"]
+            self._n_slots += len(batch["id"]) * signal.shape[-1]
 
     def _rates(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         elapsed_s = self._loading_s + self._working_s

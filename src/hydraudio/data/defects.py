@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -26,3 +27,9 @@ def raise_defect(defect: Defect) -> None:
     if defect.kind in ("missing_file", "missing_csv", "missing_subset", "missing_root"):
         raise FileNotFoundError(defect.message)
     raise ValueError(defect.message)
+
+
+def raise_first(defects: Sequence[Defect]) -> None:
+    """Raises the first defect, if there is one."""
+    if defects:
+        raise_defect(defects[0])

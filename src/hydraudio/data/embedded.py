@@ -31,7 +31,10 @@ def write_once(folder: Path, write: Callable[..., Any]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         write(scratch / folder.name)
-        if not folder.is_dir():
+        try:
             os.replace(scratch / folder.name, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, with the same corpus
+                raise
     finally:
         shutil.rmtree(scratch)

@@ -43,6 +43,15 @@ class EpochBatchSampler(Sampler[list[Key]]):
         lengths: (n_items,) in samples: batches are made of items of similar length, those of all ranks in one step,
             too. When shuffling, the batches come in random order, and the one that is not full may be any of them;
             without shuffling, the longest items come first. None: lengths play no part.
+        batch_samples: budget of a padded batch (items x longest), in samples; needs `lengths`. A batch holds as many
+            items as fit, at least one and at most `batch_size`. The sizes are cut once, from the sorted lengths, so
+            that all epochs have equally many batches; by the jitter of the lengths a batch of training may exceed the
+            budget by up to 2 * jitter / (1 - jitter); one of evaluation never does.
+        weights: (n_items,) positive; an epoch of training is a draw of `n_items` items with replacement, in which an
+            item occurs n_items * weight / (sum of weights) times, rounded up or down at random. With a budget the
+            draw, too, may make a batch exceed it. None: every item once.
+        jitter: items are bucketed by a length that is drawn in every epoch from +- this share around their own, in
+            [0, 1). More of it makes for more padding and more exchange of companions.
     """
 
     def __init__(
@@ -59,6 +68,9 @@ class EpochBatchSampler(Sampler[list[Key]]):
         start_batch: int = 0,
         frozen: bool = False,
         lengths: np.ndarray | None = None,
+        batch_samples: int | None = None,
+        weights: np.ndarray | None = None,
+        jitter: float = LENGTH_JITTER,
     ) -> None:
         if n_items < 1:
             raise ValueError("the dataset is empty: nothing to draw batches from")
@@ -68,6 +80,14 @@ class EpochBatchSampler(Sampler[list[Key]]):
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
         self.epoch, self.start_batch, self.frozen = epoch, start_batch, frozen
         self.lengths = None if lengths is None else _check_lengths(lengths, n_items)
+        self.weights = None if weights is None else _check_weights(weights, n_items, shuffle)
+        self._sizes: np.ndarray | None = None
+        if not 0.0 <= jitter < 1.0:
+            raise ValueError(f"jitter={jitter} must be in [0, 1): a share of the length")
+        self.jitter = jitter
+        if batch_samples is not None:
+            _check_budget(batch_samples, self.lengths, drop_last)
+            self._sizes = budget_sizes(self._planned_lengths(), batch_size, batch_samples)
         if len(self) == 0:
             raise ValueError(
                 f"{n_items} items give no batch of {batch_size} on {world_size} device(s): "
@@ -93,7 +113,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
                 order = np.argsort(-self.lengths, kind="stable")
             return self._cut(self._extended(order))
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch]))
-        order = self._extended(rng.permutation(self.n_items))
+        order = self._extended(rng.permutation(self.n_items if self.weights is None else draw(self.weights, rng)))
         return self._cut(order) if self.lengths is None else self._bucketed(order, self.lengths, rng)
 
     def _extended(self, order: np.ndarray) -> np.ndarray:
@@ -104,12 +124,18 @@ class EpochBatchSampler(Sampler[list[Key]]):
     def _cut(self, order: np.ndarray) -> list[np.ndarray]:
         """Every `world_size`-th item is this rank's; consecutive ones make a batch."""
         own = order[self.rank :: self.world_size]
+        if self._sizes is not None:
+            batches = np.split(own, np.cumsum(self._sizes)[:-1])
+            return [batch for batch in batches if len(batch)]  # the last one of evaluation may be another rank's
         return [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)][: len(self)]
 
     def _bucketed(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Neighbours in length make a step of all ranks; the steps are shuffled."""
-        jitter = rng.uniform(-LENGTH_JITTER, LENGTH_JITTER, len(order))
+        jitter = rng.uniform(-self.jitter, self.jitter, len(order))
         order = order[np.argsort(lengths[order] * (1.0 + jitter), kind="stable")]
+        if self._sizes is not None:
+            batches = self._cut(order[::-1])
+            return [batches[index] for index in rng.permutation(len(batches))]
         step = self.batch_size * self.world_size
         sizes = np.full(-(-len(order) // step), step)
         sizes[rng.integers(len(sizes))] -= sizes.sum() - len(order)
@@ -118,6 +144,20 @@ class EpochBatchSampler(Sampler[list[Key]]):
             steps = [items for items in steps if len(items) == step]
         return [steps[index][self.rank :: self.world_size] for index in rng.permutation(len(steps))]
 
+    def _planned_lengths(self) -> np.ndarray:
+        """(n,) longest of the `world_size` items that take one slot of all ranks' batches, in the order of the cut."""
+        assert self.lengths is not None
+        if self.frozen:
+            planned = self.lengths[self._extended(np.arange(self.n_items))]
+        elif self.weights is None:
+            planned = np.sort(self.lengths)[::-1]
+        else:
+            planned = _expected_lengths(self.lengths, self.weights)[::-1]
+        if not self.frozen and self.shuffle:  # whatever the order wraps around to is not longer than the longest
+            surplus = -self.n_items % self.world_size
+            planned = np.concatenate([np.repeat(planned[:1], surplus), planned])
+        return np.maximum.reduceat(planned, np.arange(0, len(planned), self.world_size))
+
     def _n_rank_items(self) -> int:
         if self.shuffle:
             return -(-self.n_items // self.world_size)
@@ -125,6 +165,8 @@ class EpochBatchSampler(Sampler[list[Key]]):
 
     def __len__(self) -> int:
         n = self._n_rank_items()
+        if self._sizes is not None:
+            return int((np.cumsum(self._sizes) - self._sizes < n).sum())
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -169,10 +211,15 @@ def build_loader(
     drop_last: bool = False,
     pin_memory: bool = False,
     lengths: np.ndarray | None = None,
+    batch_samples: int | None = None,
+    weights: np.ndarray | None = None,
+    jitter: float = LENGTH_JITTER,
 ) -> ResumableLoader:
     """Build a loader over ``dataset[(epoch, index)]``.
 
-    With ``lengths`` (n_items,), batches are made of items of similar length (see :class:`EpochBatchSampler`).
+    With ``lengths`` (n_items,), batches are made of items of similar length, with ``batch_samples`` of as many as fit
+    into a budget; ``weights`` (n_items,) let some items be drawn more often, and ``jitter`` is that of the lengths (see
+    :class:`EpochBatchSampler`).
 
     With a trainer that is resuming, the training loader (``shuffle=True``) begins at the epoch and batch at which the
     checkpoint was written. The loader has a generator of its own, so that it never consumes the global random state.
@@ -188,6 +235,9 @@ def build_loader(
         epoch=trainer.current_epoch if trainer and shuffle else 0,
         frozen=bool(trainer and trainer.overfit_batches),  # type: ignore[attr-defined]
         lengths=lengths,
+        batch_samples=batch_samples,
+        weights=weights,
+        jitter=jitter,
     )
     if trainer and shuffle and trainer.fit_loop.is_resuming:
         sampler.start_batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed % len(sampler)
@@ -212,6 +262,63 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
     n_samples = sum(int(lengths[indices].sum()) for indices in batches)
     n_slots = sum(len(indices) * int(lengths[indices].max()) for indices in batches)
     return 1.0 - n_samples / n_slots
+
+
+def budget_sizes(lengths: np.ndarray, batch_size: int, batch_samples: int) -> np.ndarray:
+    """(n_batches,) sizes of consecutive batches, each as large as its padded size stays within the budget.
+
+    Args:
+        lengths: (n,) in samples, in the order of the cut.
+        batch_size: at most so many items; at least one item is taken whatever its length.
+        batch_samples: the budget of items x longest.
+    """
+    sizes, size, longest = [], 0, 0
+    for length in lengths.tolist():
+        longest = max(longest, length)
+        if size and (size == batch_size or (size + 1) * longest > batch_samples):
+            sizes.append(size)
+            size, longest = 0, length
+        size += 1
+    return np.array([*sizes, size])
+
+
+def draw(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n,) indices drawn with replacement: systematic sampling, each index n * weight / sum times, up or down to 1.
+
+    Items of equal weight are neighbours in the draw, so that their total is exact to 1, too.
+    """
+    n = len(weights)
+    order = np.lexsort((rng.random(n), weights))
+    stops = np.cumsum(weights[order] * (n / weights.sum()))
+    stops[-1] = n
+    counts = np.diff(np.floor(stops + rng.random()), prepend=0.0).astype(np.int64)
+    return np.repeat(order, counts)
+
+
+def _expected_lengths(lengths: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n,) lengths in ascending order that a draw with these weights has on average: quantiles."""
+    order = np.argsort(lengths, kind="stable")
+    stops = np.cumsum(weights[order]) / weights.sum()
+    wanted = (np.arange(len(lengths)) + 0.5) / len(lengths)
+    return lengths[order][np.minimum(np.searchsorted(stops, wanted), len(lengths) - 1)]
+
+
+def _check_budget(batch_samples: int, lengths: np.ndarray | None, drop_last: bool) -> None:
+    if batch_samples < 1:
+        raise ValueError(f"batch_samples must be at least 1, got {batch_samples}")
+    if lengths is None:
+        raise ValueError("a budget of samples per batch needs the lengths of the items: give lengths, too")
+    if drop_last:
+        raise ValueError("drop_last=true leaves out a batch that is not full; with a budget none ever is: use false")
+
+
+def _check_weights(weights: np.ndarray, n_items: int, shuffle: bool) -> np.ndarray:
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (n_items,) or not (np.isfinite(weights).all() and weights.min() > 0):
+        raise ValueError(f"weights must be {n_items} positive numbers, one per item; got {weights.shape}")
+    if not shuffle:
+        raise ValueError("weights are for training: without shuffling every item is taken once")
+    return weights
 
 
 def _check_lengths(lengths: np.ndarray, n_items: int) -> np.ndarray:

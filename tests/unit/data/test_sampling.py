@@ -1,5 +1,7 @@
 """The order of batches depends on nothing but (seed, epoch); every item is drawn exactly once."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -188,3 +190,170 @@ def test_padding_share_without_lengths_is_refused():
 
 def test_padding_share_of_given_batches():
     assert padding_share(np.array([10, 5, 4]), [np.array([0, 1]), np.array([2])]) == pytest.approx(5 / 24)
+
+
+# --- batches by total duration ---
+
+MSP_SECONDS = np.clip(np.random.default_rng(7).lognormal(np.log(5.3), 0.45, 7800), 1.9, 11.0)
+"""Like the 7,800 turns of an MSP-PODCAST development set: mean 5.68 s, median 5.2 s, 1.9-11 s."""
+MSP_LENGTHS = np.round(MSP_SECONDS * 16000).astype(int)
+BUDGET = 160 * 16000
+MOST = 1.0 + 2 * 0.05 / 0.95  # the jitter exchanges neighbours whose lengths differ by at most this factor
+
+
+def budgeted(lengths: np.ndarray = LENGTHS, **options) -> EpochBatchSampler:
+    options = {"batch_size": 12, "batch_samples": 5000, "shuffle": True, "seed": 1, **options}
+    return EpochBatchSampler(len(lengths), lengths=lengths, **options)
+
+
+def padded_sizes(batches: list[list[int]], lengths: np.ndarray = LENGTHS) -> np.ndarray:
+    return np.array([len(batch) * max(lengths[batch]) for batch in batches])
+
+
+def test_simulated_lengths_are_like_the_corpus():
+    assert MSP_SECONDS.mean() == pytest.approx(5.68, abs=0.1)
+    assert np.median(MSP_SECONDS) == pytest.approx(5.2, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 63, "batch_samples": BUDGET}, {"batch_size": 16}, {"batch_size": 32}]
+)
+def test_padding_on_durations_of_msp_podcast(options):
+    sampler = EpochBatchSampler(len(MSP_LENGTHS), shuffle=True, lengths=MSP_LENGTHS, jitter=0.03, **options)
+    unsorted = EpochBatchSampler(len(MSP_LENGTHS), options["batch_size"], shuffle=True)
+    plain = padding_share(MSP_LENGTHS, [np.array(batch) for batch in batches_of(unsorted)])
+    assert sampler.padding_share() <= 0.03 < 0.35 < plain
+
+
+def test_batches_fill_the_budget_but_do_not_exceed_it_by_more_than_the_jitter():
+    batches = batches_of(budgeted(MSP_LENGTHS, batch_size=10**6, batch_samples=BUDGET))
+    sizes = padded_sizes(batches, MSP_LENGTHS)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(MSP_LENGTHS)))
+    assert sizes.max() <= BUDGET * MOST
+    assert np.median(sizes) > 0.93 * BUDGET
+    assert min(len(batch) for batch in batches) < 20 < 40 < max(len(batch) for batch in batches)
+
+
+def test_evaluation_never_exceeds_the_budget():
+    batches = batches_of(budgeted(shuffle=False))
+    assert padded_sizes(batches).max() <= 5000
+    assert sorted(index for batch in batches for index in batch) == list(range(203))
+    for batch, following in itertools.pairwise(batches):  # the next item would not have fitted
+        assert len(batch) == 12 or (len(batch) + 1) * max(LENGTHS[batch]) > 5000
+        assert max(LENGTHS[following]) <= min(LENGTHS[batch])
+
+
+def test_batch_size_is_the_most_items_of_a_budgeted_batch():
+    assert max(len(batch) for batch in batches_of(budgeted(batch_samples=10**7))) == 12
+
+
+def test_an_item_above_the_budget_is_a_batch_of_its_own():
+    batches = batches_of(budgeted(batch_samples=50))
+    assert {len(batch) for batch in batches} == {1}
+
+
+def test_every_epoch_has_equally_many_budgeted_batches_and_all_items():
+    sampler, seen = budgeted(), set()
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        batches = batches_of(sampler)
+        assert len(batches) == len(sampler)
+        assert sorted(index for batch in batches for index in batch) == list(range(203))
+        assert padded_sizes(batches).max() <= 5000 * MOST
+        seen.add(tuple(batches[0]))
+    assert len(seen) == 20
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("n_items", [203, 202, 5, 1])
+def test_budgeted_ranks_share_all_items(world_size, n_items, shuffle):
+    options = {"shuffle": shuffle, "world_size": world_size}
+    lengths = LENGTHS[:n_items]
+    ranks = [budgeted(lengths, rank=rank, **options) for rank in range(world_size) if shuffle or rank < n_items]
+    per_rank = [batches_of(rank) for rank in ranks]
+    assert [len(batches) for batches in per_rank] == [len(rank) for rank in ranks]
+    drawn = [index for batches in per_rank for batch in batches for index in batch]
+    assert set(drawn) == set(range(n_items))
+    assert max(padded_sizes(batches, lengths).max() for batches in per_rank) <= 5000 * (MOST if shuffle else 1.0)
+    if not shuffle:
+        assert len(drawn) == n_items
+        return
+    assert len({len(batches) for batches in per_rank}) == 1
+    for step in zip(*per_rank, strict=True):
+        assert len({len(batch) for batch in step}) == 1
+        longest = [max(lengths[batch]) for batch in step]
+        assert n_items < 200 or max(longest) < 1.4 * min(longest)
+
+
+@pytest.mark.parametrize("start_batch", [0, 1, 17])
+def test_budgeted_epoch_is_resumed_at_any_batch(start_batch):
+    whole = list(budgeted(epoch=3))
+    assert list(budgeted(epoch=3, start_batch=start_batch)) == whole[start_batch:]
+
+
+def test_overfitting_keeps_to_the_order_and_the_budget():
+    sampler = budgeted(frozen=True)
+    batches = batches_of(sampler)
+    assert [index for batch in batches for index in batch] == list(range(203))
+    assert len(batches) == len(sampler)
+    assert padded_sizes(batches).max() <= 5000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_samples": 0, "lengths": np.ones(5, int)}, "at least 1"),
+        ({"batch_samples": 10}, "give lengths"),
+        ({"batch_samples": 10, "lengths": np.ones(5, int), "drop_last": True}, "drop_last"),
+        ({"weights": np.ones(4)}, "one per item"),
+        ({"weights": np.zeros(5)}, "positive"),
+        ({"weights": np.ones(5), "shuffle": False}, "for training"),
+        ({"jitter": 1.0}, r"in \[0, 1\)"),
+    ],
+)
+def test_impossible_budgets_and_weights_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        EpochBatchSampler(5, 2, **{"shuffle": True, **options})
+
+
+# --- draws with weights ---
+
+CLASSES = np.repeat([0, 1, 2], [150, 43, 10])
+BALANCED = 1.0 / np.bincount(CLASSES)[CLASSES]
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": LENGTHS}, {"lengths": LENGTHS, "batch_samples": 5000}])
+def test_weighted_draws_balance_the_classes_in_every_epoch(options):
+    sampler, orders = EpochBatchSampler(203, 12, shuffle=True, seed=1, weights=BALANCED, **options), []
+    for epoch in range(30):
+        sampler.set_epoch(epoch)
+        orders.append(flat(sampler))
+        assert len(list(sampler)) == len(sampler)
+        assert np.abs(np.bincount(CLASSES[orders[-1]]) - 203 / 3).max() <= 2
+        rare = np.bincount(orders[-1], minlength=203)[CLASSES == 2]
+        assert set(rare.tolist()) <= {6, 7}
+    assert orders[0] != orders[1]
+    assert len(set().union(*orders)) == 203  # what one epoch leaves out comes in another
+    sampler.set_epoch(0)
+    assert flat(sampler) == orders[0]
+    assert flat(EpochBatchSampler(203, 12, shuffle=True, seed=2, weights=BALANCED, **options)) != orders[0]
+
+
+def test_weighted_draws_stay_near_the_budget_and_bucketed():
+    sampler = budgeted(MSP_LENGTHS[:1000], batch_size=63, batch_samples=BUDGET, weights=1.0 + np.arange(1000) % 7)
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        sizes = padded_sizes(batches_of(sampler), MSP_LENGTHS[:1000])
+        assert np.median(sizes) > 0.9 * BUDGET
+        assert sizes.max() < 1.2 * BUDGET
+    assert sampler.padding_share() < 0.06
+
+
+def test_frequency_of_weighted_draws_is_that_of_the_weights():
+    weights, sampler_counts = 1.0 + np.arange(50) / 10, np.zeros(50)
+    sampler = EpochBatchSampler(50, 7, shuffle=True, weights=weights)
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        sampler_counts += np.bincount(flat(sampler), minlength=50)
+    np.testing.assert_allclose(sampler_counts / 400, 50 * weights / weights.sum(), atol=0.1)

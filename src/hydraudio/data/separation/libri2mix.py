@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader
 
-from hydraudio.data.defects import Defect, raise_defect
-from hydraudio.data.embedded import embedded_folder, write_once
-from hydraudio.data.sampling import EpochBatchSampler, build_loader
+from hydraudio.data.corpus import CorpusDataModule
+from hydraudio.data.defects import Defect, raise_first
+from hydraudio.data.options import check_choice, check_positive
+from hydraudio.data.sampling import ResumableLoader
 from hydraudio.data.separation.libri2mix_check import find_defects
 from hydraudio.data.separation.libri2mix_dataset import Libri2MixDataset, collate
 from hydraudio.data.separation.libri2mix_index import (
@@ -26,21 +25,14 @@ from hydraudio.data.separation.libri2mix_index import (
     parse_index,
     read_index,
 )
+from hydraudio.data.uses import check_limits, nested_sample
 
 log = logging.getLogger(__name__)
 
 SAMPLE_RATES = (8000, 16000)
-_SUBSET_NUMBERS = {"train": 0, "val": 1, "test": 2}
-_STAGE_SUBSETS = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": (),
-    None: ("train", "val", "test"),
-}
 
 
-class Libri2MixDataModule(pl.LightningDataModule):
+class Libri2MixDataModule(CorpusDataModule):
     """Separation of two talkers, or enhancement of one, on a corpus that the LibriMix generator wrote.
 
     Cosentino, Pariente, Cornell, Deleforge and Vincent, "LibriMix: An Open-Source Dataset for Generalizable Speech
@@ -73,6 +65,8 @@ class Libri2MixDataModule(pl.LightningDataModule):
         tasks: number of targets of every task.
     """
 
+    corpus: ClassVar[str] = "libri2mix"
+    layout: ClassVar[str] = "the folder Libri2Mix, which holds wav8k or wav16k"
     tasks: ClassVar[dict[str, int]] = {task: len(sources) for task, sources in SOURCES_OF.items()}
 
     def __init__(
@@ -98,72 +92,29 @@ class Libri2MixDataModule(pl.LightningDataModule):
         pin_memory: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.task, self.mode = _choice("task", task, tuple(SOURCES_OF)), _choice("mode", mode, MODES)
-        self.sample_rate = _choice("sample_rate", sample_rate, SAMPLE_RATES)
+        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
+        self.task, self.mode = check_choice("task", task, SOURCES_OF), check_choice("mode", mode, MODES)
+        self.sample_rate = check_choice("sample_rate", sample_rate, SAMPLE_RATES)
         self.n_sources = len(SOURCES_OF[task])
         given = {"train": train_subsets, "val": val_subsets, "test": test_subsets}
         self.subsets = {stage: _subset_names(stage, names) for stage, names in given.items()}
-        limits = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
-        self.max_samples = {stage: _check_limit(stage, limit) for stage, limit in limits.items()}
-        self.segment_s = _check_duration("segment_s", segment_s)
-        self.min_length_s = _check_duration("min_length_s", min_length_s)
+        self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
+        self.segment_s = check_positive("segment_s", segment_s)
+        self.min_length_s = check_positive("min_length_s", min_length_s)
         self.bucketing = bucketing
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
-        self._embedded = embedded if root is None else None
-        if root is not None:
-            self.root = Path(root)
-        elif embedded is not None:
-            self.root = embedded_folder(Path(data_dir), "libri2mix", embedded)
-        else:
-            raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
-        self._fingerprint: str | None = None
-        self.datasets: dict[str, Libri2MixDataset] = {}
 
     @property
     def place(self) -> Place:
         """Where the audio of this mode and sample rate lies."""
         return Place(self.root, self.sample_rate, self.mode)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over the rows of all subsets that are there (hex); known once the corpus exists."""
-        if self._fingerprint is None:
-            self._require_root()
-            names = dict.fromkeys(name for names in self.subsets.values() for name in names)
-            indices = [parse_index(self.place, name, self.task)[0] for name in names]
-            self._fingerprint = index_fingerprint(self.place, [index for index in indices if index is not None])
-        return self._fingerprint
-
-    def prepare_data(self) -> None:
-        """Writes the embedded corpus where it does not exist yet."""
-        if self._embedded is not None and not self.root.is_dir():
-            write_once(self.root, self._embedded)
         self._require_root()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Reads the tables of the stage and looks for the files that it needs."""
-        self._require_root()
-        for subset in _STAGE_SUBSETS[stage]:
-            if subset not in self.datasets:
-                self.datasets[subset] = self._make_dataset(subset)
-
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled items, cropped anew in every epoch."""
-        loader = self._loader("train", shuffle=True, batch_size=self.batch_size)
-        sampler = loader.batch_sampler
-        if isinstance(sampler, EpochBatchSampler) and sampler.lengths is not None:
-            log.info("Bucketing: %.1f %% of the training batches is padding", 100.0 * sampler.padding_share())
-        return loader
-
-    def val_dataloader(self) -> DataLoader:
-        """Every mixture, whole."""
-        return self._loader("val", shuffle=False, batch_size=self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader:
-        """Every mixture, whole."""
-        return self._loader("test", shuffle=False, batch_size=self.eval_batch_size)
+        names = dict.fromkeys(name for names in self.subsets.values() for name in names)
+        indices = [parse_index(self.place, name, self.task)[0] for name in names]
+        return index_fingerprint(self.place, [index for index in indices if index is not None])
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
         """Reads all subsets named here and returns every defect; `on_row` is told (rows done, rows in all)."""
@@ -171,21 +122,12 @@ class Libri2MixDataModule(pl.LightningDataModule):
             self.prepare_data()
         return find_defects(self.place, self.subsets, self.task, n_processes=n_processes, on_row=on_row)
 
-    def _require_root(self) -> None:
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f"{self.root}: no such corpus folder; set data.root to the folder Libri2Mix, which holds wav8k or "
-                "wav16k, or to null for the embedded corpus"
-            )
-
-    def _make_dataset(self, subset: str) -> Libri2MixDataset:
-        training = subset == "train"
-        indices = [read_index(self.place, name, self.task) for name in self.subsets[subset]]
-        rows = self._limited(indices, subset)
+    def _make_dataset(self, use: str) -> Libri2MixDataset:
+        training = use == "train"
+        indices = [read_index(self.place, name, self.task) for name in self.subsets[use]]
+        rows = self._limited(indices, use)
         for index, chosen in zip(indices, rows, strict=True):
-            defects = missing_files(index, chosen, (self.task, *SOURCES_OF[self.task]))
-            if defects:
-                raise_defect(defects[0])
+            raise_first(missing_files(index, chosen, (self.task, *SOURCES_OF[self.task])))
         lengths = [index.lengths(chosen) for index, chosen in zip(indices, rows, strict=True)]
         if training and self.min_length_s is not None:
             rows, lengths = self._without_short(rows, lengths)
@@ -199,16 +141,10 @@ class Libri2MixDataModule(pl.LightningDataModule):
             metadata=not training,
         )
 
-    def _limited(self, indices: list[MixtureIndex], subset: str) -> list[np.ndarray]:
-        """Of each index (m,) rows, at most `max_samples` in all: a random choice, in the table's order.
-
-        A smaller number gives a subset of what a larger number gives.
-        """
-        limit, counts = self.max_samples[subset], [len(index) for index in indices]
-        chosen = np.arange(sum(counts))
-        if limit is not None and limit < sum(counts):
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, _SUBSET_NUMBERS[subset]]))
-            chosen = np.sort(rng.permutation(sum(counts))[:limit])
+    def _limited(self, indices: list[MixtureIndex], use: str) -> list[np.ndarray]:
+        """Of each index (m,) rows, at most `max_samples` in all, in the table's order."""
+        counts = [len(index) for index in indices]
+        chosen = nested_sample(sum(counts), self.max_samples[use], self.seed, use)
         stops = np.cumsum(counts)
         return [
             chosen[(chosen >= stop - count) & (chosen < stop)] - (stop - count)
@@ -233,26 +169,16 @@ class Libri2MixDataModule(pl.LightningDataModule):
         short_free = [(each[mask], length[mask]) for each, length, mask in pairs]
         return [each for each, _ in short_free], [length for _, length in short_free]
 
-    def _loader(self, subset: str, *, shuffle: bool, batch_size: int) -> DataLoader:
-        dataset = self.datasets[subset]
-        unequal = batch_size > 1 and len(np.unique(dataset.lengths)) > 1
-        return build_loader(
+    def _loader(self, use: str) -> ResumableLoader:
+        dataset, training = self.datasets[use], use == "train"
+        unequal = (self.batch_size if training else self.eval_batch_size) > 1 and len(np.unique(dataset.lengths)) > 1
+        return self._build_loader(
             dataset,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            num_workers=self.num_workers,
+            training=training,
             trainer=self.trainer,
             collate_fn=collate,
-            pin_memory=self.pin_memory,
             lengths=dataset.lengths if self.bucketing and unequal else None,
         )
-
-
-def _choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(str(each) for each in choices)}")
-    return value
 
 
 def _subset_names(stage: str, names: str | Sequence[str]) -> tuple[str, ...]:
@@ -260,15 +186,3 @@ def _subset_names(stage: str, names: str | Sequence[str]) -> tuple[str, ...]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{stage}_subsets={list(names)} must name at least one folder, and none twice")
     return names
-
-
-def _check_limit(stage: str, limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise ValueError(f"max_{stage}_samples={limit} must be at least 1, or null for all")
-    return limit
-
-
-def _check_duration(name: str, duration_s: float | None) -> float | None:
-    if duration_s is not None and not duration_s > 0:
-        raise ValueError(f"{name}={duration_s} must be positive, or null")
-    return duration_s

@@ -5,12 +5,10 @@ Reading errors carry the words of the functions that training reads with, so bot
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from hydraudio.data.separation.libri2mix_index import (
     missing_files,
     parse_index,
 )
-from hydraudio.data.separation.polsess_check import ROUNDING_TOLERANCE
+from hydraudio.data.separation.mixture_check import ROUNDING_TOLERANCE, broken_samples, shared_talkers
 from hydraudio.data.separation.polsess_index import list_files
 from hydraudio.data.separation.polsess_store import is_silent, silence_message
 from hydraudio.synthesis.parallel import map_in_processes
@@ -111,16 +109,7 @@ def _shared_talkers(
     for use, names in subsets.items():
         found = [indices[name] for name in names if name in indices]
         heard[use] = {talker for index in found for row in range(len(index)) for talker in index.talkers(row)}
-    defects = []
-    for first, second in combinations(heard, 2):
-        shared = sorted(heard[first] & heard[second])
-        if shared:
-            message = (
-                f"{place.folder}: {len(shared)} talkers are in both {first} and {second} "
-                f"({', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}); split by talker"
-            )
-            defects.append(Defect("shared_talker", message, "warning"))
-    return defects
+    return shared_talkers(place.folder, heard)
 
 
 def _audio_defects(
@@ -179,12 +168,9 @@ def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> 
 def _relation_defects(index: MixtureIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:
     """mixture = sum of the parts up to rounding; a difference at full scale is clipping."""
     mixture, parts = signals[index.task], [signals[part] for part in PARTS_OF[index.task]]
-    residual = np.abs(mixture - functools.reduce(np.add, parts))
-    tolerance = (len(parts) + 1) * ROUNDING_TOLERANCE
-    broken = residual > tolerance
+    broken, figures = broken_samples(mixture, parts)
     if not broken.any():
         return []
-    figures = f"{int(broken.sum())} samples, by up to {residual.max():.5f} (rounding explains {tolerance:.5f})"
     path = index.path(row, index.task)
     limited = np.any(np.abs([mixture, *parts]) >= 1.0 - 2 * ROUNDING_TOLERANCE, axis=0)
     if np.all(limited | ~broken):

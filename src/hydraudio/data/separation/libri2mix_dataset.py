@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.audio.io import read_audio
+from hydraudio.data.separation.items import collate_descriptions, level_db
 from hydraudio.data.separation.libri2mix_index import PARTS_OF, SOURCES_OF, MixtureIndex
 from hydraudio.data.separation.polsess_store import is_silent, silence_message
 
@@ -138,24 +138,13 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     for number, (item, length) in enumerate(zip(items, lengths, strict=True)):
         mixture[number, :length] = torch.from_numpy(item["mixture"])
         target[number, :, :length] = torch.from_numpy(item["target"])
-    batch = {
+    samples = {
         "mixture": mixture,
         "target": target,
         "lengths": torch.tensor(lengths),
         "padded": min(lengths) < max(lengths),
-        "id": [item["id"] for item in items],
-        "variant": [item["variant"] for item in items],
-        "degenerate": torch.tensor([item["degenerate"] for item in items]),
     }
-    if "metadata" in items[0]:
-        batch["metadata"] = [item["metadata"] for item in items]
-    return batch
-
-
-def level_db(signal: np.ndarray, reference: np.ndarray) -> float | None:
-    """Energy of (time,) over that of the reference, in dB; None where either is zero."""
-    energies = [float(np.square(each, dtype=np.float64).sum()) for each in (signal, reference)]
-    return 10.0 * math.log10(energies[0] / energies[1]) if all(energies) else None
+    return samples | collate_descriptions(items)
 
 
 def _require_audible(index: MixtureIndex, row: int, signals: dict[str, np.ndarray]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import soundfile
 
-from hydraudio.data.defects import Defect, raise_defect
+from hydraudio.data.defects import Defect, raise_first
 from hydraudio.data.separation.polsess_index import list_files
 
 SOURCES_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2"), "mix_single": ("s1",)}
@@ -126,8 +126,7 @@ def read_index(place: Place, subset: str, task: str) -> MixtureIndex:
         ValueError: the first defect of the table.
     """
     index, defects = parse_index(place, subset, task)
-    if defects:
-        raise_defect(defects[0])
+    raise_first(defects)
     assert index is not None
     return index
 

@@ -7,46 +7,36 @@ and epoch, validation gives every item a fixed one, testing expands every item i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader
 
 from hydraudio.audio.packing import is_pack
-from hydraudio.data.defects import Defect, raise_defect
-from hydraudio.data.embedded import embedded_folder, write_once
-from hydraudio.data.sampling import build_loader
+from hydraudio.data.corpus import CorpusDataModule
+from hydraudio.data.defects import Defect, raise_first
+from hydraudio.data.options import check_positive
+from hydraudio.data.sampling import ResumableLoader
 from hydraudio.data.separation import mm_ipc
 from hydraudio.data.separation.dynamic_mixing import Mixer, check_mixing, voices_of
 from hydraudio.data.separation.polsess_check import find_defects
 from hydraudio.data.separation.polsess_dataset import PolSESSDataset, collate
 from hydraudio.data.separation.polsess_index import CorpusIndex, corpus_fingerprint, missing_files, read_index
 from hydraudio.data.separation.polsess_options import (
-    check_limit,
     check_probability,
     check_range,
-    check_segment,
     check_weights,
     without_zero_weight,
 )
 from hydraudio.data.separation.polsess_plans import FixedPlans, TrainingPlans
 from hydraudio.data.separation.polsess_store import open_store
 from hydraudio.data.separation.speed import check_speed
+from hydraudio.data.uses import check_limits, nested_sample
 
-_SUBSET_NUMBERS = {"train": 0, "val": 1, "test": 2}
-_STAGE_SUBSETS = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": (),
-    None: ("train", "val", "test"),
-}
 _METADATA_COMPONENTS = {"event", "sp1", "sp2"}
 
 
-class PolSESSDataModule(pl.LightningDataModule):
+class PolSESSDataModule(CorpusDataModule):
     """Speech enhancement and separation on a corpus in PolSESS layout.
 
     Kleć, Szklanny and Wieczorkowska, "A Solution for Developing Corpora for Polish Speech Enhancement in
@@ -89,6 +79,8 @@ class PolSESSDataModule(pl.LightningDataModule):
         tasks: number of targets of every task.
     """
 
+    corpus: ClassVar[str] = "polsess"
+    layout: ClassVar[str] = "a folder that holds train, val and test"
     tasks: ClassVar[dict[str, int]] = {task: mm_ipc.n_sources(task) for task in mm_ipc.TASKS}
 
     def __init__(
@@ -119,7 +111,7 @@ class PolSESSDataModule(pl.LightningDataModule):
         pin_memory: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
         self.task = mm_ipc.check_task(task)
         self.construction = mm_ipc.check_construction(construction)
         self.n_sources = mm_ipc.n_sources(task)
@@ -132,47 +124,20 @@ class PolSESSDataModule(pl.LightningDataModule):
             "val": mm_ipc.check_variants(val_variants, "val_variants") or allowed,
             "test": mm_ipc.check_variants(test_variants, "test_variants"),
         }
-        limits = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
-        self.max_samples = {subset: check_limit(subset, limit) for subset, limit in limits.items()}
+        self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
         # EB and SB use both talkers alike
         self.swap_talkers = check_probability("swap_talkers", swap_talkers) if task == "ES" else 0.0
         self.flip_polarity = check_probability("flip_polarity", flip_polarity)
         self.gain_db = check_range("gain_db", gain_db)
-        self.segment_s = check_segment(segment_s)
+        self.segment_s = check_positive("segment_s", segment_s)
         self.dynamic_mixing, self.speed = check_mixing(dynamic_mixing), check_speed(speed, speed_noises)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
-        self._embedded = embedded if root is None else None
-        if root is not None:
-            self.root = Path(root)
-        elif embedded is not None:
-            self.root = embedded_folder(Path(data_dir), "polsess", embedded)
-        else:
-            raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
-        self._fingerprint: str | None = None
         self._voices: np.ndarray | None = None
-        self.datasets: dict[str, PolSESSDataset] = {}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over the corpus's tables (hex); known once the corpus exists."""
-        if self._fingerprint is None:
-            self._require_root()
-            self._fingerprint = corpus_fingerprint(self.root)
-        return self._fingerprint
-
-    def prepare_data(self) -> None:
-        """Writes the embedded corpus where it does not exist yet."""
-        if self._embedded is not None and not self.root.is_dir():
-            write_once(self.root, self._embedded)
         self._require_root()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Reads the tables of the stage and looks for the files that it needs."""
-        self._require_root()
-        for subset in _STAGE_SUBSETS[stage]:
-            if subset not in self.datasets:
-                self.datasets[subset] = self._make_dataset(subset)
+        return corpus_fingerprint(self.root)
 
     def set_training_variants(self, variants: str | Sequence[str] | None) -> None:
         """Restricts training to some of the allowed variants, None for all of them.
@@ -194,45 +159,25 @@ class PolSESSDataModule(pl.LightningDataModule):
             if "train" in self.datasets:
                 self.datasets["train"] = self._make_dataset("train")
 
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled items with variants drawn per epoch."""
-        return self._loader("train", shuffle=True, batch_size=self.batch_size)
-
-    def val_dataloader(self) -> DataLoader:
-        """Every row with its fixed variant."""
-        return self._loader("val", shuffle=False, batch_size=self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader:
-        """Every row with every variant, the variants of a row next to each other."""
-        return self._loader("test", shuffle=False, batch_size=self.eval_batch_size)
-
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
         """Reads the whole corpus and returns every defect; `on_row` is told (rows done, rows in all)."""
         if self._embedded is not None:
             self.prepare_data()
         return find_defects(self.root, self.sample_rate, n_processes=n_processes, on_row=on_row)
 
-    def _require_root(self) -> None:
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f"{self.root}: no such corpus folder; set data.root to a folder that holds train, "
-                "val and test, "
-                "or to null for the embedded corpus"
-            )
-
-    def _make_dataset(self, subset: str) -> PolSESSDataset:
-        known = self.datasets.get(subset)
-        index = known.index if known else read_index(self.root, subset)
-        rows = self._select_rows(index, subset)
-        training = subset == "train"
+    def _make_dataset(self, use: str) -> PolSESSDataset:
+        known = self.datasets.get(use)
+        index = known.index if known else read_index(self.root, use)
+        rows = self._select_rows(index, use)
+        training = use == "train"
         if not is_pack(self.root):
-            self._require_files(index, rows, subset)
+            self._require_files(index, rows, use)
         store = known.store if known else open_store(self.root, index, self.sample_rate)
         n_samples = self._segment_samples(store.n_samples, index) if training else store.n_samples
         plans: TrainingPlans | FixedPlans = (
             self._training_plans(index, rows, store.n_samples - self._excerpt_samples(n_samples))
             if training
-            else FixedPlans(self._evaluation_pairs(index, rows, subset))
+            else FixedPlans(self._evaluation_pairs(index, rows, use))
         )
         return PolSESSDataset(
             index,
@@ -244,36 +189,26 @@ class PolSESSDataModule(pl.LightningDataModule):
             metadata=not training,
         )
 
-    def _select_rows(self, index: CorpusIndex, subset: str) -> np.ndarray:
-        """(m,) rows with an allowed variant, at most `max_samples` of them: a random choice, in the table's
-        order.
-
-        A smaller number gives a subset of what a larger number gives.
-        """
-        rooms = [room for room in (False, True) if mm_ipc.compatible_variants(room, self.variants[subset])]
+    def _select_rows(self, index: CorpusIndex, use: str) -> np.ndarray:
+        """(m,) rows with an allowed variant, at most `max_samples` of them, in the table's order."""
+        rooms = [room for room in (False, True) if mm_ipc.compatible_variants(room, self.variants[use])]
         rows = np.flatnonzero(np.isin(index.indoor, rooms))
         if len(rows) == 0:
             place = "indoor" if index.indoor.any() else "outdoor"
             raise ValueError(
-                f"{index.table}: none of the variants {list(self.variants[subset] or ())} fits any row: all rows are "
+                f"{index.table}: none of the variants {list(self.variants[use] or ())} fits any row: all rows are "
                 f"{place}, which takes {', '.join(mm_ipc.compatible_variants(place == 'indoor'))}"
             )
-        limit = self.max_samples[subset]
-        if limit is None or limit >= len(rows):
-            return rows
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, _SUBSET_NUMBERS[subset]]))
-        return np.sort(rng.permutation(rows)[:limit])
+        return rows[nested_sample(len(rows), self.max_samples[use], self.seed, use)]
 
-    def _require_files(self, index: CorpusIndex, rows: np.ndarray, subset: str) -> None:
-        needed = {room: self._needed_components(room, subset) for room in (False, True)}
-        defects = missing_files(index, rows, needed)
-        if defects:
-            raise_defect(defects[0])
+    def _require_files(self, index: CorpusIndex, rows: np.ndarray, use: str) -> None:
+        needed = {room: self._needed_components(room, use) for room in (False, True)}
+        raise_first(missing_files(index, rows, needed))
 
-    def _needed_components(self, room: bool, subset: str) -> set[str]:
+    def _needed_components(self, room: bool, use: str) -> set[str]:
         """Everything that a row of that place may be asked for."""
-        variants = mm_ipc.compatible_variants(room, self.variants[subset])
-        if subset != "train":
+        variants = mm_ipc.compatible_variants(room, self.variants[use])
+        if use != "train":
             return mm_ipc.needed_components(self.task, variants, room, self.construction) | _METADATA_COMPONENTS
         mixing, exchangeable = self.dynamic_mixing, self.swap_talkers > 0
         needed = set()
@@ -328,25 +263,16 @@ class PolSESSDataModule(pl.LightningDataModule):
             self._voices = voices_of(index, self.dynamic_mixing.distinct)
         return Mixer(index, rows, self.dynamic_mixing, self.seed, self._voices)
 
-    def _evaluation_pairs(self, index: CorpusIndex, rows: np.ndarray, subset: str) -> list[tuple[int, str]]:
+    def _evaluation_pairs(self, index: CorpusIndex, rows: np.ndarray, use: str) -> list[tuple[int, str]]:
         """(row, variant): one per row for validation; for testing all of a row, next to each other, so that
         a batch reads the components that they share once."""
         pairs = []
         for row in rows.tolist():
-            variants = mm_ipc.compatible_variants(bool(index.indoor[row]), self.variants[subset])
-            if subset == "val":
+            variants = mm_ipc.compatible_variants(bool(index.indoor[row]), self.variants[use])
+            if use == "val":
                 variants = (mm_ipc.stable_variant(str(index.files["mix"][row]), variants),)
             pairs += [(row, variant) for variant in variants]
         return pairs
 
-    def _loader(self, subset: str, *, shuffle: bool, batch_size: int) -> DataLoader:
-        return build_loader(
-            self.datasets[subset],
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            num_workers=self.num_workers,
-            trainer=self.trainer,
-            collate_fn=collate,
-            pin_memory=self.pin_memory,
-        )
+    def _loader(self, use: str) -> ResumableLoader:
+        return self._build_loader(self.datasets[use], training=use == "train", trainer=self.trainer, collate_fn=collate)

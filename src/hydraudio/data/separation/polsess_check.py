@@ -5,7 +5,6 @@ Reading errors carry the words of the functions that training reads with, so bot
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import multiprocessing
@@ -19,6 +18,7 @@ import numpy as np
 
 from hydraudio.audio.packing import Pack, is_pack
 from hydraudio.data.defects import Defect
+from hydraudio.data.separation.mixture_check import broken_samples, shared_talkers
 from hydraudio.data.separation.mm_ipc import parts_of
 from hydraudio.data.separation.polsess_index import (
     COLUMN_OF,
@@ -31,9 +31,6 @@ from hydraudio.data.separation.polsess_index import (
 )
 from hydraudio.data.separation.polsess_store import Store, is_silent, open_store, silence_message
 from hydraudio.synthesis.polsess_format import SUBSETS
-
-ROUNDING_TOLERANCE = 1.0 / 32768
-"""Largest error of one file, one 16-bit step (a writer that truncates; rounding stays within half of it)."""
 
 LIMITER_LEVEL = 0.998
 """The original generator limits speech and reverbs at +-0.999 after the sum was formed: above this,
@@ -148,17 +145,7 @@ def _split_defects(root: Path, indices: list[CorpusIndex]) -> list[Defect]:
     flat = [path for index in indices for path in index.sources.ravel().tolist()]
     keys = iter(talker_keys(flat))
     talkers = {index.subset: {key for key in itertools.islice(keys, 2 * len(index)) if key} for index in indices}
-    pairs = [(first, second) for at, first in enumerate(indices) for second in indices[at + 1 :]]
-    defects = []
-    for first, second in pairs:
-        shared = sorted(talkers[first.subset] & talkers[second.subset])
-        if shared:
-            message = (
-                f"{root}: {len(shared)} talkers are in both {first.subset} and {second.subset} (by the source "
-                f"paths: {', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}); split by talker"
-            )
-            defects.append(Defect("shared_talker", message, "warning"))
-    return defects
+    return shared_talkers(root, talkers, known_by="by the source paths: ")
 
 
 def _audio_defects(
@@ -256,15 +243,12 @@ def _silence_defects(index: CorpusIndex, row: int, signals: dict[str, np.ndarray
 def _relation_defects(index: CorpusIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:
     """mix = sum of the parts up to rounding; a difference where a limiter was at work is clipping."""
     parts = [signals[name] for name in parts_of(bool(index.indoor[row]))]
-    residual = np.abs(signals["mix"] - functools.reduce(np.add, parts))
-    tolerance = (len(parts) + 1) * ROUNDING_TOLERANCE
-    broken = residual > tolerance
+    broken, figures = broken_samples(signals["mix"], parts)
     if not broken.any():
         return []
     limited = np.abs(signals["sp1"] + signals["sp2"]) >= LIMITER_LEVEL
     for part in [*parts, signals["mix"]]:
         limited |= np.abs(part) >= LIMITER_LEVEL
-    figures = f"{int(broken.sum())} samples, by up to {residual.max():.5f} (rounding explains {tolerance:.5f})"
     if np.all(limited | ~broken):
         message = (
             f"{index.path(row, 'mix')}: differs from the sum of its parts where a signal is clipped: "

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from hydraudio.data.separation import mm_ipc
 from hydraudio.data.separation.dynamic_mixing import peak_gain, remixed_parts
+from hydraudio.data.separation.items import collate_descriptions, level_db
 from hydraudio.data.separation.polsess_index import CorpusIndex
 from hydraudio.data.separation.polsess_plans import FixedPlans, Plan, TrainingPlans
 from hydraudio.data.separation.polsess_store import Store, is_silent, silence_message
@@ -143,7 +144,7 @@ class PolSESSDataset(Dataset):
         index = self.index
         if row not in self._event_db:
             clips = [read(row, name, 0, self.store.n_samples) for name in ("event", "sp1", "sp2")]
-            self._event_db[row] = _level_db(clips[0], _sum([(clips[1], 1), (clips[2], 1)]))
+            self._event_db[row] = level_db(clips[0], _sum([(clips[1], 1), (clips[2], 1)]))
         known: dict[str, Any] = {"indoor": bool(index.indoor[row])}
         numbers = {
             "ssr_db": float(index.ssr_db[row]),
@@ -162,18 +163,13 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (False), id
         and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
     """
-    batch = {
+    samples = {
         "mixture": torch.from_numpy(np.stack([item["mixture"] for item in items])),
         "target": torch.from_numpy(np.stack([item["target"] for item in items])),
         "lengths": torch.tensor([item["lengths"] for item in items]),
         "padded": False,
-        "id": [item["id"] for item in items],
-        "variant": [item["variant"] for item in items],
-        "degenerate": torch.tensor([item["degenerate"] for item in items]),
     }
-    if "metadata" in items[0]:
-        batch["metadata"] = [item["metadata"] for item in items]
-    return batch
+    return samples | collate_descriptions(items)
 
 
 def _sum(terms: Iterable[tuple[np.ndarray, int]]) -> np.ndarray:
@@ -184,9 +180,3 @@ def _sum(terms: Iterable[tuple[np.ndarray, int]]) -> np.ndarray:
     for signal, sign in signals:
         (np.add if sign > 0 else np.subtract)(total, signal, out=total)
     return total
-
-
-def _level_db(signal: np.ndarray, reference: np.ndarray) -> float | None:
-    """Energy of (time,) over that of the reference, in dB; None where either is zero."""
-    energies = [float(np.square(each, dtype=np.float64).sum()) for each in (signal, reference)]
-    return float(10.0 * np.log10(energies[0] / energies[1])) if all(energies) else None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.data.defects import Defect, raise_defect
+from hydraudio.data.defects import Defect, raise_first
 from hydraudio.data.separation.mm_ipc import COMPONENTS, INDOOR_PARTS
 from hydraudio.synthesis.polsess_format import FOLDERS, REVERB_FILE_COLUMNS, SUBSETS, csv_path
 
@@ -91,8 +91,7 @@ def read_index(root: Path, subset: str) -> CorpusIndex:
         ValueError: the first defect of the table.
     """
     index, defects = parse_index(root, subset)
-    if defects:
-        raise_defect(defects[0])
+    raise_first(defects)
     assert index is not None
     return index
 

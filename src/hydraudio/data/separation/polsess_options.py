@@ -32,13 +32,6 @@ def without_zero_weight(allowed: tuple[str, ...] | None, weights: Mapping[str, f
     return kept
 
 
-def check_limit(subset: str, limit: int | None) -> int | None:
-    """A number of rows, or None for all."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"max_{subset}_samples={limit} must be at least 1, or null for all")
-    return limit
-
-
 def check_probability(name: str, value: float) -> float:
     """A number in [0, 1]."""
     if not 0 <= value <= 1:
@@ -53,10 +46,3 @@ def check_range(name: str, limits: Sequence[float] | None) -> tuple[float, float
     if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] > limits[1]:
         raise ValueError(f"{name}={list(limits)} must be [lowest, highest] in dB, or null")
     return float(limits[0]), float(limits[1])
-
-
-def check_segment(segment_s: float | None) -> float | None:
-    """Seconds, or None for whole clips."""
-    if segment_s is not None and not segment_s > 0:
-        raise ValueError(f"segment_s={segment_s} must be positive, or null for whole clips")
-    return segment_s

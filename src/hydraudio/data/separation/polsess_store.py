@@ -17,7 +17,7 @@ import soundfile
 
 from hydraudio.audio.io import read_audio
 from hydraudio.audio.packing import FULL_SCALE, Group, Pack, is_pack, write_pack
-from hydraudio.data.defects import raise_defect
+from hydraudio.data.defects import raise_first
 from hydraudio.data.separation.mm_ipc import parts_of
 from hydraudio.data.separation.polsess_index import CorpusIndex, corpus_fingerprint, missing_files, read_index
 from hydraudio.synthesis.polsess_format import SUBSETS
@@ -147,9 +147,7 @@ def pack_corpus(
     indices = [read_index(root, subset) for subset in present]
     groups = []
     for index in indices:
-        defects = missing_files(index, np.arange(len(index)), {room: _fields(room) for room in (False, True)})
-        if defects:
-            raise_defect(defects[0])
+        raise_first(missing_files(index, np.arange(len(index)), {room: _fields(room) for room in (False, True)}))
         groups += _groups(index, rows_per_shard)
     fingerprint = corpus_fingerprint(root)
     lengths = {group.name: group.n_samples for group in groups}

@@ -1,0 +1,31 @@
+"""Checks of options that several corpora have; each returns the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def check_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
+    """One of the choices.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, choices))}")
+    return value
+
+
+def check_positive(name: str, value: float | None) -> float | None:
+    """A positive number, or None.
+
+    Raises:
+        ValueError: it is zero, negative or NaN.
+    """
+    if value is not None and not value > 0:
+        raise ValueError(f"{name}={value} must be positive, or null")
+    return value
