@@ -51,6 +51,20 @@ def libri2mix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def msp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny embedded MSP-PODCAST: 48, 16, 12 + 8 + 4 turns of 0.8 to 1.6 s. Do not write into it."""
+    from hydraudio.synthesis.msp_podcast import write_embedded_msp_podcast
+
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent  # one corpus for all workers
+    with (shared / "msp.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        options = {"n_speakers": 12, "min_s": 0.8, "max_s": 1.6, "n_processes": 1}
+        return write_embedded_msp_podcast(shared / "msp_tiny", 48, 16, 12, 8, 4, **options)
+
+
+@pytest.fixture(scope="session")
 def tiny_run(polsess_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of a real, short training of a tiny Conv-TasNet (SB), with a report. Do not write into it."""
     shared = tmp_path_factory.getbasetemp()

@@ -7,6 +7,7 @@ function of the random generator passed in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,7 +27,14 @@ def speak(talker: Talker, n_samples: int, sample_rate: int, rng: np.random.Gener
     Returns:
         (n_samples,) float32 with RMS 1 over its voiced and noisy parts, pauses not counted.
     """
-    tracks = _Tracks.of(plan_utterance(talker, n_samples / sample_rate, rng), n_samples, sample_rate)
+    return sound(talker, plan_utterance(talker, n_samples / sample_rate, rng), n_samples, sample_rate, rng)
+
+
+def sound(
+    talker: Talker, segments: Sequence[Segment], n_samples: int, sample_rate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Makes a planned utterance audible: (n_samples,) float32 like that of `speak`."""
+    tracks = _Tracks.of(segments, n_samples, sample_rate)
     excitation = _voice(talker, tracks, sample_rate, rng)
     frication = tracks.frication * rng.standard_normal(n_samples, dtype=np.float32)
     speech = _shape(excitation, _vocal_tract(talker, tracks, sample_rate), sample_rate)
@@ -54,7 +62,7 @@ class _Tracks:
     frication_width: np.ndarray
 
     @classmethod
-    def of(cls, segments: list[Segment], n_samples: int, sample_rate: int) -> _Tracks:
+    def of(cls, segments: Sequence[Segment], n_samples: int, sample_rate: int) -> _Tracks:
         ends = np.cumsum([segment.duration_s for segment in segments])
         starts = np.concatenate([[0.0], ends[:-1]])
         hop = _hop(sample_rate)

@@ -134,6 +134,7 @@ class Segment:
     frication_width: float = 1.0
     nasal_zero_hz: float = NASAL_POLE_HZ
     pitch_semitones: float = 0.0
+    ends_phrase: bool = False
 
 
 def plan_utterance(talker: Talker, duration_s: float, rng: np.random.Generator) -> list[Segment]:
@@ -144,7 +145,8 @@ def plan_utterance(talker: Talker, duration_s: float, rng: np.random.Generator) 
     while remaining_s > 0:
         phrase = _phrase(talker, n_words, rng)
         pause_s = talker.mean_pause_s * rng.uniform(0.4, 1.8)
-        phrase.append(Segment(pause_s, phrase[-1].formants_hz, pitch_semitones=phrase[-1].pitch_semitones))
+        last = phrase[-1]
+        phrase.append(Segment(pause_s, last.formants_hz, pitch_semitones=last.pitch_semitones, ends_phrase=True))
         segments += phrase
         remaining_s -= sum(segment.duration_s for segment in phrase)
         n_words = int(rng.integers(2, 7))
