@@ -1,0 +1,192 @@
+"""The emotion classes of a corpus: one object yields index, name, letter, count and prior together.
+
+Everything that depends on the order of the classes (weights of a loss, columns of a file, labels of a checkpoint) is
+taken from here, so that counts in one order never meet labels in another.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+NAMES_OF = {
+    "A": ("Angry", "Anger"),
+    "S": ("Sad", "Sadness"),
+    "H": ("Happy", "Happiness"),
+    "U": ("Surprise", "Surprised"),
+    "F": ("Fear", "Fearful"),
+    "D": ("Disgust", "Disgusted"),
+    "C": ("Contempt",),
+    "N": ("Neutral",),
+    "L": ("Calm",),
+    "E": ("Excited", "Excitement"),
+    "R": ("Frustrated", "Frustration"),
+    "O": ("Other",),
+    "X": ("No agreement",),
+}
+"""Letter -> its name and what else the class is called. The letters A, S, H, U, F, D, C, N, O and X are MSP-PODCAST's;
+L (RAVDESS), E and R (IEMOCAP) are ours."""
+
+MSP_LETTERS = ("A", "S", "H", "U", "F", "D", "C", "N", "O", "X")
+"""What the column EmoClass of MSP-PODCAST may hold; the first eight, in this order, are the primary set."""
+
+SETS = {
+    "4": "A S H N",
+    "5": "A S H U N",
+    "6": "A S H U C N",
+    "8": "A S H U F D C N",
+    "9": "A S H U F D C N O",
+    "10": "A S H U F D C N O X",
+}
+"""Number of classes -> letters for MSP-PODCAST, always in the order of the set of 8, which is that of
+processed_labels.csv. 4 are the classes of IEMOCAP's protocol; 5 and 6 add the next most frequent ones (surprise, then
+contempt: 2,992 and 2,519 training turns of the Interspeech 2025 cut, 6,245 and 5,985 turns of release 2.0). 9 counts
+turns without agreement as Other, 10 keeps both as classes of their own."""
+
+CORPUS_SETS = {
+    "iemocap_4": ("Neutral", "Happy", "Angry", "Sad"),
+    "crema_d_6": ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad"),
+    "ravdess_8": ("Neutral", "Calm", "Happy", "Sad", "Angry", "Fearful", "Disgust", "Surprised"),
+}
+"""Name of a set -> its names: IEMOCAP in the order of SUPERB's emotion recognition (happy includes excited), CREMA-D
+and RAVDESS in the order of the codes in their file names."""
+
+_LETTER_OF = {name.lower(): letter for letter, names in NAMES_OF.items() for name in names}
+
+
+def letter_of(text: str) -> str:
+    """Letter of a class's letter or name (any case for names).
+
+    Raises:
+        ValueError: no class is called so.
+    """
+    if text in NAMES_OF:
+        return text
+    if text.strip().lower() in _LETTER_OF:
+        return _LETTER_OF[text.strip().lower()]
+    known = ", ".join(f"{names[0]} ({letter})" for letter, names in NAMES_OF.items())
+    raise ValueError(f"unknown emotion class {text!r}; the classes are {known}")
+
+
+@dataclass(frozen=True)
+class EmotionClasses:
+    """An ordered set of emotion classes.
+
+    Attributes:
+        names: C names, in the order of the class index.
+        letters: C letters, the identity of a class (`Fear` and `Fearful` are both F).
+        counts: C numbers of training items; None until `with_counts`.
+        folded: letters that count as another class, e.g. {"X": "O"} in the set of 9.
+    """
+
+    names: tuple[str, ...]
+    letters: tuple[str, ...]
+    counts: tuple[int, ...] | None = None
+    folded: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.letters):
+            raise ValueError(f"{len(self.names)} names for {len(self.letters)} letters; give one name per letter")
+        if len(self.letters) < 2:
+            raise ValueError(f"a set of classes needs at least two of them, got {list(self.names)}")
+        for letter, name in zip(self.letters, self.names, strict=True):
+            if letter_of(name) != letter:
+                raise ValueError(f"the class {name!r} has the letter {letter_of(name)}, not {letter!r}")
+            if self.letters.count(letter) > 1:
+                raise ValueError(f"the class {name!r} occurs twice in {list(self.names)}; name each class once")
+        if not set(self.folded.values()) <= set(self.letters) or set(self.folded) & set(self.letters):
+            raise ValueError(f"cannot fold {dict(self.folded)} into the classes {list(self.letters)}")
+        if self.counts is not None:
+            self._check_counts(self.counts)
+
+    @classmethod
+    def of(cls, classes: int | str | Sequence[str]) -> EmotionClasses:
+        """The classes that a configuration names.
+
+        Args:
+            classes: 4, 5, 6, 8, 9 or 10 (`SETS`), a key of `CORPUS_SETS`, or a list of names or letters in the
+                wanted order.
+
+        Raises:
+            ValueError: unknown set or class, or a class twice.
+        """
+        if isinstance(classes, (int, str)):
+            return cls._of_set(str(classes))
+        given = [str(name) for name in classes]
+        letters = tuple(letter_of(name) for name in given)
+        names = (
+            NAMES_OF[letter][0] if name == letter else name.strip() for name, letter in zip(given, letters, strict=True)
+        )
+        return cls(tuple(names), letters)
+
+    @classmethod
+    def _of_set(cls, key: str) -> EmotionClasses:
+        if key in CORPUS_SETS:
+            return cls.of(CORPUS_SETS[key])
+        if key not in SETS:
+            known = ", ".join((*SETS, *CORPUS_SETS))
+            raise ValueError(f"no set of classes {key!r}; the sets are {known}, or give a list of names")
+        letters = tuple(SETS[key].split())
+        return cls(tuple(NAMES_OF[letter][0] for letter in letters), letters, folded={"X": "O"} if key == "9" else {})
+
+    def __len__(self) -> int:
+        return len(self.letters)
+
+    def index_of(self, text: str) -> int:
+        """Index of a class by its letter or name; a folded letter gives the class that it counts as.
+
+        Raises:
+            ValueError: not one of these classes.
+        """
+        index = self.label_of(letter_of(text))
+        if index < 0:
+            raise ValueError(f"{text!r} is not one of the classes {', '.join(self.names)}")
+        return index
+
+    def label_of(self, letter: str) -> int:
+        """Index of a letter's class, -1 where the letter belongs to none of them (also for an empty letter)."""
+        letter = self.folded.get(letter, letter)
+        return self.letters.index(letter) if letter in self.letters else -1
+
+    def with_counts(self, counts: Sequence[int] | Mapping[str, int]) -> EmotionClasses:
+        """The same classes with the numbers of their training items.
+
+        Args:
+            counts: C whole numbers in the order of the classes, or letter or name -> number (every class, once).
+
+        Raises:
+            ValueError: too few, too many, negative or fractional numbers, or all are zero.
+        """
+        if isinstance(counts, Mapping):
+            by_index = {self.index_of(name): number for name, number in counts.items()}
+            if len(by_index) != len(self) or len(counts) != len(self):
+                raise ValueError(
+                    f"counts of {', '.join(counts)} for the classes {', '.join(self.names)}; give each one"
+                )
+            counts = [by_index[index] for index in range(len(self))]
+        self._check_counts(counts)
+        return replace(self, counts=tuple(operator.index(number) for number in counts))
+
+    @property
+    def priors(self) -> tuple[float, ...]:
+        """C shares of the training items, which sum to 1.
+
+        Raises:
+            ValueError: there are no counts.
+        """
+        if self.counts is None:
+            raise ValueError("the classes have no counts; make them with with_counts(counts)")
+        total = sum(self.counts)
+        return tuple(number / total for number in self.counts)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Index -> name, as model hubs store it."""
+        return dict(enumerate(self.names))
+
+    def _check_counts(self, counts: Sequence[int]) -> None:
+        if len(counts) != len(self):
+            raise ValueError(f"{len(counts)} counts for the {len(self)} classes {', '.join(self.names)}")
+        if any(number != int(number) or number < 0 for number in counts) or sum(counts) == 0:
+            raise ValueError(f"counts must be whole numbers from 0, not all 0; got {list(counts)}")
