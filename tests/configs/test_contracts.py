@@ -27,12 +27,29 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
+def read_model(option: str) -> dict:
+    return yaml.safe_load((CONFIGS / "model" / f"{option}.yaml").read_text())
+
+
+def parent(content: dict) -> str:
+    """The YAML that one of `model` inherits from."""
+    return next(entry for entry in content["defaults"] if isinstance(entry, str) and entry != "_self_")
+
+
 def yaml_class(option: str) -> str:
     """Class of the network that a YAML of `model` or the files it inherits from name."""
-    content = yaml.safe_load((CONFIGS / "model" / f"{option}.yaml").read_text())
-    target = (content.get("net") or {}).get("_target_")
-    bases = [entry for entry in content["defaults"] if isinstance(entry, str) and not entry.startswith("_")]
-    return target or yaml_class(bases[0])
+    content = read_model(option)
+    return (content.get("net") or {}).get("_target_") or yaml_class(parent(content))
+
+
+def models_of(base: str) -> list[str]:
+    """The networks of an objective: the options of `model` that inherit from its base."""
+
+    def root(option: str) -> str:
+        above = parent(read_model(option))
+        return above if above.startswith("_") else root(above)
+
+    return [option for option in options("model") if root(option) == base]
 
 
 @pytest.fixture
@@ -108,7 +125,8 @@ def test_loggers_instantiate(compose_train, option):
 
 
 TINY = yaml.safe_load((ROOT / "tests" / "configs" / "tiny_networks.yaml").read_text()) or {}
-NET_CLASSES = {option: yaml_class(option) for option in options("model")}
+SEPARATION = models_of("_separation")
+NET_CLASSES = {option: yaml_class(option) for option in SEPARATION}
 ONE_PER_CLASS = sorted({name: option for option, name in reversed(NET_CLASSES.items())}.values())
 
 
@@ -134,7 +152,7 @@ def build(compose_train, option: str, task: str, tiny: bool = True) -> nn.Module
     return get_class(name)(**arguments)
 
 
-@pytest.fixture(params=options("model"))
+@pytest.fixture(params=SEPARATION)
 def tiny_network(request, compose_train):
     """The network of a YAML with two sources, tiny."""
     return build(compose_train, request.param, "SB")
@@ -240,7 +258,7 @@ def test_compiles_in_place(network_class):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
-@pytest.mark.parametrize("option", options("model"))
+@pytest.mark.parametrize("option", SEPARATION)
 def test_parameter_count_is_the_documented_one(compose_train, option):
     table = (ROOT / "docs" / "models.md").read_text()
     row = re.search(rf"^\| `{option}` \|([^|]*)\|([^|]*)\|", table, re.MULTILINE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,28 +24,38 @@ MAX_EXPERIMENT_LINES = 40
 
 @dataclass(frozen=True)
 class Case:
-    """A primary configuration with at most one group set to another option."""
+    """A primary configuration with at most one group set to another option.
+
+    Attributes:
+        within: the choice that brings the group, where the primary configuration has it only then.
+    """
 
     primary: str
     group: str = ""
     option: str = ""
+    within: str = ""
 
     def __str__(self) -> str:
-        return f"{self.primary} {self.group}={self.option}" if self.group else self.primary
+        return " ".join([self.primary, *self.choices])
+
+    @property
+    def choices(self) -> list[str]:
+        """As overrides."""
+        return ([self.within] if self.within else []) + ([f"{self.group}={self.option}"] if self.group else [])
 
 
 def cases(config_dir: Path) -> Iterator[Case]:
     """All cases; options that begin with an underscore are bases of others and checked through them."""
     for primary in sorted(path.name for path in config_dir.glob("*.yaml") if not path.name.startswith("_")):
         yield Case(primary)
-        for group in _groups(config_dir, primary):
-            for path in sorted((config_dir / group.split("@")[0]).glob("*.yaml")):
-                if not path.name.startswith("_"):
-                    yield Case(primary, group, path.stem)
+        groups = _groups(config_dir, primary)
+        for group, within in [*((group, "") for group in groups), *_nested_groups(config_dir, primary, groups)]:
+            for option in _options(config_dir, group):
+                yield Case(primary, group, option, within)
 
 
 def unreachable(config_dir: Path, known: list[Case]) -> list[Path]:
-    """YAML files in groups that no primary configuration has."""
+    """YAML files in groups that no primary configuration has, whatever is chosen in it."""
     reached = {case.group.split("@")[0] for case in known}
     files = (path for path in sorted(config_dir.rglob("*.yaml")) if path.parent != config_dir)
     return [path for path in files if path.parent.relative_to(config_dir).as_posix() not in reached]
@@ -59,8 +69,7 @@ def check_case(config_dir: Path, case: Case, targets: bool = False) -> None:
     """
     _check_length(config_dir, case)
     loader = _loader(config_dir, case.primary)
-    overrides = [f"{case.group}={case.option}"] if case.group else []
-    overrides += _required_values(config_dir / case.primary)
+    overrides = case.choices + _required_values(config_dir / case.primary)
     if case.group == SWEEP_GROUP:
         check_sweep(loader, case.primary, [*overrides, "hydra.mode=MULTIRUN"])
         return
@@ -79,15 +88,34 @@ def _check_length(config_dir: Path, case: Case) -> None:
         )
 
 
-def _groups(config_dir: Path, primary: str) -> list[str]:
+def _options(config_dir: Path, group: str) -> list[str]:
+    paths = sorted((config_dir / group.split("@")[0]).glob("*.yaml"))
+    return [path.stem for path in paths if not path.name.startswith("_")]
+
+
+def _nested_groups(config_dir: Path, primary: str, groups: list[str]) -> Iterator[tuple[str, str]]:
+    """Groups that come with an option of another group only, each with the first choice that brings it."""
+    for group in groups:
+        folder = config_dir / group.split("@")[0]
+        missing = {f"{group}/{path.name}" for path in folder.iterdir() if path.is_dir()} - set(groups)
+        for option in _options(config_dir, group):
+            if not missing:
+                break
+            choice = f"{group}={option}"
+            found = sorted(missing.intersection(_groups(config_dir, primary, [choice])))
+            yield from ((name, choice) for name in found)
+            missing.difference_update(found)
+
+
+def _groups(config_dir: Path, primary: str, overrides: Sequence[str] = ()) -> list[str]:
     """Groups of the folder that a primary configuration chooses from, also inside other groups."""
-    cfg = _loader(config_dir, primary).load_configuration(primary, [], RunMode.RUN)
+    cfg = _loader(config_dir, primary).load_configuration(primary, list(overrides), RunMode.RUN)
     names = [str(key) for key in cfg.hydra.runtime.choices]
     return [name for name in names if (config_dir / name.split("@")[0]).is_dir()]
 
 
 def _loader(config_dir: Path, primary: str) -> ConfigLoaderImpl:
-    register_resolvers()
+    register_resolvers(read_sources=False)
     setup_globals()
     JobRuntime.instance().set("name", Path(primary).stem)
     return ConfigLoaderImpl(create_config_search_path(str(config_dir)))
