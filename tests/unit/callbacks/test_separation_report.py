@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from hydraudio.callbacks.separation_report import SeparationReport
-from hydraudio.reports.separation import TEXT_COLUMNS
+from hydraudio.reports.separation.summaries import TEXT_COLUMNS
 from hydraudio.reports.tables import Row, read_csv
 
 SAMPLE_RATE, N_SAMPLES = 8000, 8000
