@@ -22,6 +22,7 @@ ALLOWED = {  # room -> rooms of the package that it may import from, beside itse
     "callbacks": {"audio", "metrics", "reports"},
     "inference": {"audio", "metrics"},
     "demo": {"audio", "inference", "metrics", "reports", "run"},
+    "sharing": {"audio", "inference", "metrics", "reports", "run"},
     "utils": set(),
 }
 PLAIN = {"audio", "models", "losses", "metrics", "frontends", "synthesis", "reports"}
