@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 ARGS ?=
+EXPERIMENT ?= polsess_quick
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint format benchmark clean
@@ -17,8 +18,8 @@ $(SETUP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $(SETUP)
 
-train: $(SETUP) ## Train, test and report on the embedded corpus (ARGS="key=value ..." to change it)
-	$(BIN)/python src/train.py experiment=polsess_quick $(ARGS)
+train: $(SETUP) ## Train, test and report on an embedded corpus (EXPERIMENT=msp_wavlm_category ARGS="key=value ..." to change it)
+	$(BIN)/python src/train.py experiment=$(EXPERIMENT) $(ARGS)
 
 eval: $(SETUP) ## Evaluate: make eval ARGS="ckpt_path=FILE"
 	$(BIN)/python src/eval.py $(ARGS)

@@ -137,7 +137,7 @@ def test_stages_are_in_log_and_metrics(polsess_root, whole, tmp_path, caplog):
     "batch",
     [
         pytest.param(3, marks=pytest.mark.slow),  # first batch of the second epoch
-        4,  # inside the first stage
+        pytest.param(4, marks=pytest.mark.slow),  # inside the first stage
         5,  # first batch of the second stage
         pytest.param(7, marks=pytest.mark.slow),
         pytest.param(9, marks=pytest.mark.slow),

@@ -124,6 +124,7 @@ def test_predict_keeps_rate_length_and_tree(trained, command, tmp_path):
     assert soundfile.info(tmp_path / "out" / "short.wav").frames == 900
 
 
+@pytest.mark.slow
 def test_predict_names_the_bad_file_and_does_the_others(trained, command, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.wav").write_bytes(b"no audio")
@@ -135,8 +136,24 @@ def test_predict_names_the_bad_file_and_does_the_others(trained, command, tmp_pa
     assert (tmp_path / "out" / "good.wav").is_file()
 
 
-@pytest.mark.parametrize("script", ["src/eval.py", "src/predict.py"])
-@pytest.mark.parametrize("place", ["model", "data", "report"])
+@pytest.mark.parametrize(
+    ("script", "place"),
+    [
+        ("src/eval.py", "model"),
+        ("src/predict.py", "predict"),
+        *(
+            pytest.param(script, place, marks=pytest.mark.slow)
+            for script, place in [
+                ("src/eval.py", "data"),
+                ("src/eval.py", "report"),
+                ("src/eval.py", "predict"),
+                ("src/predict.py", "model"),
+                ("src/predict.py", "data"),
+                ("src/predict.py", "report"),
+            ]
+        ),
+    ],
+)
 def test_hostile_configuration_inside_a_checkpoint_is_refused(trained, command, tmp_path, script, place):
     checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     cfg = OmegaConf.create(checkpoint["hydraudio_config"])
@@ -188,6 +205,7 @@ def test_terminated_run_can_be_continued(polsess_root, tmp_path):
     assert torch.load(last, weights_only=True)["global_step"] > before
 
 
+@pytest.mark.slow
 def test_testing_without_training_takes_the_given_weights(trained, polsess_root, tmp_path):
     checkpoint = f"ckpt_path={trained}/checkpoints/best.ckpt"
     run_train(tmp_path, polsess_root, checkpoint, "train=false", "name=only_test", "report.metrics=fast")

@@ -120,7 +120,7 @@ def items(run: Path) -> list[tuple[str, ...]]:
     return [tuple(row[key] for key in ("id", "variant", "si_sdr")) for row in rows(run / "report" / "items.csv")]
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("16-mixed", marks=pytest.mark.slow)])
 def test_reduced_precision_trains_and_tests(polsess_root, tmp_path, precision):
     train(
         polsess_root, tmp_path, f"trainer.precision={precision}", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"
