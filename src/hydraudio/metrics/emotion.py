@@ -81,23 +81,6 @@ def attribute_scores(
     return means | scores
 
 
-def divergence_scores(probabilities: torch.Tensor | ArrayLike, votes: torch.Tensor | ArrayLike) -> dict[str, float]:
-    """Distance from the raters' votes.
-
-    Args:
-        probabilities: (n, n_classes), rows sum to 1.
-        votes: (n, n_classes), shares of raters, rows sum to 1; NaN rows = unknown, left out.
-
-    Returns:
-        `kld`: Kullback-Leibler divergence KL(votes || probabilities); `jsd`: Jensen-Shannon divergence, at most log 2;
-        both means over items, in nats. NaN without votes.
-    """
-    p, q = as_array(probabilities), as_array(votes)
-    known = ~np.isnan(q).any(axis=1)
-    items = divergences_per_item(p[known], q[known])
-    return {**{name: _mean(values) for name, values in items.items()}, "n_votes": int(known.sum())}
-
-
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
     """Counts (true, predicted), (n_classes, n_classes), of labels and predictions (n,)."""
     flat = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)

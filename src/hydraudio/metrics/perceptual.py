@@ -9,7 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
@@ -169,11 +169,6 @@ class PerceptualScorer:
             self._scores[key] = scores
             if self._cache is not None and digest and not _crashed(scores):
                 self._cache.put(digest, key[0], scores)
-
-
-def list_failures(scores: Mapping[ItemKey, Scores]) -> list[tuple[str, str, str]]:
-    """What could not be scored: (item_id, role, reason) per metric and source, in the order of the items."""
-    return [(item_id, role, error) for (item_id, role), item in scores.items() for error in item["errors"]]
 
 
 class _Worker:

@@ -13,7 +13,7 @@ from pesq import pesq
 from pystoi import stoi
 
 from hydraudio.metrics import perceptual, perceptual_worker
-from hydraudio.metrics.perceptual import PerceptualScorer, list_failures
+from hydraudio.metrics.perceptual import PerceptualScorer
 
 
 def item(seed: int, sample_rate: int = 8000, duration_s: float = 1.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,13 +142,14 @@ def test_unscorable_items_are_listed_with_their_reason(tmp_path):
             scorer.submit("silent estimate", "estimate", 0 * estimate, target)
             scores = scorer.collect()
             assert scorer.n_cache_hits == n_hits
-        assert [(item_id, role) for item_id, role, _ in list_failures(scores)] == [
+        failures = [(*key, error) for key, item in scores.items() for error in item["errors"]]
+        assert [(item_id, role) for item_id, role, _ in failures] == [
             *[("short", "estimate")] * 4,
             *[("nan", "estimate")] * 2,
             *[("silent target", "mixture")] * 2,
             *[("silent estimate", "estimate")] * 2,
         ]
-        reasons = [reason for _, _, reason in list_failures(scores)]
+        reasons = [reason for _, _, reason in failures]
         assert "BufferTooShortError: Buffer needs to be at least 1/4 of a second long" in reasons[0]
         assert "RuntimeWarning: Not enough STFT frames" in reasons[2]
         assert "holds NaN" in reasons[4]
@@ -186,7 +187,7 @@ def test_item_that_kills_its_worker_becomes_a_failure_and_is_not_cached(monkeypa
             scorer.submit("0", "mixture", mixture, target)
             scores = scorer.collect()
             assert scorer.n_cache_hits == 0
-        assert [reason for _, _, reason in list_failures(scores)] == [
+        assert scores["0", "mixture"]["errors"] == [
             "pesq: the scoring process died with status 3",
             "stoi: the scoring process died with status 3",
         ]

@@ -10,9 +10,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from hydraudio.data.defects import raise_first
 from hydraudio.data.emotion.classes import EmotionClasses
 from hydraudio.data.emotion.msp_labels import read_consensus
-from hydraudio.data.emotion.processed_labels import apply_processed, parse_processed, read_processed, rows_of_processed
+from hydraudio.data.emotion.processed_labels import apply_processed, parse_processed, rows_of_processed
 from hydraudio.data.emotion.targets import make_target
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "process_labels_msp.py"
@@ -113,25 +114,31 @@ def test_a_bad_label_file_is_named(
     assert not (tmp_path / "out").exists()
 
 
+def read_back(path: Path) -> dict:
+    rows, defects = parse_processed(path)
+    raise_first(defects)
+    return rows
+
+
 def test_reading_back_a_hard_file(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path)])
     rows = read_consensus(root)
-    applied = apply_processed(rows, read_processed(tmp_path / "processed_labels.csv"))
+    applied = apply_processed(rows, read_back(tmp_path / "processed_labels.csv"))
     assert [row.letter for row in applied] == ["N", "", "", "U"]
     assert applied[0] == rows[0]
     assert applied[3].attributes == {"arousal": 6.0, "dominance": 5.0}
     path = tmp_path / "processed_labels.csv"
     path.write_text(path.read_text().replace("Test1", "Validation"))
-    assert apply_processed(rows, read_processed(path))[3].split == "Development"
+    assert apply_processed(rows, read_back(path))[3].split == "Development"
 
 
 def test_reading_back_soft_files(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path), "--soft"])
-    rows = apply_processed(read_consensus(root), read_processed(tmp_path / "processed_labels_soft_P.csv"))
+    rows = apply_processed(read_consensus(root), read_back(tmp_path / "processed_labels_soft_P.csv"))
     assert [row.letter for row in rows] == ["N", "", "A", ""]
     assert rows[0].votes == pytest.approx({"S": 0.25, "N": 0.5, "O": 0.25})
     np.testing.assert_allclose(make_target(rows[0], EIGHT, "soft_p"), [0, 1 / 3, 0, 0, 0, 0, 0, 2 / 3], rtol=1e-6)
-    alone = rows_of_processed(read_processed(tmp_path / "processed_labels_soft_S.csv"), root / "Audios")
+    alone = rows_of_processed(read_back(tmp_path / "processed_labels_soft_S.csv"), root / "Audios")
     assert [row.letter for row in alone] == ["N", "C", "A"]
     assert alone[0].path == root / "Audios" / "MSP-PODCAST_0001_0001.wav"
     np.testing.assert_allclose(make_target(alone[0], EIGHT, "soft_s"), [0, 1 / 3, 0, 0, 0, 0, 0, 2 / 3], rtol=1e-6)
@@ -140,7 +147,7 @@ def test_reading_back_soft_files(script: ModuleType, root: Path, tmp_path: Path)
 def test_bad_processed_files(tmp_path: Path) -> None:
     path = tmp_path / "processed_labels.csv"
     with pytest.raises(FileNotFoundError, match=r"scripts/process_labels_msp\.py"):
-        read_processed(path)
+        read_back(path)
     good = "a.wav,1,0,0,0,0,0,0,0,Train\n"
     path.write_text(
         f"{HEADER}\n{good}{good}b.wav,1,1,0,0,0,0,0,0,Train\nc.wav,0,0,0,0,0,0,0,0,Train\n"
@@ -153,11 +160,11 @@ def test_bad_processed_files(tmp_path: Path) -> None:
     assert defects[0].message.startswith(f"{path}: line 3: ")
     path.write_text("FileName,Angry\na.wav,1\n")
     with pytest.raises(ValueError, match="column Sad is missing"):
-        read_processed(path)
+        read_back(path)
 
 
 def test_a_file_of_another_release_is_refused(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path)])
     rows = read_consensus(root)[1:]
     with pytest.raises(ValueError, match=r"1 turns that the corpus does not have, e\.g\. MSP-PODCAST_0001_0001\.wav"):
-        apply_processed(rows, read_processed(tmp_path / "processed_labels.csv"))
+        apply_processed(rows, read_back(tmp_path / "processed_labels.csv"))

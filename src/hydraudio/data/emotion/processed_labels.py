@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.data.defects import Defect, raise_first
+from hydraudio.data.defects import Defect
 from hydraudio.data.emotion.classes import EmotionClasses
 from hydraudio.data.emotion.msp_labels import COLUMN_OF, SPLITS, podcast_of
 from hydraudio.data.emotion.tables import iterate_rows, missing_columns, read_header
@@ -105,20 +105,8 @@ def _write_csv(path: Path, header: Sequence[str], lines: Iterable[list[str]]) ->
     return count
 
 
-def read_processed(path: Path) -> dict[str, ProcessedRow]:
-    """File name -> row, from a hard or soft file of any origin (columns by name, others are ignored).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the first defect.
-    """
-    rows, defects = parse_processed(path)
-    raise_first(defects)
-    return rows
-
-
 def parse_processed(path: Path) -> tuple[dict[str, ProcessedRow], list[Defect]]:
-    """The rows that can be used, and every defect of the file."""
+    """File name -> row of a hard or soft file of any origin (columns by name, others ignored), and every defect."""
     path = Path(path)
     if not path.is_file():
         return {}, [Defect("missing_csv", f"{path}: no such file; write it with scripts/process_labels_msp.py")]

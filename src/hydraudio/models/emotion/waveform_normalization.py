@@ -40,7 +40,7 @@ class CorpusNormalization(nn.Module):
 class UtteranceNormalization(nn.Module):
     """(x - mean) / sqrt(variance + 1e-7) with the moments of each item's own samples. (batch, time) -> same.
 
-    What the feature extractors of WavLM-large and wav2vec 2.0 large do (``do_normalize: true``).
+    What transformers' feature extractors do where their configuration says ``do_normalize: true``.
     """
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
