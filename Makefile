@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 ARGS ?=
-EXPERIMENT ?= polsess_quick
+EXPERIMENT ?= separation/polsess_quick
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint format benchmark clean
@@ -28,13 +28,13 @@ predict: $(SETUP) ## Process audio files: make predict ARGS="ckpt_path=FILE inpu
 	$(BIN)/python src/predict.py $(ARGS)
 
 listen: $(SETUP) ## Open a local web page to listen to checkpoints (ARGS="--port 7861")
-	$(BIN)/python scripts/listen.py $(ARGS)
+	$(BIN)/python scripts/results/listen.py $(ARGS)
 
 sweep: $(SETUP) ## Search hyper-parameters with Optuna (ARGS as for train)
-	$(BIN)/python src/train.py -m hparams_search=conv_tasnet_optuna $(ARGS)
+	$(BIN)/python src/train.py -m hparams_search=separation/conv_tasnet_optuna $(ARGS)
 
 leaderboard: $(SETUP) ## Compare all tested runs below logs/ in one table and page
-	$(BIN)/python scripts/leaderboard.py $(ARGS)
+	$(BIN)/python scripts/results/leaderboard.py $(ARGS)
 
 test: $(SETUP) ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -53,7 +53,7 @@ format: $(SETUP) ## Format the code
 	$(BIN)/ruff format .
 
 benchmark: $(SETUP) ## Compare speed with the peers (takes long)
-	for script in scripts/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in scripts/benchmarks/*.py scripts/*/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and caches (data/ and logs/ stay)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

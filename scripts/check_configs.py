@@ -15,8 +15,8 @@ import rootutils
 
 ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
 
-from hydraudio.utils.config_check.catalogue import Case, cases, check_case, unreachable  # noqa: E402
-from hydraudio.utils.errors import ConfigError  # noqa: E402
+from hydra_preflight.catalogue import Case, cases, check_case, unreachable  # noqa: E402
+from hydra_preflight.errors import ConfigError  # noqa: E402
 
 
 def main() -> int:

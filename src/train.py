@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
 
-from hydraudio.utils.launch import launch  # noqa: E402
+from hydra_preflight.launch import launch  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train.yaml")

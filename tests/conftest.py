@@ -26,7 +26,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def polsess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny embedded PolSESS corpus: 12, 6 and 6 rows of one second at 8 kHz. Do not write into it."""
-    from hydraudio.synthesis.polsess import write_embedded_corpus
+    from hydraudio.tasks.separation.corpora.polsess.embedded import write_embedded_corpus
 
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -39,7 +39,7 @@ def polsess_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def libri2mix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny embedded Libri2Mix at 8 kHz, min and max: 10 + 4, 4 and 4 mixtures of about 1 s. Do not write into it."""
-    from hydraudio.synthesis.libri2mix import write_embedded_libri2mix
+    from hydraudio.tasks.separation.corpora.libri2mix.embedded import write_embedded_libri2mix
 
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -53,7 +53,7 @@ def libri2mix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def msp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny embedded MSP-PODCAST: 48, 16, 12 + 8 + 4 turns of 0.8 to 1.6 s. Do not write into it."""
-    from hydraudio.synthesis.msp_podcast import write_embedded_msp_podcast
+    from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
 
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -89,7 +89,7 @@ def tiny_run(polsess_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def speechbrain() -> ModuleType:
     """SpeechBrain, as a reference; imported behind the torchaudio stand-in."""
-    from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
+    from hydraudio.core.torchaudio_standin import install_torchaudio_standin
 
     install_torchaudio_standin()
     return pytest.importorskip("speechbrain")

@@ -13,15 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from hydraudio.utils.config_check import check_structure, check_targets
-from hydraudio.utils.errors import ConfigError, DataMismatchError
-from hydraudio.utils.resolvers import bind_data_attributes
+from hydra_preflight import check_structure, check_targets
+from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydra_preflight.resolvers import bind_data_attributes
 
 if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
-    from hydraudio.tasks.base import Task
+    from hydraudio.core.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     from lightning.pytorch.utilities import rank_zero_only
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from hydraudio.utils.cpu_memory import keep_freed_memory
-    from hydraudio.utils.run_folder import open_run_folder, portable_config
+    from hydraudio.core.cpu_memory import keep_freed_memory
+    from hydraudio.core.run_folder import open_run_folder, portable_config
 
     _apply_extras(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -84,7 +84,7 @@ def evaluate(cfg: DictConfig) -> None:
     """
     check_structure(cfg, HydraConfig.get())
 
-    from hydraudio.utils.run_folder import open_run_folder, portable_config
+    from hydraudio.core.run_folder import open_run_folder, portable_config
 
     _apply_extras(cfg)
     paths = list(cfg.ckpt_path) if isinstance(cfg.ckpt_path, ListConfig) else [cfg.ckpt_path]
@@ -114,7 +114,7 @@ def evaluate_matrix(
     Returns:
         Path of the page.
     """
-    from hydraudio.utils.run_folder import portable_config
+    from hydraudio.core.run_folder import portable_config
 
     _apply_extras(next(iter(corpora.values())))
     compare_corpora = _offered_by_report(next(iter(corpora.values())), list(ckpt_paths), "compare_corpora")
@@ -169,8 +169,8 @@ def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig,
     Returns:
         The configuration that the checkpoint was trained with, with the folders of this machine, and all its contents.
     """
-    from hydraudio.utils.checkpoint_io import read_checkpoint
-    from hydraudio.utils.run_folder import restore_config
+    from hydraudio.core.checkpoints import read_checkpoint
+    from hydraudio.core.run_folder import restore_config
 
     checkpoint = read_checkpoint(ckpt_path)
     trained = restore_config(checkpoint["hydraudio_config"], cfg.paths)
@@ -187,7 +187,7 @@ def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
 
 def build_task(trained: DictConfig) -> Task:
     """The task of a configuration whose targets are checked, with weights that a state dict is to replace."""
-    from hydraudio.utils.pretrained import weights_come_later
+    from hydraudio.core.pretrained import weights_come_later
 
     with weights_come_later():
         task: Task = instantiate(trained.model)
@@ -238,7 +238,7 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
 
     import lightning.pytorch as pl
 
-    from hydraudio.callbacks.progress import RunProgressBar
+    from hydraudio.core.callbacks.progress import RunProgressBar
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = restore_data(cfg, trained, ckpt_path)
@@ -251,7 +251,7 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
 
 def _offered_by_report(cfg: DictConfig, paths: Sequence[str], method: str) -> Callable[..., Path]:
     """A static method of the report that all the checkpoints were configured with."""
-    from hydraudio.utils.checkpoint_io import read_checkpoint
+    from hydraudio.core.checkpoints import read_checkpoint
 
     trained, _ = open_checkpoint(cfg, paths[0])  # checks that its targets can be trusted
     configs = {path: OmegaConf.create(read_checkpoint(path, mmap=True)["hydraudio_config"]) for path in paths}
@@ -271,7 +271,7 @@ def _offered_by_report(cfg: DictConfig, paths: Sequence[str], method: str) -> Ca
 
 
 def _load_weights(task: Task, path: str) -> None:
-    from hydraudio.utils.checkpoint_io import read_checkpoint
+    from hydraudio.core.checkpoints import read_checkpoint
 
     task.load_state_dict(read_checkpoint(path)["state_dict"])
 
@@ -284,7 +284,7 @@ def _build_trainer(cfg: DictConfig) -> Trainer:
 
 def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
     """Checkpoint to continue from, which must hold the network of this configuration."""
-    from hydraudio.utils.checkpoint_io import read_checkpoint
+    from hydraudio.core.checkpoints import read_checkpoint
 
     if not cfg.ckpt_path:
         return None

@@ -92,7 +92,8 @@ BROKEN = [
         CHOSEN,
         ["experiment/broken.yaml:3: callbacks.extra.config_file", "needs the argument 'config_file'"],
         experiment(
-            GLOBAL + "callbacks:\n  extra:\n    _target_: hydraudio.callbacks.checkpoint_contents.CheckpointContents\n"
+            GLOBAL
+            + "callbacks:\n  extra:\n    _target_: hydraudio.core.callbacks.checkpoint_contents.CheckpointContents\n"
         ),
     ),
     Broken(
@@ -107,14 +108,19 @@ BROKEN = [
         [
             "model.net._target_",
             "no class or function 'ConvTasNt'",
-            "hydraudio.models.separation.conv_tasnet.ConvTasNet.",
+            "hydraudio.tasks.separation.networks.conv_tasnet.ConvTasNet.",
         ],
-        experiment(GLOBAL + "model:\n  net:\n    _target_: hydraudio.models.separation.conv_tasnet.ConvTasNt\n"),
+        experiment(
+            GLOBAL + "model:\n  net:\n    _target_: hydraudio.tasks.separation.networks.conv_tasnet.ConvTasNt\n"
+        ),
     ),
     Broken(
         "module_that_does_not_exist",
-        ["model.net._target_=hydraudio.models.separation.conv_tasnett.ConvTasNet"],
-        ["there is no module hydraudio.models.separation.conv_tasnett", "hydraudio.models.separation.conv_tasnet."],
+        ["model.net._target_=hydraudio.tasks.separation.networks.conv_tasnett.ConvTasNet"],
+        [
+            "there is no module hydraudio.tasks.separation.networks.conv_tasnett",
+            "hydraudio.tasks.separation.networks.conv_tasnet.",
+        ],
     ),
     Broken(
         "tabs",

@@ -27,7 +27,7 @@ HOSTILE = {
         "callbacks:\n  x: ${oc.select:nothing,{_target_:os.system,command:${data_attribute:n_sources}}}\n"
     ),
     "through_our_module": "callbacks:\n  x:\n    _target_: hydraudio.run.sys.modules.os.system\n    command: COMMAND\n",
-    "through_our_imports": "callbacks:\n  x:\n    _target_: hydraudio.utils.launch.os.system\n    command: COMMAND\n",
+    "through_our_imports": "callbacks:\n  x:\n    _target_: hydra_preflight.launch.os.system\n    command: COMMAND\n",
     "through_torch": "callbacks:\n  x:\n    _target_: torch.nn.modules.module.os.system\n    command: COMMAND\n",
     "method_of_torch": "callbacks:\n  x:\n    _target_: torch.nn.Module.load_state_dict\n",
     "torch_load": "callbacks:\n  x:\n    _target_: torch.optim.optimizer.torch.load\n    f: x.pt\n",
@@ -41,7 +41,7 @@ HOSTILE = {
     ),
     "hydra_callback": "hydra:\n  callbacks:\n    x:\n      _target_: os.system\n      command: COMMAND\n",
     "hydra_callback_through_us": (
-        "hydra:\n  callbacks:\n    x:\n      _target_: hydraudio.utils.launch.os.system\n      command: COMMAND\n"
+        "hydra:\n  callbacks:\n    x:\n      _target_: hydra_preflight.launch.os.system\n      command: COMMAND\n"
     ),
     "log_formatter": (
         "hydra:\n  job_logging:\n    formatters:\n      x:\n        (): os.system\n        command: COMMAND\n"

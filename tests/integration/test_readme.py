@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.utils import resolvers
-from hydraudio.utils.compose import compose_run
+from hydra_preflight import resolvers
+from hydra_preflight.compose import compose_run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,7 +41,7 @@ TINY = [*TINY_NET, *SHORT]
 
 def write_wavlm(folder: Path) -> None:
     """A WavLM of the base layout with random weights, in the hub's format and tiny."""
-    from hydraudio.utils.torchaudio_standin import install_torchaudio_standin
+    from hydraudio.core.torchaudio_standin import install_torchaudio_standin
 
     install_torchaudio_standin()
     from transformers import WavLMConfig, WavLMModel
@@ -124,18 +124,21 @@ def test_readme_commands_run_one_after_the_other(polsess_root, libri2mix_root, m
         arguments = ["trainer=cpu" if argument == "trainer=gpu" else argument for argument in arguments]
         if script == "src/train.py":
             tiny_net, root = TINY_NET, polsess_root
-            if "model=dprnn_small" in arguments:
+            if "model=separation/dprnn_small" in arguments:
                 tiny_net = TINY_DPRNN
-            if "experiment=libri2mix_quick" in arguments:
+            if "experiment=separation/libri2mix_quick" in arguments:
                 root = libri2mix_root
-            if "experiment=msp_wavlm_category" in arguments:
+            if "experiment=emotion/msp_wavlm_category" in arguments:
                 tiny_net, root = TINY_EMOTION, msp_root
             arguments += [*tiny_net, *SHORT]
             arguments += [] if any("data.root" in argument for argument in arguments) else [f"data.root={root}"]
-        if script == "scripts/cross_corpus.py":  # the corpora that the page leaves to be generated
-            for option, root in (("data=libri2mix", libri2mix_root), ("data=polsess", polsess_root)):
+        if script == "scripts/results/cross_corpus.py":  # the corpora that the page leaves to be generated
+            for option, root in (
+                ("data=separation/libri2mix", libri2mix_root),
+                ("data=separation/polsess", polsess_root),
+            ):
                 arguments = [a for b in arguments for a in ([b, f"data.root={root}"] if b == option else [b])]
-        if "hparams_search=conv_tasnet_optuna" in arguments:
+        if "hparams_search=separation/conv_tasnet_optuna" in arguments:
             arguments += ["hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.n_startup_trials=1"]
         command(script, *arguments)
     assert (tmp_path / "enhanced" / "a.wav").is_file()
@@ -145,7 +148,12 @@ def test_readme_commands_run_one_after_the_other(polsess_root, libri2mix_root, m
 
 @pytest.mark.slow
 def test_search_continues_its_study(polsess_root, command, tmp_path):
-    arguments = ["-m", "hparams_search=conv_tasnet_optuna", "experiment=polsess_quick", f"data.root={polsess_root}"]
+    arguments = [
+        "-m",
+        "hparams_search=separation/conv_tasnet_optuna",
+        "experiment=separation/polsess_quick",
+        f"data.root={polsess_root}",
+    ]
     for n_trials in (2, 1):
         command("src/train.py", *arguments, *TINY, f"hydra.sweeper.n_trials={n_trials}")
     with sqlite3.connect(tmp_path / "logs" / "optuna_polsess_quick.db") as database:

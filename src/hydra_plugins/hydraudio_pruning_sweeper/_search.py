@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 
 from hydra_plugins.hydraudio_pruning_sweeper import _study
 from hydra_plugins.hydraudio_pruning_sweeper._trial_task import Outcome, TrialTask
-from hydraudio.utils.errors import ConfigError
+from hydra_preflight.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from hydraudio.utils.errors import ConfigError
+from hydra_preflight.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

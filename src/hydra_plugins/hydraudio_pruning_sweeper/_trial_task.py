@@ -13,8 +13,8 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 from optuna.trial import Trial
 
-from hydraudio.utils.errors import ConfigError
-from hydraudio.utils.trial import TrialPruned, run_as
+from hydra_preflight.errors import ConfigError
+from hydraudio.core.trial import TrialPruned, run_as
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -76,7 +76,7 @@ def objective_values(value: Any) -> tuple[float, ...]:
 
 def reason_to_prune(error: BaseException) -> str | None:
     """Why an exception says something about the parameters of the trial; None if it does not."""
-    from hydraudio.callbacks.nan_guard import NonFiniteError
+    from hydraudio.core.callbacks.nan_guard import NonFiniteError
 
     cause: BaseException | None = error
     while cause is not None:

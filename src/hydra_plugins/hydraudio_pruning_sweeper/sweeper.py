@@ -14,7 +14,7 @@ class PruningOptunaSweeper(Sweeper):
 
     Beyond the stock Optuna sweeper:
 
-    - a pruner stops trials early, by what `hydraudio.callbacks.pruning.TrialPruning` reports;
+    - a pruner stops trials early, by what `hydraudio.core.callbacks.pruning.TrialPruning` reports;
     - `optimized_metric` may be a list, with one direction each: the results are the Pareto front;
     - the same command continues an interrupted study: `n_trials` counts finished trials, those that a kill left
       running are marked as failed;

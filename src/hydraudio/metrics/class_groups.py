@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hydraudio.metrics.emotion import class_scores
+from hydraudio.metrics.classification import class_scores
 
 GROUPS = ("head", "mid", "tail")
 GroupMode = Literal["explicit", "fraction", "count"]

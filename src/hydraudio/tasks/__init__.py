@@ -1,1 +1,1 @@
-"""Objectives: one LightningModule per file."""
+"""One floor per task; a floor imports the ground floor and no other floor."""

@@ -1,0 +1,50 @@
+"""Write the network of a checkpoint as ONNX and check the file with onnxruntime at two lengths.
+
+    python scripts/share/export_onnx.py logs/polsess_quick/latest/checkpoints/best.ckpt separator.onnx
+
+The graph of a separation network takes `mixture` (1, time) float32 of any length and gives `estimate` (1, n_sources,
+time); that of an emotion network takes `waveform` (1, time) and gives `probabilities` (1, n_classes) and `attributes`
+(1, n_attributes) in [0, 1]. Needs the packages of the extra `export`. A checkpoint with classes of another package
+needs --trusted-target PACKAGE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import rootutils
+
+ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--trusted-target", action="append", default=[], help="as extras.trusted_targets")
+    arguments = parser.parse_args(argv)
+
+    from hydra_preflight.compose import compose_run
+    from hydraudio.run import open_checkpoint, restore_task
+    from hydraudio.share.onnx import export_onnx
+
+    trusted = f"extras.trusted_targets=[{','.join(arguments.trusted_target)}]"
+    cfg = compose_run(["ckpt_path=.", "input=.", trusted], ROOT / "logs", "predict.yaml")
+    try:
+        task = restore_task(*open_checkpoint(cfg, arguments.checkpoint))
+        network = task.export_module()
+        difference = export_onnx(network, arguments.output)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    size_mb = arguments.output.stat().st_size / 1e6
+    print(f"wrote {arguments.output} ({size_mb:.1f} MB), which differs by {difference:.1e} of the peak at most")
+    print(f"{network.input_name} -> {', '.join(network.output_names)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

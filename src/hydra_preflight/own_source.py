@@ -1,0 +1,228 @@
+"""Signatures of our own classes and functions, read from source: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+from hydra_preflight.annotations import ANY, Lookup, from_ast, optional
+from hydra_preflight.errors import ConfigError
+from hydra_preflight.problems import suggest
+from hydra_preflight.signatures import Argument, Signature
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+PACKAGE_DIR = Path(__file__).resolve().parents[1] / "hydraudio"
+
+
+class OwnModule:
+    """One parsed source file."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        body = ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body
+        self.definitions: dict[str, Definition] = {}
+        self.aliases: dict[str, ast.expr] = {}
+        self.imports: dict[str, str] = {}
+        for statement in body:
+            self._read(statement)
+
+    def _read(self, statement: ast.stmt) -> None:
+        if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            self.definitions[statement.name] = statement
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            self.aliases[statement.targets[0].id] = statement.value
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            self.aliases[statement.target.id] = statement.value
+        elif isinstance(statement, ast.If):  # if TYPE_CHECKING:
+            for inner in statement.body:
+                self._read(inner)
+        elif isinstance(statement, ast.ImportFrom):
+            self._read_import_from(statement)
+        elif isinstance(statement, ast.Import):
+            for name in statement.names:
+                self.imports[name.asname or name.name] = name.name
+
+    def _read_import_from(self, statement: ast.ImportFrom) -> None:
+        package = self.name.split(".") if self.path.name == "__init__.py" else self.name.split(".")[:-1]
+        prefix = package[: len(package) - statement.level + 1] if statement.level else []
+        base = ".".join([*prefix, *([statement.module] if statement.module else [])])
+        for name in statement.names:
+            self.imports[name.asname or name.name] = f"{base}.{name.name}"
+
+    def qualified(self, dotted: str) -> str:
+        """Full name of ``dotted`` as written in this file."""
+        first, _, rest = dotted.partition(".")
+        if first in self.definitions or first in self.aliases:
+            return f"{self.name}.{dotted}"
+        return f"{self.imports[first]}.{rest}".rstrip(".") if first in self.imports else dotted
+
+
+class PackageSource:
+    """The source of one package on disk."""
+
+    def __init__(self, package_dir: Path = PACKAGE_DIR) -> None:
+        self.package_dir = package_dir
+        self.package = package_dir.name
+        self._modules: dict[str, OwnModule] = {}
+
+    def owns(self, target: str) -> bool:
+        """Whether the dotted name begins with the package."""
+        return target == self.package or target.startswith(self.package + ".")
+
+    def signature(self, target: str) -> Signature:
+        """Signature of a top-level class or function.
+
+        Raises:
+            ConfigError: there is no such module or name; the message names the nearest one.
+        """
+        module, name = self._split(target)
+        definition = module.definitions.get(name)
+        if definition is None:
+            raise ConfigError(self._absent(target, module, name))
+        if isinstance(definition, ast.ClassDef):
+            return replace(self._class_signature(module, definition), target=target)
+        return replace(self._function_signature(module, definition, method=False), target=target)
+
+    def _split(self, target: str) -> tuple[OwnModule, str]:
+        dotted, _, name = target.rpartition(".")
+        module = self._module(dotted)
+        if module is None:
+            raise ConfigError(f"{target}: there is no module {dotted}.{suggest(dotted, self._module_names())}")
+        return module, name
+
+    def _module(self, dotted: str) -> OwnModule | None:
+        if dotted not in self._modules:
+            path = self._path(dotted)
+            if path is None:
+                return None
+            self._modules[dotted] = OwnModule(dotted, path)
+        return self._modules[dotted]
+
+    def _path(self, dotted: str) -> Path | None:
+        parts = dotted.split(".")
+        if parts[0] != self.package or not all(part.isidentifier() for part in parts):
+            return None
+        base = self.package_dir.joinpath(*parts[1:])
+        candidates = [base / "__init__.py"] + ([base.with_suffix(".py")] if len(parts) > 1 else [])
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _module_names(self) -> list[str]:
+        files = [path for path in self.package_dir.rglob("*.py") if path.name != "__init__.py"]
+        return [".".join([self.package, *path.relative_to(self.package_dir).with_suffix("").parts]) for path in files]
+
+    def _absent(self, target: str, module: OwnModule, name: str) -> str:
+        if name in module.imports and self.owns(module.imports[name]):
+            return f"{target} is defined elsewhere: write {module.imports[name]}."
+        names = [other for other in module.definitions if not other.startswith("_")]
+        return f"{module.name} defines no class or function {name!r}.{suggest(name, names, module.name)}"
+
+    def _class_signature(self, module: OwnModule, node: ast.ClassDef, depth: int = 0) -> Signature:
+        init = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+        if init is not None:
+            signature = self._function_signature(module, init, method=True)
+            return self._with_forwarded(module, node, init, signature, depth)
+        if _is_dataclass(node):
+            return self._dataclass_signature(module, node, depth)
+        if not node.bases or depth > 10:
+            return Signature(node.name)
+        return self._base_signature(module, node, depth)
+
+    def _base_signature(self, module: OwnModule, node: ast.ClassDef, depth: int) -> Signature:
+        """Signature of the first base that is ours; open if the constructor comes from another package."""
+        for base in node.bases:
+            found = self._find_class(module, base)
+            if found is not None:
+                return self._class_signature(*found, depth + 1)
+        return Signature(node.name, open=True, open_positional=True)
+
+    def _find_class(self, module: OwnModule, base: ast.expr) -> tuple[OwnModule, ast.ClassDef] | None:
+        expression = base.value if isinstance(base, ast.Subscript) else base
+        dotted, _, name = module.qualified(ast.unparse(expression)).rpartition(".")
+        owner = self._module(dotted) if self.owns(dotted) else None
+        definition = owner.definitions.get(name) if owner else None
+        return (owner, definition) if owner and isinstance(definition, ast.ClassDef) else None
+
+    def _with_forwarded(
+        self, module: OwnModule, node: ast.ClassDef, init: ast.FunctionDef, signature: Signature, depth: int
+    ) -> Signature:
+        """Add what ``super().__init__(..., **kwargs)`` passes on to a base of ours."""
+        call = _super_call(init)
+        if not signature.open or call is None or depth > 10 or not _forwards_keywords(init, call):
+            return signature
+        inherited = self._base_signature(module, node, depth)
+        taken = {keyword.arg for keyword in call.keywords} | set(list(inherited.arguments)[: len(call.args)])
+        extra = {
+            name: replace(argument, positional=False)
+            for name, argument in inherited.arguments.items()
+            if name not in taken and name not in signature.arguments
+        }
+        return replace(signature, arguments={**signature.arguments, **extra}, open=inherited.open)
+
+    def _dataclass_signature(self, module: OwnModule, node: ast.ClassDef, depth: int) -> Signature:
+        arguments: dict[str, Argument] = {}
+        for base in node.bases:
+            found = self._find_class(module, base)
+            if found is not None and depth <= 10:
+                arguments |= self._class_signature(*found, depth + 1).arguments
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                spec = from_ast(item.annotation, self._lookup(module))
+                arguments[item.target.id] = Argument(item.target.id, spec, required=item.value is None)
+        return Signature(node.name, arguments)
+
+    def _function_signature(
+        self, module: OwnModule, node: ast.FunctionDef | ast.AsyncFunctionDef, method: bool
+    ) -> Signature:
+        positional = [*node.args.posonlyargs, *node.args.args]
+        defaults: list[ast.expr | None] = [None] * (len(positional) - len(node.args.defaults))
+        pairs = list(zip(positional, [*defaults, *node.args.defaults], strict=True))[1 if method else 0 :]
+        arguments = [self._argument(module, argument, default, True) for argument, default in pairs]
+        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+            arguments.append(self._argument(module, argument, default, False))
+        return Signature(
+            node.name,
+            {argument.name: argument for argument in arguments},
+            open=node.args.kwarg is not None,
+            open_positional=node.args.vararg is not None,
+        )
+
+    def _argument(self, module: OwnModule, node: ast.arg, default: ast.expr | None, positional: bool) -> Argument:
+        spec = from_ast(node.annotation, self._lookup(module)) if node.annotation else ANY
+        if isinstance(default, ast.Constant) and default.value is None:
+            spec = optional(spec)
+        return Argument(node.arg, spec, required=default is None, positional=positional)
+
+    def _lookup(self, module: OwnModule) -> Lookup:
+        def find(name: str) -> ast.expr | None:
+            dotted, _, attribute = module.qualified(name).rpartition(".")
+            owner = self._module(dotted) if self.owns(dotted) else None
+            if owner is None:
+                return None
+            definition = owner.definitions.get(attribute)
+            is_object = isinstance(definition, ast.ClassDef) and _makes_objects(definition)
+            return ast.Name("Module") if is_object else owner.aliases.get(attribute)
+
+        return find
+
+
+def _makes_objects(node: ast.ClassDef) -> bool:
+    """Whether only a target can make an instance: not so for enumerations, typed dicts and named tuples."""
+    bases = " ".join(ast.unparse(base) for base in node.bases)
+    return not any(name in bases for name in ("Enum", "TypedDict", "NamedTuple", "str", "int", "float", "dict"))
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _super_call(init: ast.FunctionDef) -> ast.Call | None:
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    return next((call for call in calls if ast.unparse(call.func) == "super().__init__"), None)
+
+
+def _forwards_keywords(init: ast.FunctionDef, call: ast.Call) -> bool:
+    name = init.args.kwarg.arg if init.args.kwarg else None
+    forwarded = [keyword.value for keyword in call.keywords if keyword.arg is None]
+    return any(isinstance(value, ast.Name) and value.id == name for value in forwarded)

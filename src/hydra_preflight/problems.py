@@ -1,0 +1,56 @@
+"""What is wrong, where, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from hydra_preflight.errors import ConfigError
+
+MAX_LISTED = 40
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake.
+
+    ``origin`` is a file with line or the command line, ``key`` the full key, ``text`` what is wrong and the remedy.
+    """
+
+    origin: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.key}: {self.text}"
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that resembles ``name`` most, or None if none does."""
+    matches = get_close_matches(name, list(candidates), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
+    """Sentence that names the nearest valid key, or all valid keys if none is near; empty without candidates."""
+    names = sorted(set(candidates))
+    match = nearest(name, names)
+    if match:
+        return f" Nearest valid key: {join(prefix, match)}."
+    if not names:
+        return ""
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    return f" Valid keys: {listed}."
+
+
+def join(*parts: str) -> str:
+    """Join the non-empty parts of a key with dots."""
+    return ".".join(part for part in parts if part)
+
+
+def raise_problems(problems: list[Problem]) -> None:
+    """Raise one ConfigError that lists every problem once; return if there is none."""
+    lines = list(dict.fromkeys(str(problem) for problem in problems))
+    if lines:
+        raise ConfigError("\n".join(lines))

@@ -1,0 +1,145 @@
+"""Interpolations that Hydraudio adds: ``data_attribute``, ``run_dir``, ``existing_dir`` and ``pretrained_config``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from hydra_preflight.errors import ConfigError, DataAttributeUnbound
+from hydraudio.core.pretrained import pretrained_config
+
+LATEST = "latest"
+_claimed: dict[tuple[str, str, str], str] = {}
+
+
+def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -> None:
+    """Make the interpolations known to OmegaConf.
+
+    Args:
+        claim_run_dir: create the folder that ``run_dir`` names when it is first read, so that two runs which start
+            in the same second get two folders. False only names it.
+        read_sources: let ``pretrained_config`` read the folders of pretrained models. False makes it null, where
+            configurations are checked that no one is about to run.
+    """
+    OmegaConf.register_new_resolver("data_attribute", _unbound, replace=True)
+    OmegaConf.register_new_resolver(
+        "existing_dir", lambda folder: existing_dir(folder, claim=claim_run_dir), replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "run_dir",
+        lambda log_dir, name, ckpt_path=None: run_dir(log_dir, name, ckpt_path, claim=claim_run_dir),
+        replace=True,
+    )
+    read = pretrained_config if read_sources else _no_config
+    OmegaConf.register_new_resolver("pretrained_config", read, replace=True)
+
+
+def bind_data_attributes(datamodule: Any) -> None:
+    """Let ``${data_attribute:NAME}`` read the attributes of ``datamodule`` from now on."""
+    OmegaConf.register_new_resolver("data_attribute", lambda name: _plain_attribute(datamodule, name), replace=True)
+
+
+def run_dir(log_dir: str, name: str, ckpt_path: str | None = None, *, claim: bool = False) -> str:
+    """Folder of this run: that of the newest run for ``ckpt_path=last``, else ``<log_dir>/<name>/<date>_<time>``.
+
+    Args:
+        log_dir: folder of all runs.
+        name: name of the experiment.
+        ckpt_path: ``last``, a file or None.
+        claim: create the folder; the answer stays the same for the rest of the process.
+    """
+    parent = Path(log_dir) / str(name)
+    if ckpt_path == "last":
+        return str(_latest_run(parent))
+    if not claim:
+        return str(_free_folder(parent, claim=False))
+    key = (str(log_dir), str(name), str(ckpt_path))
+    if key not in _claimed:
+        _claimed[key] = str(_free_folder(parent, claim=True))
+    return _claimed[key]
+
+
+def existing_dir(folder: str, *, claim: bool = False) -> str:
+    """The folder itself, created if ``claim``: for a database that is opened before any run folder exists."""
+    if claim:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _no_config(source: str | None, revision: str | None = None) -> None:
+    return None
+
+
+def _unbound(name: str) -> Any:
+    raise DataAttributeUnbound(
+        f"${{data_attribute:{name}}} is known only after the datamodule exists; it cannot be read here"
+    )
+
+
+def _plain_attribute(datamodule: Any, name: str) -> Any:
+    names = _attribute_names(datamodule)
+    value = getattr(datamodule, name) if name in names else None
+    if isinstance(value, tuple):
+        value = list(value)
+    if not _is_plain(value):
+        raise ConfigError(
+            f"${{data_attribute:{name}}}: {type(datamodule).__name__} has no plain attribute {name!r}; "
+            f"it has {', '.join(names)}."
+        )
+    return value
+
+
+def _attribute_names(datamodule: Any) -> list[str]:
+    """Attributes that hold, or properties that may compute, a plain value; no property is evaluated."""
+    own = [name for name, value in vars(datamodule).items() if _is_plain(value)]
+    offered = [name for name in dir(type(datamodule)) if _is_data(type(datamodule), name)]
+    return sorted(name for name in {*own, *offered} if not name.startswith("_"))
+
+
+def _is_data(cls: type, name: str) -> bool:
+    """Whether a class other than Lightning's offers ``name`` as a value: a property or a constant."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+    value = vars(owner).get(name)
+    return not owner.__module__.startswith(("lightning", "builtins")) and (
+        isinstance(value, property) or _is_plain(value)
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return "_target_" not in value and all(_is_plain(item) for item in value.values())
+    return isinstance(value, (bool, int, float, str))
+
+
+def _latest_run(parent: Path) -> Path:
+    latest = parent / LATEST
+    if not latest.is_dir():
+        raise ConfigError(
+            f"command line: ckpt_path=last: there is no run to continue, {latest} does not exist. Start one without "
+            "ckpt_path, name the earlier run with name=NAME, or give the file: ckpt_path=FILE"
+        )
+    return latest.resolve()
+
+
+def _free_folder(parent: Path, claim: bool) -> Path:
+    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    number = 1
+    while True:
+        folder = parent / (stem if number == 1 else f"{stem}_{number}")
+        if not folder.exists() and (not claim or _created(folder)):
+            return folder
+        number += 1
+
+
+def _created(folder: Path) -> bool:
+    """Create ``folder``; False if another process was faster."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Callbacks that any task may use."""

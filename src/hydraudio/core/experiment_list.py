@@ -1,0 +1,222 @@
+"""A list of experiments, each composed from the same base, and what has become of each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydra_preflight.compose import compose_run
+from hydra_preflight.errors import ConfigError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run to be made.
+
+    Args:
+        name: its runs go to ``logs/<name>/``.
+        overrides: for ``src/train.py``, as on the command line.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """How far an experiment has come.
+
+    Args:
+        status: ``finished``, ``interrupted`` (can be continued) or ``new``.
+        folder: of the run that says so; None for new ones.
+    """
+
+    status: str
+    folder: Path | None = None
+
+
+def read_experiments(path: Path) -> list[Experiment]:
+    """Read a file of experiments.
+
+    Either a list of names of ``configs/experiment``, or a mapping with ``base``, the overrides that all share, and
+    ``experiments``, a list of names or of mappings with ``name`` and ``overrides``. An override is ``key: value`` where
+    the command line has ``key=value``; an experiment's own replaces the base's of the same key, there only.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another form; the message says where.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        content = _read_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {error}") from error
+    if isinstance(content, list):
+        content = {"experiments": content}
+    if not isinstance(content, dict) or not isinstance(content.get("experiments"), list) or not content["experiments"]:
+        raise ValueError(f"{path}: expected a list of experiments, or a mapping with the list `experiments`")
+    _only_known(content, {"base", "experiments"}, str(path))
+    base = _overrides(content.get("base"), f"{path}: base")
+    experiments = [
+        _experiment(entry, base, f"{path}: experiment {number}")
+        for number, entry in enumerate(content["experiments"], start=1)
+    ]
+    repeated = [name for name, count in Counter(each.name for each in experiments).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{path}: the name {repeated[0]} is given to several experiments; runs are found by their name"
+        )
+    return experiments
+
+
+def override_text(key: str, value: Any) -> str:
+    """``key=value`` in Hydra's grammar, so that the value keeps its type; ``~key`` for a key that begins so."""
+    if key.startswith("~"):
+        return key if value is None else f"{key}={_value_text(value)}"
+    return f"{key}={_value_text(value)}"
+
+
+def digest(overrides: Sequence[str], output_dir: Path) -> str:
+    """What identifies a configuration: a hash of all that `overrides` compose to.
+
+    Raises:
+        ConfigError: they do not compose, or the run would not train and test.
+    """
+    cfg = compose_run(overrides, output_dir)
+    if not (cfg.train and cfg.test):
+        raise ConfigError("train=false or test=false: experiments are trained and tested, the table shows test metrics")
+    return _digest(OmegaConf.to_yaml(cfg))
+
+
+def find_state(log_dir: Path, name: str, wanted: str) -> State:
+    """Look for a run of a name with the digest `wanted`: a finished one, else the newest if it can be continued."""
+    parent = log_dir / name
+    runs = [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()] if parent.is_dir() else []
+    same = [run for run in sorted(runs) if _digest_of_run(run) == wanted]
+    finished = [run for run in same if (run / "report" / "index.html").is_file()]
+    if finished:
+        return State("finished", finished[-1])
+    latest = (parent / "latest").resolve()
+    if latest in [run.resolve() for run in same] and (latest / "checkpoints" / "last.ckpt").is_file():
+        return State("interrupted", latest)
+    return State("new")
+
+
+def test_metrics(run: Path) -> dict[str, float]:
+    """The test metrics that a run has logged last, without the prefix ``test/``; none without ``metrics.csv``."""
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    tested = [{key: value for key, value in row.items() if key.startswith("test/") and value} for row in rows]
+    last: dict[str, str] = next((row for row in reversed(tested) if row), {})
+    return {key.removeprefix("test/"): float(value) for key, value in last.items()}
+
+
+test_metrics.__test__ = False  # type: ignore[attr-defined]
+
+
+def last_line(log: Path) -> str:
+    """Last line of a log that is not empty: what a failed command said."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def _experiment(entry: Any, base: Mapping[str, Any], where: str) -> Experiment:
+    if isinstance(entry, str):
+        entry = {"name": entry, "overrides": {"experiment": entry}}
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise ValueError(f"{where} must be a name of configs/experiment, or a mapping with `name` and `overrides`")
+    _only_known(entry, {"name", "overrides"}, where)
+    name = entry["name"]
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{where}: name {name!r} must consist of letters, digits, '_', '-' and '.': a folder gets it")
+    own = _overrides(entry.get("overrides"), f"{where} ({name})")
+    for key in ("name", "ckpt_path"):
+        if key in base or key in own:
+            raise ValueError(f"{where} ({name}): {key} is set for every experiment and cannot be overridden")
+    merged = {**base, **own, "name": name}
+    return Experiment(name, tuple(override_text(key, value) for key, value in merged.items()))
+
+
+def _overrides(given: Any, where: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise ValueError(f"{where}: overrides are a mapping, one `key: value` for each `key=value` of the command line")
+    return dict(given)
+
+
+def _only_known(mapping: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(str(key) for key in mapping if key not in known)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):
+        return "[" + ",".join(map(_value_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_value_text(item)}" for key, item in value.items()) + "}"
+    text = str(value)
+    if _reads_as_text(text) or (text.startswith("${") and text.endswith("}")):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")  # only a backslash before a quote is special
+    return f"'{escaped if text.endswith(chr(92)) or chr(39) in text else text}'"
+
+
+def _reads_as_text(text: str) -> bool:
+    """Whether Hydra reads the bare word as this very string."""
+    return bool(_PLAIN.fullmatch(text)) and isinstance(yaml.safe_load(text), str) and not _is_number(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace("_", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def _digest_of_run(run: Path) -> str | None:
+    """The digest of what Hydra composed for a run; None where it left nothing readable."""
+    path = run / ".hydra" / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return _digest(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError):
+        return None
+
+
+def _digest(text: str) -> str:
+    """Hash of a composed configuration, as Hydra writes it."""
+    content = {key: value for key, value in _read_yaml(text).items() if key != "ckpt_path"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read_yaml(text: str) -> Any:
+    """Plain content of a YAML text by the rules of Hydra's files, in which 1e-5 is a number."""
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)

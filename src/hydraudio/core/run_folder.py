@@ -1,0 +1,56 @@
+"""The files of a run folder that are not written by callbacks, and the link to the newest run."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydraudio.core.environment import environment_report
+
+
+def portable_config(cfg: DictConfig) -> str:
+    """Resolve a configuration to YAML whose folders can be moved to another machine.
+
+    Everything is resolved but interpolations to ``paths.*``; ``paths`` itself holds this machine's folders, which
+    :func:`restore_config` replaces.
+    """
+    paths = {str(key): value for key, value in cfg.paths.items()}
+    portable = copy.deepcopy(cfg)
+    OmegaConf.set_struct(portable, False)
+    for key in paths:  # an escaped interpolation resolves to the interpolation itself
+        portable.paths[key] = f"\\${{paths.{key}}}"
+    container = OmegaConf.to_container(portable, resolve=True)
+    container["paths"] = paths  # type: ignore[index,call-overload]
+    return OmegaConf.to_yaml(OmegaConf.create(container))
+
+
+def restore_config(text: str, paths: DictConfig) -> DictConfig:
+    """Read what :func:`portable_config` wrote, with the folders of this machine."""
+    cfg = OmegaConf.create(text)
+    if not isinstance(cfg, DictConfig):
+        raise ValueError("the configuration inside the checkpoint is not a mapping")
+    cfg.paths = OmegaConf.to_container(paths, resolve=True)
+    return cfg
+
+
+def open_run_folder(folder: Path, config_text: str) -> None:
+    """Write ``config.yaml`` and ``environment.txt`` and point ``latest`` at the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config_text, encoding="utf-8")
+    with (folder / "environment.txt").open("a", encoding="utf-8") as file:  # a resumed run adds a paragraph
+        file.write(environment_report() + "\n")
+    link_latest(folder)
+
+
+def link_latest(folder: Path) -> None:
+    """Point ``<folder>/../latest`` at the folder, atomically; nothing but a link is ever replaced."""
+    link = folder.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        raise FileExistsError(f"{link} is not a link; move it away so that it can point at the newest run")
+    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name, target_is_directory=True)
+    temporary.replace(link)

@@ -1,0 +1,122 @@
+"""What a task is, as plain values: what goes in and out, what is measured, how it is reported and shared.
+
+Each floor of the house has one `TaskSpec` in its ``spec.py``. The leaderboard, comparisons, the model card, the media
+logger, the listening page, searches and the configuration check read it, so that each of them works for every task.
+Nothing heavy is imported here or in any ``spec.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Shape, type and range of a tensor.
+
+    Attributes:
+        axes: names of the axes in order, e.g. ``batch sources time``.
+        dtype: of its values, as torch calls it.
+        unit: range or unit of its values, e.g. ``[-1, 1]``; empty where there is none.
+    """
+
+    axes: str
+    dtype: str = "float32"
+    unit: str = ""
+
+    @property
+    def is_waveform(self) -> bool:
+        """Whether one can listen to it: time comes last and full scale is 1."""
+        return self.axes.split()[-1] == "time" and self.unit == "[-1, 1]"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a run of the task may log as ``stage/name``.
+
+    Attributes:
+        name: as it is logged, without the stage.
+        label: as tables and pages write it.
+        unit: e.g. ``dB``; empty for pure numbers.
+        better: which of two values is better.
+        digits: after the decimal point in tables.
+        parts: attribute of the task that lists parts; ``name_<part>`` is logged for each of them as well.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    better: Literal["higher", "lower"] = "higher"
+    digits: int = 3
+    parts: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A section of the report page.
+
+    Attributes:
+        anchor: its address within the page.
+        title: its heading.
+        render: dotted name of the function that makes its body from the results of a test; it gives an empty text where
+            there is nothing to show.
+    """
+
+    anchor: str
+    title: str
+    render: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the model card of a shared model says about every model of the task.
+
+    Attributes:
+        pipeline_tag: the hub's word for what the model does.
+        tags: further words to find it by.
+        limits: what the model is for, and what not.
+        license_note: what a user must know about the licence of weights, beside its name.
+    """
+
+    pipeline_tag: str
+    tags: tuple[str, ...]
+    limits: str
+    license_note: str
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task of the house.
+
+    Attributes:
+        name: of its floor and of its folders of configuration.
+        batch: name -> axes of the tensors of a batch that networks and losses read.
+        outputs: name -> axes of what `Task.predict` gives.
+        metrics: all that a run may log or report; those of the report table first.
+        agree: attributes in which corpus and network must agree.
+        resampled: what a bootstrap draws: item, recording, speaker, fold, track.
+        blocks: sections of the report page, in order.
+        card: what a model card says.
+    """
+
+    name: str
+    batch: Mapping[str, Axes]
+    outputs: Mapping[str, Axes]
+    metrics: tuple[Metric, ...]
+    agree: tuple[str, ...]
+    resampled: str
+    blocks: tuple[Block, ...]
+    card: Card
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name.
+
+        >>> from hydraudio.tasks.separation.spec import SPEC
+        >>> SPEC.metric("val/si_sdri").label
+        'SI-SDRi'
+        """
+        bare = name.rpartition("/")[2]
+        exact = next((metric for metric in self.metrics if metric.name == bare), None)
+        return exact or next((m for m in self.metrics if m.parts and bare.startswith(f"{m.name}_")), None)

@@ -1,0 +1,136 @@
+"""What every objective shares: a network, an optimizer, a scheduler, compilation."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from hydra_preflight.errors import DataMismatchError
+from hydraudio.core.exportable import Exportable
+
+
+class Task(LightningModule):
+    """Base of all objectives.
+
+    A subclass implements ``training_step(batch)``, ``evaluate_batch(batch)`` (a dict of tensors, shared by validation
+    and test) and ``predict_waveform(waveform)`` (shared by predict, export, report and demo).
+
+    Args:
+        net: the network. Its state-dict keys stay the same with and without ``compile``.
+        optimizer: called with the parameter groups, e.g. a partial of ``torch.optim.Adam``.
+        scheduler: called with the optimizer. A scheduler with an argument ``n_steps`` that is not given gets the number
+            of optimizer steps of the whole training.
+        scheduler_interval: step the scheduler every ``epoch`` or every optimizer ``step``.
+        scheduler_monitor: name of the metric that a ReduceLROnPlateau reads.
+        sample_rate: of waveforms in and out, in Hz.
+        compile: compile the network in place when training begins.
+    """
+
+    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
+    """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        scheduler_monitor: str | None = None,
+        sample_rate: int = 16000,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.sample_rate = sample_rate
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._scheduler_interval, self._scheduler_monitor = scheduler_interval, scheduler_monitor
+        self._compile = compile
+
+    def setup(self, stage: str) -> None:
+        self.check_data(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if self._compile and stage == "fit":
+            self.net.compile()
+
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse a corpus of another sample rate, number of sources, ... than the network was built for.
+
+        Raises:
+            DataMismatchError: naming both.
+        """
+        for name in self.data_attributes:
+            given, built = getattr(datamodule, name, None), getattr(self, name)
+            if built not in (None, []) and given != built:
+                raise DataMismatchError(name, given, built)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self._optimizer(self.optimizer_groups())
+        if self._scheduler is None:
+            return optimizer
+        scheduler = self._scheduler(optimizer, **self._total_steps())
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self._scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            if self._scheduler_monitor is None:
+                raise ValueError("ReduceLROnPlateau needs model.scheduler_monitor, e.g. val/loss")
+            config["monitor"] = self._scheduler_monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer; a group without a learning rate has the optimizer's."""
+        return parameter_groups(self.parameters())
+
+    def _total_steps(self) -> dict[str, int]:
+        given = getattr(self._scheduler, "keywords", {})
+        wants = "n_steps" in inspect.signature(self._scheduler).parameters  # type: ignore[arg-type]
+        if not wants or given.get("n_steps") is not None:
+            return {}
+        n_steps = self.trainer.estimated_stepping_batches
+        if not 0 < n_steps < math.inf:
+            raise ValueError(
+                "the schedule needs the length of the training: set trainer.max_epochs or trainer.max_steps"
+            )
+        forget_train_loader(self.trainer)
+        return {"n_steps": int(n_steps)}
+
+    def evaluate_batch(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Run the network on a batch and score it; no gradients are needed."""
+        raise NotImplementedError
+
+    def predict_waveform(self, waveform: Tensor) -> Tensor:
+        """Turn raw audio, (batch, time) float32 in [-1, 1] at ``sample_rate``, into the task's result."""
+        raise NotImplementedError
+
+    def export_module(self) -> Exportable:
+        """What goes into a file when the network is exported: from raw audio to the task's result, without names."""
+        raise NotImplementedError
+
+
+def forget_train_loader(trainer: Trainer) -> None:
+    """Let the training loader be built again when the loop begins.
+
+    Counting steps builds it when the optimizer is configured, which is before a resumed run knows its epoch and batch.
+    """
+    trainer.fit_loop.teardown()  # stops the loader's workers
+    trainer.fit_loop._combined_loader = None
+
+
+def parameter_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Split trainable parameters into those with weight decay and those marked ``_no_weight_decay``."""
+    trainable = [p for p in parameters if p.requires_grad]
+    exempt = [p for p in trainable if getattr(p, "_no_weight_decay", False)]
+    decayed = [p for p in trainable if not getattr(p, "_no_weight_decay", False)]
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    return groups + ([{"params": exempt, "weight_decay": 0.0}] if exempt else [])
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,1 +1,0 @@
-"""One LightningDataModule per corpus: files on disk -> batches."""

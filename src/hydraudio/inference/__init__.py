@@ -1,1 +1,0 @@
-"""Running trained tasks on recordings."""

@@ -1,1 +1,0 @@
-"""Networks: plain `nn.Module`s, one architecture per file; `_target_` names the class, nothing is registered."""

@@ -1,0 +1,1 @@
+"""Front-ends: from a signal to what a network sees, and back."""

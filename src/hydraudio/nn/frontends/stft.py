@@ -1,0 +1,115 @@
+"""Short-time Fourier transform and its inverse for networks that estimate spectra.
+
+Allen & Rabiner, "A unified approach to short-time Fourier analysis and synthesis", Proc. IEEE 65(11), 1977; the
+inverse is the least-squares one of Griffin & Lim, IEEE TASSP 32(2), 1984. The values are those of `torch.stft` and
+`torch.istft` with a periodic Hann window and `center=True`, but real and imaginary part are separate, signals may be
+shorter than the window, items of a padded batch give what they give alone, and the graph exports to ONNX, which has no
+`istft`. Always in float32 (or float64), also under autocast.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hydraudio.nn.layers.masking import frame_mask
+from hydraudio.nn.layers.normalization import at_least_float32
+
+
+def check_stft(n_fft: int, hop: int) -> None:
+    """Raise ValueError for a window and a hop with which the inverse is not defined for every sample."""
+    if n_fft < 2 or n_fft % 2:
+        raise ValueError(f"n_fft={n_fft} must be even and at least 2")
+    if not 1 <= hop <= n_fft // 2:
+        raise ValueError(f"hop={hop} must be between 1 and n_fft // 2 = {n_fft // 2}, so that windows overlap")
+
+
+def stft(waveform: Tensor, n_fft: int, hop: int, lengths: Tensor | None = None) -> Tensor:
+    """Spectrum of `time // hop + 1` frames, each centred on a multiple of `hop`; the ends are reflected.
+
+    Args:
+        waveform: (batch, time), from 1 sample.
+        n_fft: window length in samples, even.
+        hop: between frames, in samples.
+        lengths: (batch,) samples of each item where the batch is padded. An item then is reflected at its own end and
+            frames after its own `lengths // hop + 1` are zero.
+
+    Returns:
+        (batch, 2, frames, n_fft // 2 + 1), real and imaginary part.
+    """
+    with torch.autocast(waveform.device.type, enabled=False):
+        frames = _reflect_ends(at_least_float32(waveform), n_fft // 2, lengths).unfold(1, n_fft, hop)
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * _window(n_fft, frames)))
+        if lengths is not None:
+            spectrum = spectrum.masked_fill(~frame_mask(lengths // hop + 1, frames.shape[1])[:, :, None, None], 0)
+        return spectrum.permute(0, 3, 1, 2)
+
+
+def istft(spectrum: Tensor, n_samples: int, n_fft: int, hop: int, lengths: Tensor | None = None) -> Tensor:
+    """Waveform whose spectrum is nearest to `spectrum` in the least-squares sense; the inverse of `stft`.
+
+    Args:
+        spectrum: (batch, channels, 2, frames, n_fft // 2 + 1), with frames = n_samples // hop + 1.
+        n_samples: of the waveform.
+        n_fft: as in `stft`.
+        hop: as in `stft`.
+        lengths: (batch,) samples of each item where the batch is padded; frames after an item's own do not count.
+
+    Returns:
+        (batch, channels, n_samples), zero after an item's length.
+    """
+    with torch.autocast(spectrum.device.type, enabled=False):
+        real, imaginary = at_least_float32(spectrum).flatten(0, 1).unbind(1)
+        frames = torch.fft.irfft(torch.complex(real, imaginary), n=n_fft)
+        window = _window(n_fft, frames)
+        weight = window.square().expand(1, *frames.shape[1:])
+        frames = frames * window
+        if lengths is not None:
+            valid = frame_mask(lengths // hop + 1, frames.shape[1]).unsqueeze(-1)
+            weight = weight * valid
+            frames = (frames.unflatten(0, spectrum.shape[:2]) * valid.unsqueeze(1)).flatten(0, 1)
+        kept = slice(n_fft // 2, n_fft // 2 + n_samples)
+        waveform = _overlap_add(frames, hop)[:, kept].unflatten(0, spectrum.shape[:2])
+        envelope = _overlap_add(weight, hop)[:, kept].unsqueeze(1)
+        if lengths is None:
+            return waveform / envelope
+        outside = ~frame_mask(lengths, n_samples).unsqueeze(1)
+        return (waveform / envelope.masked_fill(outside, 1)).masked_fill(outside, 0)
+
+
+def root_mean_square(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Level of each item; of silence it is zero, and so is its gradient.
+
+    waveform: (batch, time), zero after an item's length -> (batch, 1)
+    """
+    n_samples = waveform.shape[1] if lengths is None else lengths.unsqueeze(1)
+    power = waveform.square().sum(1, keepdim=True) / n_samples
+    return torch.where(power > 0, power, 1).sqrt() * (power > 0)
+
+
+def _window(n_fft: int, like: Tensor) -> Tensor:
+    return torch.hann_window(n_fft, dtype=like.dtype, device=like.device)
+
+
+def _reflect_ends(waveform: Tensor, margin: int, lengths: Tensor | None) -> Tensor:
+    """`margin` reflected samples before and after each item, as often back and forth as a short one needs.
+
+    (batch, time) -> (batch, time + 2 margin)
+    """
+    n_samples = waveform.shape[1]
+    position = torch.arange(-margin, n_samples + margin, device=waveform.device)
+    if lengths is None:
+        return waveform.index_select(1, _reflected(position, torch.full_like(position, n_samples - 1)))
+    return waveform.gather(1, _reflected(position.expand(len(waveform), -1), lengths.long().unsqueeze(1) - 1))
+
+
+def _reflected(position: Tensor, last: Tensor) -> Tensor:
+    """Where a signal over 0, ..., last has the sample for `position`; a signal of one sample has it everywhere."""
+    around = position.remainder((2 * last).clamp_min(1))
+    return last - (last - around).abs()
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """(batch, frames, n_fft) -> (batch, (frames - 1) hop + n_fft)"""
+    n_frames, n_fft = frames.shape[1:]
+    size = (1, (n_frames - 1) * hop + n_fft)
+    return F.fold(frames.transpose(1, 2), size, (1, n_fft), stride=(1, hop))[:, 0, 0]

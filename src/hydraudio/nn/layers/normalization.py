@@ -1,0 +1,107 @@
+"""Normalisations of (batch, channels, frames) features, with statistics in float32 under any precision.
+
+Luo & Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech Separation",
+IEEE/ACM TASLP 27(8), 2019: gLN is eq. (10)-(12), cLN here is the per-frame form (LayerNorm over the channels of
+one frame), which needs neither past nor future frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydraudio.nn.layers import ops
+from hydraudio.nn.layers.masking import frame_mask, global_norm
+
+NORMS = ("gLN", "cLN", "BN")
+CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depends on the future
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision tensors as float32; float32 and float64 unchanged."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class _AffineNorm(nn.Module):
+    """Gain and bias per channel; a subclass says over which axes the statistics run."""
+
+    def __init__(self, n_channels: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(n_channels))
+        self.bias = nn.Parameter(torch.zeros(n_channels))
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}, eps={self.eps}"
+
+
+class GlobalLayerNorm(_AffineNorm):
+    """gLN: mean and variance over channels and frames of each item. (batch, channels, frames) -> same.
+
+    With `n_frames` (batch,) further frames do not count and become zero.
+    """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        valid = None if n_frames is None else frame_mask(n_frames, x.shape[-1]).unsqueeze(1)
+        return global_norm(x, self.weight, self.bias, self.eps, valid)
+
+    def forward_channels_last(self, x: Tensor) -> Tensor:
+        """(batch, frames, channels) -> same."""
+        return ops.global_layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class ChannelwiseLayerNorm(_AffineNorm):
+    """cLN: mean and variance over the channels of each frame, hence causal. (batch, channels, frames) -> same.
+
+    With `n_frames` (batch,) further frames become zero.
+    """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        x32 = at_least_float32(x)
+        centred = x32 - x32.mean(1, keepdim=True)
+        scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
+        y = centred * scale * self.weight[:, None] + self.bias[:, None]
+        return _zero_padding(y, n_frames).to(x.dtype)
+
+    def forward_channels_last(self, x: Tensor) -> Tensor:
+        """(batch, frames, channels) -> same."""
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """BN: statistics per channel over batch and frames in training, running averages in evaluation.
+
+    (batch, channels, frames) -> same. As a causal norm it is causal in evaluation alone. With `n_frames` (batch,)
+    further frames do not count and become zero.
+    """
+
+    def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None:
+            return super().forward(x)
+        if not self.training:
+            return _zero_padding(super().forward(x), n_frames)
+        valid = frame_mask(n_frames, x.shape[-1])
+        y = torch.zeros_like(x).transpose(1, 2)
+        y[valid] = super().forward(x.transpose(1, 2)[valid])
+        return y.transpose(1, 2)
+
+    def forward_channels_last(self, x: Tensor) -> Tensor:
+        """(batch, frames, channels) -> same."""
+        return super().forward(x.flatten(0, 1)).view_as(x)
+
+
+def _zero_padding(x: Tensor, n_frames: Tensor | None) -> Tensor:
+    return x if n_frames is None else x.masked_fill(~frame_mask(n_frames, x.shape[-1]).unsqueeze(1), 0)
+
+
+Norm = GlobalLayerNorm | ChannelwiseLayerNorm | BatchNorm
+
+
+def build_norm(name: str, n_channels: int, eps: float = 1e-8) -> Norm:
+    """The normalisation called `name` ("gLN", "cLN" or "BN") for (batch, n_channels, frames)."""
+    if name == "gLN":
+        return GlobalLayerNorm(n_channels, eps)
+    if name == "cLN":
+        return ChannelwiseLayerNorm(n_channels, eps)
+    if name == "BN":
+        return BatchNorm(n_channels, eps)
+    raise ValueError(f"norm={name!r} is unknown; choose one of {', '.join(NORMS)}")

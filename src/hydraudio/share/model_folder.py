@@ -1,0 +1,259 @@
+"""A trained network as a folder that stands alone: written from a checkpoint, and loaded from nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, read_json
+from hydraudio.share.card import CardOptions, model_card
+from hydraudio.share.hub import sha256_of
+from hydraudio.share.model_config import model_config, preprocessor_config, read_model_config
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+WEIGHTS, CARD, METRICS = "model.safetensors", "README.md", "metrics.json"
+REQUIRED = (WEIGHTS, CONFIG, PREPROCESSOR, CARD)
+ALLOWED = (*REQUIRED, METRICS)
+# Files that can hold code, and what access tokens look like.
+_PICKLES = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy", ".npz"}
+_TOKENS = re.compile(
+    rb"\bhf_[A-Za-z0-9]{20,}|\bapi_org_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{20,}"
+    rb"|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A restored checkpoint.
+
+    Attributes:
+        path: of the checkpoint.
+        config: its configuration, with targets that were checked.
+        contents: of the checkpoint.
+        task: the restored task, in evaluation mode.
+        class_letters: of its corpus, in the order of the classes; empty if there are none.
+    """
+
+    path: Path
+    config: DictConfig
+    contents: dict[str, Any]
+    task: Any
+    class_letters: tuple[str, ...] = ()
+
+
+def open_trained(cfg: DictConfig, path: Path) -> Trained:
+    """Restore a checkpoint for sharing: adapters are folded into the weights.
+
+    Args:
+        cfg: composed from ``configs/eval.yaml``.
+        path: the checkpoint.
+    """
+    from hydraudio.run import open_checkpoint, restore_data, restore_task
+
+    config, contents = open_checkpoint(cfg, path)
+    task = restore_task(config, contents)
+    merge_adapters(task.net)
+    letters: Any = ()
+    if getattr(task, "class_names", None):
+        datamodule: Any = restore_data(cfg, copy.deepcopy(config), path)  # which lays cfg.data over its argument
+        letters = datamodule.class_letters
+    return Trained(path, config, contents, task, tuple(letters))
+
+
+def merge_adapters(net: nn.Module) -> None:
+    """Fold the adapters of every part that offers `merge_lora` into its weights, in place."""
+    for module in list(net.modules()):
+        if hasattr(module, "merge_lora"):
+            module.merge_lora()  # type: ignore[operator]
+
+
+def write_model_folder(
+    folder: Path, trained: Trained, options: CardOptions | None = None, report: Path | None = None
+) -> Path:
+    """Write weights, configuration, preprocessing, card and metrics of a checkpoint.
+
+    Args:
+        folder: new, empty, or written by this function before.
+        trained: what to write.
+        options: of the card.
+        report: folder with the run's metrics.json; None takes that of the checkpoint's run, where it is about this
+            checkpoint.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: the folder holds other files.
+    """
+    from safetensors.torch import save_file
+
+    foreign = sorted(file.name for file in folder.glob("*") if file.name not in ALLOWED) if folder.is_dir() else []
+    if foreign:
+        raise FileExistsError(f"{folder}: holds other files ({', '.join(foreign[:3])}); give a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model_config(trained.task, trained.config, trained.contents, run_name(trained.path), trained.class_letters)
+    options = options or CardOptions()
+    config["base_model"] = options.base_model or config["base_model"]
+    metrics = run_metrics(trained.path, report)
+    temporary = folder / (WEIGHTS + ".part")
+    save_file(plain_weights(trained.task.net), temporary, metadata={"format": "pt"})
+    os.replace(temporary, folder / WEIGHTS)
+    _write_json(folder / CONFIG, config)
+    _write_json(folder / PREPROCESSOR, preprocessor_config(config))
+    (folder / METRICS).unlink(missing_ok=True)
+    if metrics is not None:
+        _write_json(folder / METRICS, metrics)
+    card = model_card(config, OmegaConf.to_container(trained.config, resolve=False), metrics, options)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return folder
+
+
+def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Any:
+    """The task of a folder that :func:`write_model_folder` wrote, in evaluation mode; no other file is read.
+
+    Args:
+        folder: its path.
+        trusted_prefixes: further packages whose classes config.json may name.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ConfigError: config.json names something that may not be instantiated.
+        ValueError: the weights are not those of the network, or not float32.
+    """
+    from hydra_preflight import check_targets
+    from hydraudio.run import build_task
+
+    config = read_model_config(folder)
+    cfg = OmegaConf.create({"model": config["model"]})
+    check_targets(cfg, trusted_prefixes=trusted_prefixes, origin=str(folder / CONFIG))
+    try:
+        task = build_task(cfg)
+    except Exception as error:  # whatever a constructor says to arguments that nobody checked
+        raise ValueError(f"{folder / CONFIG}: the network cannot be built: {' '.join(str(error).split())}") from error
+    state = read_weights(folder)
+    problems = differences(state, task.net.state_dict())
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise ValueError(
+            f"{folder / WEIGHTS}: not the weights of the network in {CONFIG}: {'; '.join(problems[:4])}{more}"
+        )
+    task.net.load_state_dict(state, strict=True)
+    return task.eval()
+
+
+def plain_weights(net: nn.Module) -> dict[str, Tensor]:
+    """State dict on the CPU, floating-point values as float32."""
+    return {
+        name: (value.float() if value.is_floating_point() else value).detach().cpu().clone().contiguous()
+        for name, value in net.state_dict().items()
+    }
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """State dict of a folder.
+
+    Raises:
+        FileNotFoundError: there is no model.safetensors; other formats are not read.
+        ValueError: it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; weights are read from safetensors only")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}); fetch it again") from error
+
+
+def differences(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """What distinguishes two state dicts in names, shapes and types; values are not compared."""
+    found = [f"{name} is missing" for name in expected if name not in given]
+    found += [f"{name} is unknown" for name in given if name not in expected]
+    for name in expected.keys() & given.keys():
+        ours, theirs = expected[name], given[name]
+        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+            shapes = f"{tuple(theirs.shape)} {theirs.dtype} instead of {tuple(ours.shape)} {ours.dtype}"
+            found.append(f"{name} is {shapes}")
+    return sorted(found)
+
+
+def content_problems(folder: Path) -> list[str]:
+    """What must not be in a shared folder or is missing there: pickles, token-like strings, other files."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if name not in (".gitattributes",) and not name.startswith(".cache/")]
+    problems = [f"{name} is missing" for name in REQUIRED if name not in names]
+    problems += [f"{name} can execute code when it is loaded" for name in names if Path(name).suffix in _PICKLES]
+    others = [name for name in names if name not in ALLOWED and Path(name).suffix not in _PICKLES]
+    problems += [f"{name} does not belong to the model" for name in others]
+    texts = [name for name in names if Path(name).suffix not in {".safetensors", *_PICKLES}]
+    return problems + [f"{name} holds what looks like a token" for name in texts if _has_token(folder / name)]
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a model, by name."""
+    return {name: sha256_of(folder / name) for name in ALLOWED if (folder / name).is_file()}
+
+
+def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] | None:
+    """metrics.json of a report about this checkpoint; None where the run has none.
+
+    Args:
+        checkpoint: ``<run>/checkpoints/<file>``.
+        report: folder to take it from.
+
+    Raises:
+        FileNotFoundError: `report` has no metrics.json.
+        ValueError: `report` is about another checkpoint.
+    """
+    path = (report or _run(checkpoint) / "report") / METRICS
+    if report is None and not path.is_file():
+        return None
+    content = read_json(path)
+    information = content.setdefault("information", {})
+    about = Path(str(information.get("Checkpoint", "")))
+    if about.name != checkpoint.name or (report is not None and _run(about).name != _run(checkpoint).name):
+        if report is None:
+            return None
+        raise ValueError(
+            f"{path} is about {about}, not about {checkpoint}; make its report: "
+            f"python src/eval.py ckpt_path={checkpoint}"
+        )
+    information["Checkpoint"] = f"{run_name(checkpoint)}/{checkpoint.name}"
+    if "Corpus" in information:  # its folder is nobody else's business
+        information["Corpus"] = Path(information["Corpus"]).name
+    return content
+
+
+def run_name(checkpoint: Path) -> str:
+    """Experiment and start of the run of ``logs/<experiment>/<run>/checkpoints/<file>``."""
+    run = _run(checkpoint)
+    return f"{run.parent.name}/{run.name}"
+
+
+def _run(checkpoint: Path) -> Path:
+    return checkpoint.resolve().parent.parent
+
+
+def _has_token(path: Path) -> bool:
+    return _TOKENS.search(path.read_bytes()) is not None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""Deterministic generators of sounds: voices, rooms, scenes, events; no corpus."""

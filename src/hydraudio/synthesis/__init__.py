@@ -1,1 +1,0 @@
-"""Deterministic generators and builders that write corpora in the real on-disk formats."""

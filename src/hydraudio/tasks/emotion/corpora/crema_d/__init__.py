@@ -1,0 +1,1 @@
+"""CREMA-D: 91 actors in six emotions."""

@@ -1,0 +1,1 @@
+"""IEMOCAP: ten actors in five sessions."""

@@ -1,0 +1,1 @@
+"""MSP-PODCAST: turns of podcasts, rated by at least five people each."""

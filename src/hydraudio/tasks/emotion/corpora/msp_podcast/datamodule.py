@@ -1,0 +1,108 @@
+"""MSP-PODCAST: turns of podcasts, rated by at least five people each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from hydraudio.core.defects import Defect
+from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import (
+    CONSENSUS_NAMES,
+    LABEL_FOLDERS,
+    audio_folder,
+    parse_consensus,
+)
+from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, find_votes, parse_votes
+from hydraudio.tasks.emotion.corpora.processed_labels import apply_processed, parse_processed, rows_of_processed
+from hydraudio.tasks.emotion.corpora.selection import Splits
+from hydraudio.tasks.emotion.corpora.tables import find_file
+from hydraudio.tasks.emotion.corpora.utterances import Utterance
+from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index
+
+SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"train": ("Train",), "val": ("Development",), "test": ("Test1", "Test2")}
+)
+
+
+class MSPPodcastDataModule(EmotionDataModule):
+    """Classes and attributes of MSP-PODCAST, of any release.
+
+    Lotfian and Busso, "Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving Emotional Speech From
+    Existing Podcast Recordings", IEEE Transactions on Affective Computing, 2019.
+
+    Args:
+        root: the folder that holds Labels/ and Audios/, or one that `scripts/emotion/write_webdataset.py` wrote.
+        label_file: a processed_labels*.csv: class and split of every turn are taken from there, everything else from
+            the consensus labels where the corpus has them. None takes the consensus labels.
+        votes: read every rater's label (an error where there are none); None: where they are there, or where soft
+            targets need them.
+        splits: see :class:`EmotionDataModule`.
+        **common: see :class:`EmotionDataModule`.
+    """
+
+    corpus: ClassVar[str] = "msp_podcast"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        label_file: str | None = None,
+        votes: bool | None = None,
+        splits: Splits = SPLITS,
+        **common: Any,
+    ) -> None:
+        super().__init__(root, splits=splits, **common)
+        self.label_file = None if label_file is None else Path(label_file)
+        self.votes = votes
+
+    def parse(self) -> tuple[list[Utterance], list[Defect]]:
+        """Turns and defects of the label files, with the raters' votes where they are wanted."""
+        rows, defects = self._parse_corpus()
+        if self.label_file is None:
+            return rows, defects
+        processed, found = parse_processed(self.label_file)
+        if not rows and not defects:
+            return rows_of_processed(processed, audio_folder(self.root)), found
+        try:
+            return apply_processed(rows, processed), defects + found
+        except ValueError as error:
+            return rows, [*defects, *found, Defect("other_release", f"{self.label_file}: {error}")]
+
+    def _parse_corpus(self) -> tuple[list[Utterance], list[Defect]]:
+        """Nothing of a folder without consensus labels where a label file stands in for them."""
+        if is_webdataset(self.root):
+            return _parse_shards(self.root)
+        if self.label_file is not None and find_consensus(self.root) is None:
+            return [], []
+        rows, defects = parse_consensus(self.root)
+        if not self._wants_votes():
+            return rows, defects
+        votes, found = parse_votes(self.root)
+        return add_votes(rows, votes), defects + found
+
+    def _wants_votes(self) -> bool:
+        if self.votes is not None:
+            return self.votes
+        soft = self.labelling.targets != "hard" and self.label_file is None
+        return soft or find_votes(self.root) is not None
+
+    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
+        """Reads the whole corpus, of shards also their hashes, and returns every defect."""
+        defects = super().check(n_processes, on_row)
+        return list(dict.fromkeys(defects + (check_webdataset(self.root) if is_webdataset(self.root) else [])))
+
+
+def find_consensus(root: Path) -> Path | None:
+    """The consensus labels; None where the folder has none."""
+    return find_file(root, LABEL_FOLDERS, CONSENSUS_NAMES)
+
+
+def _parse_shards(root: Path) -> tuple[list[Utterance], list[Defect]]:
+    try:
+        return read_index(root), []
+    except FileNotFoundError as error:
+        return [], [Defect("missing_file", str(error))]
+    except ValueError as error:
+        return [], [Defect("bad_index", str(error))]

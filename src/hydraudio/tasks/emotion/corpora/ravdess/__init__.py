@@ -1,0 +1,1 @@
+"""RAVDESS: 24 actors in eight emotions."""

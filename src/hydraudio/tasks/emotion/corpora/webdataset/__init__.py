@@ -1,0 +1,1 @@
+"""Emotion corpora as WebDataset shards."""

@@ -1,0 +1,254 @@
+"""Emotion corpora as WebDataset shards: few large tar files with an index, for storage that dislikes many small files.
+
+`<root>/<train|validation|test>/<split>-samples-<iii>.tar` holds, per utterance, the members `<key>.flac`, `<key>.json`
+and, where there is a transcript, `<key>.text`; the key is the stem of the file name. `<root>/index.json` lists every
+shard with its size, hash and samples, and every sample with its length, its place in the shard and its metadata, so
+that a corpus is indexed without touching audio and any utterance is read at random. Shards that others wrote, whose
+audio may also be `.wav` or `.audio` (a pickled tensor of shape (1, time)), get their index from
+`webdataset_writer.write_index`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hydraudio.core.defects import Defect, raise_defect
+from hydraudio.tasks.emotion.corpora.utterances import Utterance
+from hydraudio.tasks.emotion.corpora.webdataset.metadata import utterance_of
+
+INDEX = "index.json"
+FORMAT = "hydraudio-webdataset"
+VERSION = 1
+SAMPLE_RATE_OF_TENSORS = 16000
+"""`.audio` members do not say their rate, in Hz; the corpora that were packed so have this one."""
+
+Record = dict[str, Any]
+
+
+def is_webdataset(root: str | Path) -> bool:
+    """Whether the folder holds an indexed WebDataset."""
+    return (Path(root) / INDEX).is_file()
+
+
+# --- reading ---
+
+
+def read_index(root: str | Path) -> list[Utterance]:
+    """All utterances in the order of the shards, from the index alone; `path` is "<shard.tar>#<key>".
+
+    Raises:
+        FileNotFoundError: no index, or a shard that it lists is missing.
+        ValueError: the index is damaged or of another version, or a shard has another size.
+    """
+    root = Path(root)
+    stamp, index = _stamp(root), load_index(root)
+    for shard in index["shards"]:
+        defect = _size_defect(root, shard)
+        if defect is not None:
+            raise_defect(defect)
+    _known[root] = stamp, _places_of(index)
+    return [
+        utterance_of(
+            sample["metadata"],
+            sample["key"],
+            f"{root / shard['file']}#{sample['key']}",
+            sample["n_samples"],
+            sample["sample_rate"],
+        )
+        for shard in index["shards"]
+        for sample in shard["samples"]
+    ]
+
+
+def read_member(path: str) -> tuple[np.ndarray, int]:
+    """One utterance, by its place in the shard; opens the shard anew, so any process may call it.
+
+    Args:
+        path: "<shard.tar>#<key>", as in `Utterance.path`.
+
+    Returns:
+        ((time,) float32, sample rate in Hz); channels are averaged.
+
+    Raises:
+        FileNotFoundError: no such shard, or no index above it.
+        ValueError: unknown key, shard cut off, or other samples than the index says.
+    """
+    shard, _, key = path.rpartition("#")
+    root = Path(shard).parents[1]
+    place = _places(root).get((Path(shard).relative_to(root).as_posix(), key))
+    if place is None:
+        raise ValueError(f"{path}: the index of {root} has no such sample; {INDEX_AGAIN}")
+    suffix, offset, n_bytes, n_samples, sample_rate = place
+    if not Path(shard).is_file():
+        raise FileNotFoundError(f"{shard}: the shard is missing; copy it again")
+    with open(shard, "rb") as file:
+        file.seek(offset)
+        content = file.read(n_bytes)
+    if len(content) != n_bytes:
+        raise ValueError(f"{path}: the shard ends inside this sample; copy the shard again")
+    waveform, file_rate = decode_audio(content, suffix, path)
+    if (len(waveform), file_rate) != (n_samples, sample_rate):
+        raise ValueError(
+            f"{path}: holds {len(waveform)} samples at {file_rate} Hz, the index says {n_samples} at {sample_rate} Hz; "
+            f"{INDEX_AGAIN}"
+        )
+    return waveform, file_rate
+
+
+INDEX_AGAIN = "index the shards again (scripts/emotion/write_webdataset.py --index FOLDER)"
+
+
+_Places = dict[tuple[str, str], tuple[str, int, int, int, int]]
+"""(shard, key) -> suffix, offset and bytes of the audio, samples, rate."""
+
+_known: dict[Path, tuple[int, _Places]] = {}
+"""Root -> time of change of its index, and its places. Filled by `read_index`, so that the workers of a loader, which
+are forks, inherit it."""
+
+
+def _places(root: Path) -> _Places:
+    stamp = _stamp(root)
+    if root not in _known or _known[root][0] != stamp:
+        _known[root] = stamp, _places_of(load_index(root))
+    return _known[root][1]
+
+
+def _stamp(root: Path) -> int:
+    """0 where there is no index."""
+    return (root / INDEX).stat().st_mtime_ns if is_webdataset(root) else 0
+
+
+def _places_of(index: Record) -> _Places:
+    names = ("suffix", "offset", "n_bytes", "n_samples", "sample_rate")
+    return {
+        (shard["file"], sample["key"]): tuple(sample[name] for name in names)
+        for shard in index["shards"]
+        for sample in shard["samples"]
+    }
+
+
+def load_index(root: Path) -> Record:
+    path = root / INDEX
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such index; {INDEX_AGAIN.replace('again ', '')}")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not readable ({error}); {INDEX_AGAIN}") from error
+    if not isinstance(index, dict) or (index.get("format"), index.get("version")) != (FORMAT, VERSION):
+        raise ValueError(f"{path}: not an index of version {VERSION} of {FORMAT}; {INDEX_AGAIN}")
+    return index
+
+
+def decode_audio(content: bytes, suffix: str, where: str) -> tuple[np.ndarray, int]:
+    """Encoded audio (flac, wav or audio) -> ((time,) float32, sample rate in Hz)."""
+    if suffix == "audio":
+        waveform, sample_rate = _decode_tensor(content, where), SAMPLE_RATE_OF_TENSORS
+    else:
+        try:
+            frames, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{where}: not readable as {suffix} ({error}); copy or write the shard again") from error
+        waveform = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    if not len(waveform) or not np.isfinite(waveform).all():
+        raise ValueError(f"{where}: holds no samples, or NaN or infinite ones; write the shard again without it")
+    return waveform, sample_rate
+
+
+def _decode_tensor(content: bytes, where: str) -> np.ndarray:
+    import pickle
+
+    import torch
+
+    try:
+        tensor = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{where}: not readable as a tensor ({error}); copy or write the shard again") from error
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim not in (1, 2):
+        raise ValueError(f"{where}: holds {type(tensor).__name__}, expected a tensor of shape (1, time)")
+    return np.asarray(tensor.to(torch.float32).reshape(-1, tensor.shape[-1]).mean(dim=0).numpy())
+
+
+def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """(key, suffix -> member) in the order of the shard; a key ends at the first dot of the file's name."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            files = [member for member in archive if member.isfile()]
+    except tarfile.TarError as error:
+        raise ValueError(f"{path}: not readable as tar ({error}); copy or write the shard again") from error
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member in files:
+        key, _, suffix = member.name.rpartition("/")[2].partition(".")
+        if suffix in samples.setdefault(key, {}):
+            raise ValueError(f"{path}: holds {member.name} twice; write the shard again")
+        samples[key][suffix] = member
+    return list(samples.items())
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- checking ---
+
+
+def check_webdataset(root: str | Path, on_shard: Callable[[int, int], None] | None = None) -> list[Defect]:
+    """All defects of the shards: missing, cut off, changed (sha256), or with other samples than the index lists.
+
+    Args:
+        root: with an `index.json`.
+        on_shard: called with (checked shards, all shards) after each.
+    """
+    root = Path(root)
+    try:
+        shards = load_index(root)["shards"]
+    except FileNotFoundError as error:
+        return [Defect("missing_file", str(error))]
+    except ValueError as error:
+        return [Defect("bad_index", str(error))]
+    defects: list[Defect] = []
+    for number, shard in enumerate(shards, start=1):
+        defects += _shard_defects(root, shard)
+        if on_shard is not None:
+            on_shard(number, len(shards))
+    return defects
+
+
+def _shard_defects(root: Path, shard: Record) -> Iterator[Defect]:
+    path = root / shard["file"]
+    defect = _size_defect(root, shard)
+    if defect is not None:
+        yield defect
+        return
+    if sha256_of(path) != shard["sha256"]:
+        yield Defect("changed_shard", f"{path}: content differs from the index (sha256); copy the shard again")
+    try:
+        keys = [key for key, _ in samples_of(path)]
+    except ValueError as error:
+        yield Defect("bad_shard", str(error))
+        return
+    if keys != [sample["key"] for sample in shard["samples"]] or len(keys) != shard["count"]:
+        message = f"{path}: holds {len(keys)} samples, the index lists {shard['count']}, or others; {INDEX_AGAIN}"
+        yield Defect("other_samples", message)
+
+
+def _size_defect(root: Path, shard: Record) -> Defect | None:
+    path = root / shard["file"]
+    if not path.is_file():
+        return Defect("missing_file", f"{path}: shard of the index is missing; copy it again")
+    if path.stat().st_size != shard["n_bytes"]:
+        message = (
+            f"{path}: {path.stat().st_size} bytes, the index says {shard['n_bytes']}; the copy is cut off or changed"
+        )
+        return Defect("truncated_shard", f"{message}, copy the shard again")
+    return None

@@ -1,0 +1,1 @@
+"""Losses of attributes and genders, and mixup of labels."""

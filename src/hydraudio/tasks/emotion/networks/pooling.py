@@ -1,0 +1,184 @@
+"""Pooling of a sequence of frames into one vector per item, over the item's own frames.
+
+Everywhere frames are (batch, frames, in_features) and `n_frames` is (batch,) int64, at least 1; what lies behind an
+item's last frame never counts. Computed in float32 under any precision.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydraudio.nn.layers.masking import frame_mask
+from hydraudio.nn.layers.normalization import at_least_float32
+
+VARIANCE_FLOOR = 1e-5
+"""Least variance before the root, which keeps its gradient finite; that of the public MSP-PODCAST baselines."""
+
+
+class Pooling(nn.Module):
+    """Frames (batch, frames, in_features) and n_frames (batch,) -> (batch, out_features)."""
+
+    pools_statistics: ClassVar[bool] = False
+    """Whether mean and deviation over the frames are all that it needs (`from_statistics`)."""
+
+    out_features: int
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+
+    def forward(self, frames: Tensor, n_frames: Tensor) -> Tensor:
+        with torch.autocast(frames.device.type, enabled=False):
+            valid = frame_mask(n_frames, frames.shape[1]).unsqueeze(-1)
+            x = at_least_float32(frames).masked_fill(~valid, 0.0)
+            return self._pool(x, valid).to(frames.dtype)
+
+    def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
+        """Frames in float32, zero where not valid."""
+        raise NotImplementedError
+
+
+class AttentiveStatistics(Pooling):
+    """Attention-weighted mean and standard deviation: (batch, 2 * in_features).
+
+    Okabe, Koshinaka, Shinoda: "Attentive statistics pooling for deep speaker embedding", Interspeech 2018:
+
+        e_t = v . tanh(W h_t + b),  a = softmax(e),  mu = sum a_t h_t,  sigma^2 = sum a_t (h_t - mu)^2
+
+    The centred variance equals the paper's sum a_t h_t^2 - mu^2 without its cancellation.
+
+    Args:
+        in_features: width of a frame.
+        attention_dim: rows of W; null = in_features.
+    """
+
+    def __init__(self, in_features: int, attention_dim: int | None = None) -> None:
+        super().__init__(in_features, 2 * in_features)
+        width = in_features if attention_dim is None else attention_dim
+        self.projection = nn.Linear(in_features, width)
+        self.score = nn.Parameter(torch.randn(width))
+
+    def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
+        hidden = _linear(self.projection, x_bfd).tanh()
+        attention = _masked_softmax((hidden @ self.score.to(x_bfd.dtype)).unsqueeze(-1), valid_bf1)
+        mean = (attention * x_bfd).sum(1)
+        variance = (attention * (x_bfd - mean.unsqueeze(1)).square()).sum(1)
+        return torch.cat([mean, _deviation(variance)], dim=-1)
+
+
+class StatisticsPooling(Pooling):
+    """What needs only mean and standard deviation of the frames, so that these may come from a cache."""
+
+    pools_statistics: ClassVar[bool] = True
+
+    def from_statistics(self, statistics: Tensor) -> Tensor:
+        """(batch, 2 * in_features) as `frame_statistics` gives them -> (batch, out_features)."""
+        raise NotImplementedError
+
+    def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
+        return self.from_statistics(_statistics(x_bfd, valid_bf1))
+
+
+class Mean(StatisticsPooling):
+    """Mean over the frames: (batch, in_features)."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features, in_features)
+
+    def from_statistics(self, statistics: Tensor) -> Tensor:
+        return statistics[..., : self.in_features]
+
+
+class MeanStd(StatisticsPooling):
+    """Mean and population standard deviation over the frames: (batch, 2 * in_features).
+
+    Snyder et al.: "X-vectors: robust DNN embeddings for speaker recognition", ICASSP 2018.
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features, 2 * in_features)
+
+    def from_statistics(self, statistics: Tensor) -> Tensor:
+        return statistics
+
+
+class SelfAttention(Pooling):
+    """Mean weighted by the softmax of one linear score per frame: (batch, in_features).
+
+    Safari, India, Hernando: "Self-attention encoding and pooling for speaker recognition", Interspeech 2020.
+    A bias of the score would cancel in the softmax, so there is none.
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features, in_features)
+        self.score = nn.Linear(in_features, 1, bias=False)
+
+    def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
+        return (_masked_softmax(_linear(self.score, x_bfd), valid_bf1) * x_bfd).sum(1)
+
+
+class MultiHeadAttention(Pooling):
+    """One attention per slice of the features, each with a learned query: (batch, in_features).
+
+    India, Safari, Hernando: "Self multi-head attention for speaker recognition", Interspeech 2019: frames are
+    split into n_heads slices of d features; slice k is averaged with the weights softmax_t(h_tk . u_k / sqrt(d)).
+
+    Args:
+        in_features: width of a frame, a multiple of n_heads.
+        n_heads: number of queries.
+    """
+
+    def __init__(self, in_features: int, n_heads: int = 8) -> None:
+        super().__init__(in_features, in_features)
+        if n_heads < 1 or in_features % n_heads:
+            raise ValueError(f"n_heads={n_heads} must divide the width of a frame, {in_features}")
+        self.n_heads = n_heads
+        self.queries = nn.Parameter(torch.randn(n_heads, in_features // n_heads))
+
+    def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
+        x_bfkd = x_bfd.unflatten(-1, (self.n_heads, -1))
+        scores = (x_bfkd * self.queries.to(x_bfd.dtype)).sum(-1) / math.sqrt(x_bfkd.shape[-1])
+        attention = _masked_softmax(scores, valid_bf1)
+        return (attention.unsqueeze(-1) * x_bfkd).sum(1).flatten(1)
+
+
+def frame_statistics(states: Tensor, n_frames: Tensor) -> Tensor:
+    """Mean and population standard deviation over the frames of each state, in float32.
+
+    Args:
+        states: (batch, n_states, frames, features).
+        n_frames: (batch,) valid frames.
+
+    Returns:
+        (batch, n_states, 2 * features): means, then deviations; what a cache of statistics holds.
+    """
+    with torch.autocast(states.device.type, enabled=False):
+        valid = frame_mask(n_frames, states.shape[2]).unsqueeze(-1)
+        each = states.unbind(1)  # one by one: the states together are large
+        return torch.stack([_statistics(at_least_float32(x).masked_fill(~valid, 0.0), valid) for x in each], 1)
+
+
+def _statistics(x: Tensor, valid: Tensor) -> Tensor:
+    """x (batch, frames, features), zero where not valid; valid (batch, frames, 1) -> (batch, 2 * features)."""
+    count = valid.sum(1).clamp_min(1)
+    mean = x.sum(1) / count
+    variance = (x - mean.unsqueeze(1)).masked_fill(~valid, 0.0).square().sum(1) / count
+    return torch.cat([mean, _deviation(variance)], dim=-1)
+
+
+def _deviation(variance: Tensor) -> Tensor:
+    return variance.clamp_min(VARIANCE_FLOOR).sqrt()
+
+
+def _masked_softmax(scores: Tensor, valid_bf1: Tensor) -> Tensor:
+    """Softmax over the valid frames. scores: (batch, frames, n)."""
+    return scores.masked_fill(~valid_bf1, -math.inf).softmax(1)
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer` in the precision of x, whatever that of its parameters."""
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)

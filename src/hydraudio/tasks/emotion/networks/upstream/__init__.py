@@ -1,0 +1,1 @@
+"""Speech encoders as upstreams: WavLM, HuBERT and wav2vec 2.0."""

@@ -1,0 +1,194 @@
+"""Scores of parts of a test of emotions: by split, gender, duration, agreement of the raters, and speaker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hydraudio.metrics.classification import class_scores, confusion_matrix, nan_mean
+from hydraudio.report.slices import Slice
+from hydraudio.report.tables import Row, interval_columns, interval_entries
+from hydraudio.stats.clustered import percentile_interval, score_intervals
+from hydraudio.stats.intervals import Interval
+from hydraudio.tasks.emotion.metrics import attribute_scores
+from hydraudio.tasks.emotion.report.predictions import GENDERS, UNKNOWN, PredictionTable
+from hydraudio.tasks.emotion.report.scores import Options, sums_of
+
+DURATION_EDGES_S = (3.0, 5.0, 8.0, 11.0)
+ENTROPY_EDGES = (1 / 3, 2 / 3)
+PERCENTILES = (10, 50, 90)
+_SPEAKER_COLUMNS = ("speaker", "gender", "n", "accuracy", "uar", "nll", "ccc")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Female minus male of one metric. ratio: the smaller of both by the larger."""
+
+    metric: str
+    female: float
+    male: float
+    difference: Interval
+    ratio: float
+    suppressed: str = ""
+
+
+@dataclass(frozen=True)
+class SpeakerSpread:
+    """Scores per speaker. rows: worst first; percentiles: by metric, of `PERCENTILES`; n_left_out: with few items."""
+
+    rows: Sequence[Row]
+    percentiles: Mapping[str, tuple[float, ...]]
+    n_left_out: int
+
+
+def slices(predictions: PredictionTable, options: Options) -> list[Slice]:
+    """All slices with more than one value; small ones are suppressed."""
+    p = predictions.select(predictions.labelled | predictions.rated)
+    found = []
+    for name, values, order in _properties(p):
+        present = [value for value in order if (values == value).any()]
+        if len(present) > 1:
+            found += [_slice(name, value, p.select(values == value), options) for value in present]
+    return found
+
+
+def table_metrics(predictions: PredictionTable) -> list[str]:
+    """Metrics of the tables of slices; the files have all."""
+    category = ["macro_f1", "uar", "accuracy", "nll"] if predictions.labelled.any() else []
+    attributes = ["ccc", *(f"ccc_{name}" for name in predictions.attribute_names)] if predictions.rated.any() else []
+    return category + attributes[: 1 if category else None]
+
+
+def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
+    """Differences between women and men: scores, and recall of each class (equal opportunity).
+
+    Empty where one of them is missing. Speakers have one gender each, so both sides are resampled independently.
+    """
+    p = predictions.select(predictions.labelled | predictions.rated)
+    groups = [p.select(p.gender == GENDERS.index(name)) for name in ("Female", "Male")]
+    if not all(len(group) for group in groups):
+        return []
+    metrics = ["macro_f1", "uar", "accuracy"] if p.labelled.any() else []
+    metrics += ["ccc", *(f"ccc_{name}" for name in p.attribute_names)] if p.rated.any() else []
+    gaps = [_gap(metric, groups, options, [len(group) for group in groups]) for metric in metrics]
+    for k, name in enumerate(p.class_names if p.labelled.any() else ()):
+        n_items = [int((group.labels == k).sum()) for group in groups]
+        gaps.append(_gap(f"recall/{name}", groups, options, n_items))
+    return gaps
+
+
+def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpread:
+    """Scores of each known speaker with enough items.
+
+    The recall of a speaker is averaged over the classes that the speaker has: hardly anyone has them all.
+    """
+    p = predictions.select(predictions.labelled | predictions.rated)
+    names, index, counts = np.unique(p.speaker, return_inverse=True, return_counts=True)
+    known = (names != UNKNOWN) & (names != "")
+    kept = np.flatnonzero(known & (counts >= options.min_items))
+    rows = [_speaker_row(str(names[k]), p.select(index == k)) for k in kept]
+    main = "uar" if p.labelled.any() else "ccc"
+    rows.sort(key=lambda row: (np.nan_to_num(float(row[main]), nan=np.inf), str(row["speaker"])))  # type: ignore[arg-type]
+    percentiles = {}
+    for metric in ("accuracy", "uar", "nll", "ccc"):
+        values = np.array([row[metric] for row in rows], dtype=np.float64)
+        if values.size and not np.isnan(values).all():
+            percentiles[metric] = tuple(float(x) for x in np.nanpercentile(values, PERCENTILES))
+    return SpeakerSpread(rows, percentiles, int(known.sum()) - len(kept))
+
+
+def slice_csv_rows(found: Sequence[Slice]) -> tuple[list[Row], list[str]]:
+    """Rows and columns of slices.csv; slices that were suppressed say why."""
+    metrics = list(dict.fromkeys(metric for item in found for metric in item.scores))
+    rows: list[Row] = [
+        {"slice": s.name, "value": s.value, "n": s.n_items, **interval_entries(s.scores), "suppressed": s.suppressed}
+        for s in found
+    ]
+    return rows, ["slice", "value", "n", *interval_columns(metrics), "suppressed"]
+
+
+def gap_csv_rows(gaps: Sequence[Gap]) -> tuple[list[Row], list[str]]:
+    """Rows and columns of gender.csv."""
+    columns = ["metric", "female", "male", "difference", "difference_low", "difference_high", "ratio", "suppressed"]
+    rows = [
+        [g.metric, g.female, g.male, g.difference.mean, g.difference.low, g.difference.high, g.ratio, g.suppressed]
+        for g in gaps
+    ]
+    return [dict(zip(columns, row, strict=True)) for row in rows], columns
+
+
+def speaker_csv_rows(spread: SpeakerSpread) -> tuple[list[Row], list[str]]:
+    """Rows and columns of speakers.csv."""
+    return list(spread.rows), list(_SPEAKER_COLUMNS)
+
+
+def _slice(name: str, value: str, part: PredictionTable, options: Options) -> Slice:
+    if len(part) < options.min_items:
+        return Slice(name, value, len(part), {}, f"fewer than {options.min_items} items")
+    sums = sums_of(part)
+    assert sums is not None, "slices are made of items that can be scored"
+    return Slice(name, value, len(part), score_intervals(sums, **options.settings))
+
+
+def _properties(p: PredictionTable) -> Iterator[tuple[str, NDArray[np.str_], Sequence[str]]]:
+    """Name of each property with its value for every item and the order of values."""
+    yield "Split", p.split, sorted(set(p.split.tolist()))
+    yield "Gender", np.array(GENDERS)[p.gender], GENDERS
+    labels = _bin_labels(DURATION_EDGES_S, "{:g}", " s")
+    yield "Duration", _binned(p.duration_s, DURATION_EDGES_S, labels), labels
+    entropy = ("up to 1/3", "1/3 to 2/3", "above 2/3")
+    yield (
+        "Entropy of the votes (0: all raters agree, 1: every class alike)",
+        _binned(p.vote_entropy, ENTROPY_EDGES, entropy, right=True),
+        entropy,
+    )
+
+
+def _bin_labels(edges: Sequence[float], number: str, unit: str) -> list[str]:
+    texts = [number.format(edge) for edge in edges]
+    middle = [f"{low} to {high}{unit}" for low, high in itertools.pairwise(texts)]
+    return [f"below {texts[0]}{unit}", *middle, f"{texts[-1]}{unit} and above"]
+
+
+def _binned(
+    values: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str], right: bool = False
+) -> NDArray[np.str_]:
+    """Label of the bin of each value; "" where the value is unknown."""
+    index = np.digitize(values, edges, right=right)
+    return np.where(np.isnan(values), "", np.array(labels)[np.minimum(index, len(labels) - 1)])
+
+
+def _gap(metric: str, groups: Sequence[PredictionTable], options: Options, n_items: Sequence[int]) -> Gap:
+    if min(n_items) < options.min_items:
+        nothing = Interval(np.nan, np.nan, np.nan, min(n_items))
+        return Gap(metric, np.nan, np.nan, nothing, np.nan, f"fewer than {options.min_items} items of one gender")
+    sums = [sums_of(group) for group in groups]
+    values = [s.scores().get(metric, np.nan) if s else np.nan for s in sums]
+    difference = Interval(values[0] - values[1], np.nan, np.nan, sum(n_items))
+    if all(s is not None and s.n_clusters > 1 and metric in s.scores() for s in sums):
+        seeds = options.seed, options.seed + 1
+        female, male = (
+            s.resampled(options.n_bootstrap, seed)[metric] for s, seed in zip(sums, seeds, strict=True) if s
+        )
+        difference = percentile_interval(difference.mean, female - male, sum(n_items))
+    larger = max(values)
+    return Gap(metric, values[0], values[1], difference, min(values) / larger if larger > 0 else float("nan"))
+
+
+def _speaker_row(name: str, p: PredictionTable) -> Row:
+    row: Row = {"speaker": name, "gender": GENDERS[int(p.gender[0])], "n": len(p)}
+    row |= dict.fromkeys(("accuracy", "uar", "nll", "ccc"), float("nan"))
+    if p.labelled.any():
+        known = p.select(p.labelled)
+        confusion = confusion_matrix(known.labels, known.predicted, len(p.class_names))
+        scores = class_scores(confusion)
+        row["accuracy"] = float(np.trace(confusion) / confusion.sum())
+        row["uar"] = float(scores["recall"][scores["support"] > 0].mean())
+        row["nll"] = nan_mean(p.nll)
+    if p.rated.any():
+        row["ccc"] = attribute_scores(p.attributes, p.attribute_targets, p.attribute_names)["ccc"]
+    return row

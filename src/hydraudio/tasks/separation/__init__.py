@@ -1,0 +1,1 @@
+"""Speech separation and enhancement."""

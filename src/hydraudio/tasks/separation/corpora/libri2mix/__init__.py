@@ -1,0 +1,1 @@
+"""Libri2Mix: two talkers of LibriSpeech, clean or in noise of WHAM!."""

@@ -1,0 +1,180 @@
+"""Finds every defect of a Libri2Mix corpus in one pass: tables, files, samples, and the relation between them.
+
+Reading errors carry the words of the functions that training reads with, so both say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hydraudio.core.defects import Defect
+from hydraudio.core.parallel import map_in_processes
+from hydraudio.tasks.separation.corpora.libri2mix.dataset import read_whole
+from hydraudio.tasks.separation.corpora.libri2mix.index import (
+    PARTS_OF,
+    SOURCES_OF,
+    MixtureIndex,
+    Place,
+    missing_files,
+    parse_index,
+)
+from hydraudio.tasks.separation.corpora.mixture_check import ROUNDING_TOLERANCE, broken_samples, shared_talkers
+from hydraudio.tasks.separation.corpora.polsess.index import list_files
+from hydraudio.tasks.separation.corpora.polsess.store import is_silent, silence_message
+
+
+@dataclass
+class _RowResult:
+    """What the audio of one row gave: defects, and a digest of the mixture's samples (None if unreadable)."""
+
+    defects: list[Defect] = field(default_factory=list)
+    digest: str | None = None
+
+
+def find_defects(
+    place: Place,
+    subsets: Mapping[str, Sequence[str]],
+    task: str,
+    *,
+    n_processes: int = 1,
+    on_row: Callable[[int, int], None] | None = None,
+) -> list[Defect]:
+    """Every defect of the subsets that are used.
+
+    Args:
+        place: the audio of one sample rate and mode.
+        subsets: folders by use (train, val, test); no talker should be in folders of two uses.
+        task: folder of the mixtures.
+        n_processes: rows are read in parallel.
+        on_row: called with (rows done, rows in all).
+    """
+    if not place.root.is_dir():
+        return [Defect("missing_root", f"{place.root}: no such corpus folder; check data.root")]
+    defects, indices = [], {}
+    for name in dict.fromkeys(name for names in subsets.values() for name in names):
+        index, found = parse_index(place, name, task)
+        defects += found
+        if index is not None:
+            indices[name] = index
+    for index in indices.values():
+        defects += missing_files(index, np.arange(len(index)), (task, *_parts(index)))
+        defects += _unreferenced_files(index) + _same_talker(index)
+    defects += _shared_talkers(place, subsets, indices)
+    defects += _audio_defects(place, list(indices.values()), n_processes, on_row)
+    return list(dict.fromkeys(defects))
+
+
+def _parts(index: MixtureIndex) -> tuple[str, ...]:
+    """What the mixture is the sum of; the noise only where it was kept."""
+    sources = SOURCES_OF[index.task]
+    return tuple(part for part in PARTS_OF[index.task] if part in sources or (index.folder / part).is_dir())
+
+
+def _unreferenced_files(index: MixtureIndex) -> list[Defect]:
+    if index.table is None:
+        return []
+    named = {f"{name}.wav" for name in index.ids.tolist()}
+    left_over = sorted(list_files(index.folder / index.task) - named)
+    return [
+        Defect(
+            "unreferenced_file",
+            f"{index.folder / index.task / name}: no row of {index.table.name} names this file; remove it",
+            "warning",
+        )
+        for name in left_over
+    ]
+
+
+def _same_talker(index: MixtureIndex) -> list[Defect]:
+    defects = []
+    for row in range(len(index)):
+        talkers = index.talkers(row)
+        if len(talkers) != len(set(talkers)):
+            message = f"{index.where(row)}: both talkers are the same person ({talkers[0]}); remove the row"
+            defects.append(Defect("same_talker", message, "warning"))
+    return defects
+
+
+def _shared_talkers(
+    place: Place, subsets: Mapping[str, Sequence[str]], indices: Mapping[str, MixtureIndex]
+) -> list[Defect]:
+    """Talkers that are heard in folders of two uses."""
+    heard: dict[str, set[str]] = {}
+    for use, names in subsets.items():
+        found = [indices[name] for name in names if name in indices]
+        heard[use] = {talker for index in found for row in range(len(index)) for talker in index.talkers(row)}
+    return shared_talkers(place.folder, heard)
+
+
+def _audio_defects(
+    place: Place, indices: list[MixtureIndex], n_processes: int, on_row: Callable[[int, int], None] | None
+) -> list[Defect]:
+    defects: list[Defect] = []
+    same: dict[str, list[Path]] = defaultdict(list)
+    jobs = [(number, row) for number, index in enumerate(indices) for row in range(len(index))]
+    results = map_in_processes(_check_row, (place.sample_rate, indices), jobs, n_processes)
+    for n_done, ((number, row), result) in enumerate(zip(jobs, results, strict=True), start=1):
+        if on_row is not None:
+            on_row(n_done, len(jobs))
+        defects += result.defects
+        if result.digest is not None:
+            same[result.digest].append(indices[number].path(row, indices[number].task))
+    return defects + _equal_mixtures(same.values())
+
+
+def _equal_mixtures(groups: Iterable[list[Path]]) -> list[Defect]:
+    return [
+        Defect("duplicate_row", f"{', '.join(map(str, paths))}: mixtures hold the same samples; keep one of these rows")
+        for paths in groups
+        if len(set(paths)) > 1
+    ]
+
+
+def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> _RowResult:
+    (sample_rate, indices), (number, row) = shared, job
+    index, result = indices[number], _RowResult()
+    parts, signals = _parts(index), {}
+    for part in (index.task, *parts):
+        try:
+            length = int(index.lengths(np.array([row]))[0])
+            signals[part] = read_whole(index, row, part, sample_rate, length)
+        except FileNotFoundError:
+            continue  # listed already, by `missing_files`
+        except ValueError as error:
+            if index.path(row, part).is_file() and index.path(row, index.task).is_file():
+                result.defects.append(Defect("bad_audio", str(error)))
+    result.defects += [
+        Defect(
+            "silent",
+            silence_message(str(index.path(row, part)), part),
+            "warning" if part == "noise" else "error",
+        )
+        for part, signal in signals.items()
+        if is_silent(signal)
+    ]
+    if index.task in signals:
+        result.digest = hashlib.blake2b(signals[index.task].tobytes(), digest_size=16).hexdigest()
+    if parts == PARTS_OF[index.task] and len(signals) == 1 + len(parts):
+        result.defects += _relation_defects(index, row, signals)
+    return result
+
+
+def _relation_defects(index: MixtureIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:
+    """mixture = sum of the parts up to rounding; a difference at full scale is clipping."""
+    mixture, parts = signals[index.task], [signals[part] for part in PARTS_OF[index.task]]
+    broken, figures = broken_samples(mixture, parts)
+    if not broken.any():
+        return []
+    path = index.path(row, index.task)
+    limited = np.any(np.abs([mixture, *parts]) >= 1.0 - 2 * ROUNDING_TOLERANCE, axis=0)
+    if np.all(limited | ~broken):
+        message = f"{path}: differs from the sum of its parts where a signal is clipped: {figures}"
+        return [Defect("clipping", f"{message}; remove the row if that matters", "warning")]
+    message = f"{path}: is not the sum of {', '.join(PARTS_OF[index.task])}: {figures}; write the row's files again"
+    return [Defect("broken_relation", message)]

@@ -1,0 +1,188 @@
+"""Libri2Mix: two talkers of LibriSpeech, clean or with noise of WHAM!, for separation and enhancement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hydraudio.core.corpus import CorpusDataModule
+from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.options import check_choice, check_positive
+from hydraudio.core.sampling import ResumableLoader
+from hydraudio.core.uses import check_limits, nested_sample
+from hydraudio.tasks.separation.corpora.libri2mix.check import find_defects
+from hydraudio.tasks.separation.corpora.libri2mix.dataset import Libri2MixDataset, collate
+from hydraudio.tasks.separation.corpora.libri2mix.index import (
+    MODES,
+    SOURCES_OF,
+    MixtureIndex,
+    Place,
+    index_fingerprint,
+    missing_files,
+    parse_index,
+    read_index,
+)
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RATES = (8000, 16000)
+
+
+class Libri2MixDataModule(CorpusDataModule):
+    """Separation of two talkers, or enhancement of one, on a corpus that the LibriMix generator wrote.
+
+    Cosentino, Pariente, Cornell, Deleforge and Vincent, "LibriMix: An Open-Source Dataset for Generalizable Speech
+    Separation", 2020.
+
+    Args:
+        root: the folder `Libri2Mix`, which holds `wav8k` or `wav16k`; None makes the embedded corpus.
+        embedded: called with the folder to write the embedded corpus into.
+        data_dir: where the embedded corpus goes.
+        task: mix_clean (separate two talkers), mix_both (two talkers in noise) or mix_single (enhance one in noise).
+        sample_rate: 8000 or 16000 Hz.
+        mode: "min" (mixtures end with the shorter utterance) or "max" (with the longer one).
+        train_subsets: folder or folders of the training set.
+        val_subsets: likewise for validation.
+        test_subsets: likewise for testing.
+        segment_s: length of a random crop in training; shorter utterances stay whole. None trains on whole ones.
+        min_length_s: shorter mixtures do not take part in training.
+        bucketing: make batches of mixtures of similar length, in training and evaluation.
+        max_train_samples: size of a random subset of the rows, None for all.
+        max_val_samples: the same for validation.
+        max_test_samples: the same for testing.
+        batch_size: of training.
+        eval_batch_size: of validation and testing, None for `batch_size`.
+        num_workers: of every loader.
+        pin_memory: of every loader.
+        seed: of everything random here.
+
+    Attributes:
+        n_sources: targets per item.
+        tasks: number of targets of every task.
+    """
+
+    corpus: ClassVar[str] = "libri2mix"
+    layout: ClassVar[str] = "the folder Libri2Mix, which holds wav8k or wav16k"
+    tasks: ClassVar[dict[str, int]] = {task: len(sources) for task, sources in SOURCES_OF.items()}
+
+    def __init__(
+        self,
+        root: str | None = None,
+        embedded: Callable[..., Any] | None = None,
+        data_dir: str = "data",
+        task: str = "mix_clean",
+        sample_rate: int = 8000,
+        mode: str = "min",
+        train_subsets: str | Sequence[str] = "train-100",
+        val_subsets: str | Sequence[str] = "dev",
+        test_subsets: str | Sequence[str] = "test",
+        segment_s: float | None = None,
+        min_length_s: float | None = None,
+        bucketing: bool = True,
+        max_train_samples: int | None = None,
+        max_val_samples: int | None = None,
+        max_test_samples: int | None = None,
+        batch_size: int = 4,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
+        self.task, self.mode = check_choice("task", task, SOURCES_OF), check_choice("mode", mode, MODES)
+        self.sample_rate = check_choice("sample_rate", sample_rate, SAMPLE_RATES)
+        self.n_sources = len(SOURCES_OF[task])
+        given = {"train": train_subsets, "val": val_subsets, "test": test_subsets}
+        self.subsets = {stage: _subset_names(stage, names) for stage, names in given.items()}
+        self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
+        self.segment_s = check_positive("segment_s", segment_s)
+        self.min_length_s = check_positive("min_length_s", min_length_s)
+        self.bucketing = bucketing
+
+    @property
+    def place(self) -> Place:
+        """Where the audio of this mode and sample rate lies."""
+        return Place(self.root, self.sample_rate, self.mode)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the rows of all subsets that are there (hex); known once the corpus exists."""
+        self._require_root()
+        names = dict.fromkeys(name for names in self.subsets.values() for name in names)
+        indices = [parse_index(self.place, name, self.task)[0] for name in names]
+        return index_fingerprint(self.place, [index for index in indices if index is not None])
+
+    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
+        """Reads all subsets named here and returns every defect; `on_row` is told (rows done, rows in all)."""
+        if self._embedded is not None:
+            self.prepare_data()
+        return find_defects(self.place, self.subsets, self.task, n_processes=n_processes, on_row=on_row)
+
+    def _make_dataset(self, use: str) -> Libri2MixDataset:
+        training = use == "train"
+        indices = [read_index(self.place, name, self.task) for name in self.subsets[use]]
+        rows = self._limited(indices, use)
+        for index, chosen in zip(indices, rows, strict=True):
+            raise_first(missing_files(index, chosen, (self.task, *SOURCES_OF[self.task])))
+        lengths = [index.lengths(chosen) for index, chosen in zip(indices, rows, strict=True)]
+        if training and self.min_length_s is not None:
+            rows, lengths = self._without_short(rows, lengths)
+        return Libri2MixDataset(
+            indices,
+            rows,
+            sample_rate=self.sample_rate,
+            lengths=np.concatenate(lengths),
+            segment=round(self.segment_s * self.sample_rate) if training and self.segment_s is not None else None,
+            seed=self.seed,
+            metadata=not training,
+        )
+
+    def _limited(self, indices: list[MixtureIndex], use: str) -> list[np.ndarray]:
+        """Of each index (m,) rows, at most `max_samples` in all, in the table's order."""
+        counts = [len(index) for index in indices]
+        chosen = nested_sample(sum(counts), self.max_samples[use], self.seed, use)
+        stops = np.cumsum(counts)
+        return [
+            chosen[(chosen >= stop - count) & (chosen < stop)] - (stop - count)
+            for stop, count in zip(stops, counts, strict=True)
+        ]
+
+    def _without_short(
+        self, rows: list[np.ndarray], lengths: list[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        assert self.min_length_s is not None
+        kept = [each >= round(self.min_length_s * self.sample_rate) for each in lengths]
+        n_kept, n_rows = sum(int(each.sum()) for each in kept), sum(len(each) for each in kept)
+        if n_kept == 0:
+            longest_s = max(int(each.max()) for each in lengths) / self.sample_rate
+            raise ValueError(
+                f"min_length_s={self.min_length_s} leaves no training mixture in {self.place.folder}: the longest has "
+                f"{longest_s:g} s; choose less"
+            )
+        if n_kept < n_rows:
+            log.info("%d of %d training mixtures are shorter than %g s", n_rows - n_kept, n_rows, self.min_length_s)
+        pairs = zip(rows, lengths, kept, strict=True)
+        short_free = [(each[mask], length[mask]) for each, length, mask in pairs]
+        return [each for each, _ in short_free], [length for _, length in short_free]
+
+    def _loader(self, use: str) -> ResumableLoader:
+        dataset, training = self.datasets[use], use == "train"
+        unequal = (self.batch_size if training else self.eval_batch_size) > 1 and len(np.unique(dataset.lengths)) > 1
+        return self._build_loader(
+            dataset,
+            training=training,
+            trainer=self.trainer,
+            collate_fn=collate,
+            lengths=dataset.lengths if self.bucketing and unequal else None,
+        )
+
+
+def _subset_names(stage: str, names: str | Sequence[str]) -> tuple[str, ...]:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{stage}_subsets={list(names)} must name at least one folder, and none twice")
+    return names

@@ -1,0 +1,1 @@
+"""PolSESS: Polish speech with scenes, events and reverberation."""

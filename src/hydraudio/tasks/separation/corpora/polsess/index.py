@@ -1,0 +1,304 @@
+"""The table of a PolSESS subset as flat arrays, and the words for everything that can be wrong with it.
+
+`parse_index` collects all defects of the table (for `scripts/data/check.py`); `read_index` raises the first
+one (for training), so both say the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hydraudio.core.defects import Defect, raise_first
+from hydraudio.tasks.separation.corpora.polsess.layout import FOLDERS, REVERB_FILE_COLUMNS, SUBSETS, csv_path
+from hydraudio.tasks.separation.corpora.polsess.mm_ipc import COMPONENTS, INDOOR_PARTS
+
+COLUMN_OF = {
+    "mix": "mixFile",
+    "sp1": "speaker1File",
+    "sp2": "speaker2File",
+    "scene": "sceneFile",
+    "event": "eventFile",
+    "sp1_reverb": "reverbForSpeaker1",
+    "sp2_reverb": "reverbForSpeaker2",
+    "ev_reverb": "reverbForEvent",
+}
+"""Component -> the column with its file name. Only these eight columns are required (older tables lack
+others)."""
+
+FOLDER_OF = {component: FOLDERS[column] for component, column in COLUMN_OF.items()}
+
+_REVERB_COMPONENTS = tuple(name for name in INDOOR_PARTS if name.endswith("_reverb"))
+_DRY_COMPONENTS = tuple(name for name in COMPONENTS if name not in _REVERB_COMPONENTS)
+_EMPTY = {"", "nan", "<missing>"}
+"""How MATLAB and pandas write an empty cell."""
+
+
+@dataclass(frozen=True)
+class CorpusIndex:
+    """One subset: n rows in the order of the table.
+
+    Attributes:
+        folder: `<root>/<subset>`.
+        table: path of the CSV.
+        files: component -> (n,) file names, empty where the row has no such component.
+        lines: (n,) line numbers in the CSV, for messages.
+        indoor: (n,) bool.
+        ssr_db: (n,) speaker 1 over speaker 2 in dB, NaN where the table does not say.
+        scene_db: (n,) scene over the dry speech mix in dB, NaN where the table does not say.
+        scene_class, event_class: (n,) str, empty where the table does not say.
+        sources: (n, 2) str, paths of the recordings of speaker 1 and 2, empty where the table does not say.
+    """
+
+    subset: str
+    folder: Path
+    table: Path
+    files: Mapping[str, np.ndarray]
+    lines: np.ndarray
+    indoor: np.ndarray
+    ssr_db: np.ndarray
+    scene_db: np.ndarray
+    scene_class: np.ndarray
+    event_class: np.ndarray
+    sources: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def path(self, row: int, component: str) -> Path:
+        """Where the component of a row lies."""
+        return self.folder / FOLDER_OF[component] / str(self.files[component][row])
+
+    def where(self, row: int) -> str:
+        """ "<table>: line <n>", for messages."""
+        return f"{self.table}: line {self.lines[row]}"
+
+
+def read_index(root: Path, subset: str) -> CorpusIndex:
+    """Reads a subset's table.
+
+    Raises:
+        FileNotFoundError: no such folder or table.
+        ValueError: the first defect of the table.
+    """
+    index, defects = parse_index(root, subset)
+    raise_first(defects)
+    assert index is not None
+    return index
+
+
+def parse_index(root: Path, subset: str) -> tuple[CorpusIndex | None, list[Defect]]:
+    """The rows that can be used (None without a usable table) and every defect of the table."""
+    table, defect = find_table(root, subset)
+    if table is None:
+        return None, [defect] if defect else []
+    rows, lines, defects = _read_rows(table)
+    if not rows:
+        return None, defects
+    return _make_index(root, subset, table, rows, lines), defects
+
+
+def find_table(root: Path, subset: str) -> tuple[Path | None, Defect | None]:
+    """`corpus_<basename(root)>_<subset>_final.csv`, or else the only `corpus_*_final.csv` of the folder."""
+    folder = root / subset
+    if not folder.is_dir():
+        return None, Defect("missing_subset", f"{folder}: no such folder; a PolSESS root holds {', '.join(SUBSETS)}")
+    if csv_path(root, subset).is_file():
+        return csv_path(root, subset), None
+    found = sorted(folder.glob("corpus_*_final.csv"))
+    if not found:
+        message = f"{csv_path(root, subset)}: no such table; move the generator's CSV for {subset} there"
+        return None, Defect("missing_csv", message)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        message = f"{folder}: several tables ({names}); keep one, or name it {csv_path(root, subset).name}"
+        return None, Defect("ambiguous_csv", message)
+    return found[0], None
+
+
+def corpus_fingerprint(root: Path) -> str:
+    """sha256 (hex) over the name, size and content of each subset's table, in the order train, val, test.
+
+    File names in a PolSESS table are random per row, so another corpus has another table; audio is not read.
+    """
+    digest = hashlib.sha256()
+    for subset in SUBSETS:
+        table, _ = find_table(root, subset)
+        if table is not None:
+            content = table.read_bytes()
+            digest.update(f"{subset}:{len(content)}:".encode() + content)
+    return digest.hexdigest()
+
+
+def missing_files(
+    index: CorpusIndex, rows: np.ndarray, components_by_room: Mapping[bool, Iterable[str]]
+) -> list[Defect]:
+    """Files that the table names and the disk does not have; one directory listing per folder.
+
+    Args:
+        rows: (m,) row numbers to look at.
+        components_by_room: components that are needed, by `indoor`.
+    """
+    listings: dict[str, set[str]] = {}
+    defects = []
+    for component in COMPONENTS:
+        needing = [room for room, components in components_by_room.items() if component in components]
+        wanted = rows[np.isin(index.indoor[rows], needing)]
+        if len(wanted) == 0:
+            continue
+        folder = FOLDER_OF[component]
+        present = listings.setdefault(folder, list_files(index.folder / folder))
+        names = index.files[component][wanted].tolist()
+        absent = [row for row, name in zip(wanted.tolist(), names, strict=True) if name not in present]
+        defects += [_missing_file(index, row, component) for row in absent]
+    return defects
+
+
+def list_files(folder: Path) -> set[str]:
+    """Names of the plain files of a folder; empty if there is no such folder."""
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.name.startswith(".")}
+
+
+def talker_keys(paths: Sequence[str]) -> list[str | None]:
+    """Guesses who speaks from the paths of the source recordings (None where nothing can be told).
+
+    In corpora such as MLS and LibriSpeech (`<talker>/<book>/<talker>_<book>_<n>.flac`) the first token of
+    the file name is also a folder: that is the talker. Else it is the parent folder, if the recordings lie
+    in several. Else, in one flat folder, the first token of a file name with several tokens.
+    """
+    split = {path: [part for part in re.split(r"[\\/]+", path) if part] for path in set(paths) if path}
+    flat = len({tuple(parts[:-1]) for parts in split.values()}) < 2
+    keys = {path: _talker_key(parts, flat) for path, parts in split.items()}
+    return [keys.get(path) for path in paths]
+
+
+def _talker_key(parts: list[str], flat: bool) -> str | None:
+    tokens = re.split(r"[_\-]", Path(parts[-1]).stem)
+    if len(tokens) > 1 and tokens[0] in parts[:-1]:
+        return tokens[0]
+    if not flat:
+        return "/".join(parts[:-1][-2:])
+    return tokens[0] if len(tokens) > 1 else None
+
+
+def _missing_file(index: CorpusIndex, row: int, component: str) -> Defect:
+    message = (
+        f"{index.path(row, component)}: no such file; {index.where(row)}, column {COLUMN_OF[component]} "
+        "names it: copy it there or remove the row"
+    )
+    return Defect("missing_file", message)
+
+
+def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[int], list[Defect]]:
+    """(rows that can be used, their line numbers, defects)."""
+    try:
+        text = table.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return [], [], [Defect("bad_csv", f"{table}: not UTF-8 ({error}); save the table again as UTF-8")]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = [name.strip() for name in next(reader, [])]
+    defects = _header_defects(table, header)
+    if defects:
+        return [], [], defects
+    used = {name: position for position, name in enumerate(header) if name in _USED_COLUMNS}
+    rows, lines = [], []
+    for cells in reader:
+        if not cells:
+            continue
+        where = f"{table}: line {reader.line_num}"
+        if len(cells) != len(header):
+            message = f"{where}: has {len(cells)} cells, the header has {len(header)}; a comma is missing"
+            defects.append(Defect("bad_csv", f"{message} or too many"))
+            continue
+        row = {name: _clean(cells[position]) for name, position in used.items()}
+        row_defects = _row_defects(where, row)
+        defects += row_defects
+        if not row_defects:
+            rows.append(row)
+            lines.append(reader.line_num)
+    if not rows and not defects:
+        defects.append(Defect("empty_csv", f"{table}: has no rows; write the table again"))
+    return rows, lines, defects
+
+
+def _header_defects(table: Path, header: list[str]) -> list[Defect]:
+    missing = [name for name in COLUMN_OF.values() if name not in header]
+    defects = [
+        Defect("missing_column", f"{table}: column {name} is missing; the table needs {_REQUIRED}") for name in missing
+    ]
+    repeated = [name for name, count in Counter(header).items() if count > 1 and name]
+    return defects + [Defect("bad_csv", f"{table}: column {name} occurs twice; remove one") for name in repeated]
+
+
+_REQUIRED = ", ".join(COLUMN_OF.values())
+
+
+def _row_defects(where: str, row: dict[str, str]) -> list[Defect]:
+    filled = [row[column] != "" for column in REVERB_FILE_COLUMNS]
+    required = [COLUMN_OF[component] for component in _DRY_COMPONENTS]
+    required += list(REVERB_FILE_COLUMNS) if any(filled) else []
+    defects = [
+        Defect("empty_cell", f"{where}: column {column} is empty; complete the row or remove it")
+        for column in required
+        if row[column] == ""
+    ]
+    defects += [
+        Defect("bad_name", f"{where}: column {column} holds {row[column]!r}; expected a file name, no folders")
+        for column in COLUMN_OF.values()
+        if "/" in row[column] or "\\" in row[column] or row[column] in (".", "..")
+    ]
+    return defects + [
+        Defect("bad_number", f"{where}: column {column} holds {row[column]!r}; expected a number or nothing")
+        for column in _NUMBER_COLUMNS
+        if not _NUMBER.fullmatch(row.get(column, ""))
+    ]
+
+
+_NUMBER_COLUMNS = ("SSR", "sceneOffsetDB")
+_USED_COLUMNS = {
+    *COLUMN_OF.values(),
+    *_NUMBER_COLUMNS,
+    *("sceneClass", "eventClass", "speech1OryginalPath", "speech2OryginalPath"),
+}
+_NUMBER = re.compile(r"|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _clean(cell: str) -> str:
+    cell = cell.strip()
+    return "" if cell.lower() in _EMPTY else cell
+
+
+def _make_index(root: Path, subset: str, table: Path, rows: list[dict[str, str]], lines: list[int]) -> CorpusIndex:
+    def texts(column: str) -> np.ndarray:
+        return np.array([row.get(column, "") for row in rows], dtype=np.str_)
+
+    files = {component: texts(column) for component, column in COLUMN_OF.items()}
+    return CorpusIndex(
+        subset=subset,
+        folder=root / subset,
+        table=table,
+        files=files,
+        lines=np.array(lines),
+        indoor=files["sp1_reverb"] != "",
+        ssr_db=_numbers(texts("SSR")),
+        scene_db=_numbers(texts("sceneOffsetDB")),
+        scene_class=texts("sceneClass"),
+        event_class=texts("eventClass"),
+        sources=np.stack([texts("speech1OryginalPath"), texts("speech2OryginalPath")], axis=1),
+    )
+
+
+def _numbers(texts: np.ndarray) -> np.ndarray:
+    return np.array([float(text) if text else np.nan for text in texts.tolist()])

@@ -1,0 +1,1 @@
+"""PESQ and STOI in parallel processes, with a cache."""

@@ -1,0 +1,202 @@
+"""Separation of audio files and folders into WAV files.
+
+Files are streamed, so their length is limited by the disk only. Outputs have the input's sample rate and
+exactly its length, and mirror the folder tree: ``<stem>.wav`` for one source, ``<stem>_s1.wav``,
+``<stem>_s2.wav`` for several.
+
+Level. Outputs are 32-bit float WAV and keep the level that the network gives. Only when a sample of any
+source exceeds 1.0, which a player would clip, all sources of that file are divided by their common peak, with
+a warning in the log; so their relative levels always stay. An output appears under its name when it is
+complete, not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from hydraudio.audio.files import (
+    BLOCK_FRAMES,
+    Job,
+    OnProgress,
+    plan_jobs,
+    process_files,
+    read_blocks,
+    report_failures,
+    resampled,
+)
+from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
+
+log = logging.getLogger(__name__)
+
+WAV_LIMIT_BYTES = 4_000_000_000
+"""WAV counts bytes in 32 bits; longer files are written as RF64, its 64-bit form."""
+
+
+class SeparationPredictor:
+    """Separates a file, or every audio file below a folder.
+
+    Args:
+        chunk_s: length of the chunks that the network sees.
+        overlap_s: overlap of neighbouring chunks, at most half a chunk.
+        batch_size: chunks that go through the network together.
+        channels: "mono" mixes the channels down first, and outputs are mono; "each" separates every channel
+            by itself, and outputs have the input's channels.
+        streaming: for causal networks: run through each file in one pass instead of in chunks
+            (``task.require_causal``, ``task.predict_stream``).
+    """
+
+    def __init__(
+        self,
+        chunk_s: float,
+        overlap_s: float,
+        batch_size: int = 1,
+        channels: Literal["mono", "each"] = "mono",
+        streaming: bool = False,
+    ) -> None:
+        if channels not in ("mono", "each"):
+            raise ValueError(f"channels must be mono or each, not {channels!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.chunk_s, self.overlap_s, self.batch_size = chunk_s, overlap_s, batch_size
+        self.channels, self.streaming = channels, streaming
+
+    def run(
+        self,
+        task: Any,
+        input: str | Path,
+        output: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        overwrite: bool = False,
+    ) -> dict[Path, str]:
+        """Separates a file or a folder.
+
+        Args:
+            task: a module with ``predict_waveform`` (batch, time) -> (batch, n_sources, time), ``sample_rate``
+                (Hz) and ``n_sources``; it is moved to `device` and put into evaluation mode.
+            input: file, or folder that is searched recursively (names that begin with a dot excepted).
+            output: folder, made if needed; must not be the input folder.
+            device: where the network runs.
+            overwrite: replace existing outputs; otherwise an input is skipped when all its outputs exist.
+
+        Returns:
+            The input files that failed, with the reasons, which are also logged; all others are done.
+
+        Raises:
+            FileNotFoundError: no such input.
+            ValueError: nothing to do, an output would overwrite an input, or the settings do not fit the network.
+        """
+        chunk_sizes(task.sample_rate, self.chunk_s, self.overlap_s)
+        if self.streaming:
+            task.require_causal()
+        jobs, failed = plan_jobs(input, output, lambda folder, stem: output_paths(folder, stem, task.n_sources))
+        task.to(device).eval()
+
+        def process(job: Job, on_progress: OnProgress) -> None:
+            self._separate_file(task, job, torch.device(device), on_progress)
+
+        failed |= process_files(jobs, process, overwrite)
+        report_failures(failed)
+        return failed
+
+    def _separate_file(self, task: Any, job: Job, device: torch.device, on_progress: OnProgress) -> None:
+        mono = self.channels == "mono"
+        with soundfile.SoundFile(job.source) as file:
+            blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
+            pieces = self._separated(task, blocks, device)
+            merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)
+            n_channels = 1 if mono else file.channels
+            with _SourceWriter(job.targets, file.samplerate, n_channels, file.frames) as writer:
+                for block in resampled(merged, task.sample_rate, file.samplerate):
+                    writer.write(block)
+                writer.finish()
+
+    def _separated(self, task: Any, blocks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+        """Blocks of (channels, time) to blocks of (channels, n_sources, time) on the CPU."""
+
+        @torch.inference_mode()
+        def function(waveform: Tensor) -> Tensor:
+            return task.predict_waveform(waveform.to(device)).float().cpu()
+
+        if self.streaming:
+            stream = task.predict_stream(torch.from_numpy(block).to(device) for block in blocks)
+            return (piece.cpu() for piece in stream)
+        return separate_blocks(
+            function,
+            (torch.from_numpy(block) for block in blocks),
+            sample_rate=task.sample_rate,
+            chunk_s=self.chunk_s,
+            overlap_s=self.overlap_s,
+            batch_size=self.batch_size,
+        )
+
+
+def output_paths(folder: Path, stem: str, n_sources: int) -> tuple[Path, ...]:
+    """One WAV path per source."""
+    if n_sources == 1:
+        return (folder / f"{stem}.wav",)
+    return tuple(folder / f"{stem}_s{k + 1}.wav" for k in range(n_sources))
+
+
+class _SourceWriter:
+    """Writes the sources of one file progressively and gives them their names if all went well."""
+
+    def __init__(self, targets: tuple[Path, ...], sample_rate: int, n_channels: int, n_frames: int) -> None:
+        self.targets, self.n_channels, self.n_frames = targets, n_channels, n_frames
+        self.n_written, self.peak = 0, 0.0
+        self.partials = [path.with_name(f".{path.stem}.{os.getpid()}.partial") for path in targets]
+        for path in targets:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        form = "RF64" if 4 * n_channels * n_frames > WAV_LIMIT_BYTES else "WAV"
+        self.files = [
+            soundfile.SoundFile(path, "w+", sample_rate, n_channels, subtype="FLOAT", format=form)
+            for path in self.partials
+        ]
+
+    def __enter__(self) -> _SourceWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file, partial in zip(self.files, self.partials, strict=True):
+            file.close()
+            partial.unlink(missing_ok=True)
+
+    def write(self, block: np.ndarray) -> None:
+        """Appends (n_sources * channels, time); what exceeds the input's length is resampling residue."""
+        block = block[:, : self.n_frames - self.n_written]
+        if not np.isfinite(block).all():
+            raise ValueError("the network gave NaN or infinite samples")
+        self.n_written += block.shape[1]
+        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+        for file, source in zip(self.files, np.split(block, len(self.files)), strict=True):
+            file.write(source.T)
+
+    def finish(self) -> None:
+        missing = self.n_frames - self.n_written
+        if missing:  # a sample or two, lost to rounding of the length in both resamplings
+            self.write(np.zeros((len(self.files) * self.n_channels, missing), dtype=np.float32))
+        if self.peak > 1.0:
+            log.warning("%s: peak %.2f, all sources are scaled by 1/peak", self.targets[0].name, self.peak)
+            for file in self.files:
+                _scale(file, 1.0 / self.peak)
+        for file, partial, target in zip(self.files, self.partials, self.targets, strict=True):
+            file.close()
+            os.replace(partial, target)
+
+
+def _scale(file: soundfile.SoundFile, gain: float) -> None:
+    """Multiplies all samples of an open float file, in place."""
+    for position in range(0, file.frames, BLOCK_FRAMES):
+        file.seek(position)
+        frames = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        file.seek(position)
+        file.write(np.clip(frames * np.float32(gain), -1.0, 1.0))

@@ -1,0 +1,34 @@
+"""Speech separation and enhancement as a value: a mixture in, one waveform per source out."""
+
+from hydraudio.core.spec import Axes, Block, Card, Metric, TaskSpec
+
+_PAGE = "hydraudio.tasks.separation.report.page"
+
+SPEC = TaskSpec(
+    name="separation",
+    batch={
+        "mixture": Axes("batch time", unit="[-1, 1]"),
+        "target": Axes("batch sources time", unit="[-1, 1]"),
+        "lengths": Axes("batch", "int64", "samples"),
+    },
+    outputs={"estimate": Axes("batch sources time", unit="[-1, 1]")},
+    metrics=(
+        Metric("si_sdri", "SI-SDRi", unit="dB", digits=2),
+        Metric("pesq", "PESQ", digits=2),
+        Metric("stoi", "STOI", digits=3),
+        Metric("si_sdr", "SI-SDR", unit="dB", digits=2),
+        Metric("loss", "Loss", better="lower", digits=4),
+    ),
+    agree=("sample_rate", "n_sources"),
+    resampled="recording",
+    blocks=(),
+    card=Card(
+        pipeline_tag="audio-to-audio",
+        tags=("audio-source-separation", "speech-separation", "speech"),
+        limits="For research. Recordings that are unlike the training data are separated worse.",
+        license_note=(
+            "Weights inherit the terms of the recordings that they were trained on: check the licence of the corpus "
+            "before you use or pass on this model."
+        ),
+    ),
+)

@@ -1,0 +1,125 @@
+"""Speech separation and enhancement: a mixture in, one waveform per source out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from hydraudio.core.exportable import Exportable
+from hydraudio.core.task import Task
+from hydraudio.losses.permutation import PermutationInvariant, reorder
+from hydraudio.metrics.accumulate import MaskedMean
+from hydraudio.metrics.sdr import si_sdr
+
+
+class SeparationTask(Task):
+    """Train and score a network that maps (batch, time) to (batch, n_sources, time).
+
+    Args:
+        net: network with an attribute ``n_sources``, called as ``net(mixture)``, or ``net(mixture, lengths)`` where
+            the items of a batch have unequal lengths.
+        loss: permutation-invariant wrapper around a waveform loss; one source is its trivial case.
+        zero_mean: remove the mean of each signal before SI-SDR; the same in loss, baseline and metric.
+        **task_arguments: see :class:`hydraudio.core.task.Task`.
+
+    Logged: ``train/loss``; ``val/`` and ``test/`` ``loss``, ``si_sdr`` (dB, higher is better), ``si_sdri`` (improvement
+    over the mixture, dB, higher is better). Degenerate items, whose mixture equals the target, are not averaged in.
+    """
+
+    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "n_sources")
+
+    def __init__(
+        self, net: nn.Module, loss: PermutationInvariant, zero_mean: bool = False, **task_arguments: Any
+    ) -> None:
+        super().__init__(net, **task_arguments)
+        self.loss = loss
+        self.zero_mean = zero_mean
+        self.n_sources: int = net.n_sources  # type: ignore[assignment]
+        names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", "si_sdr", "si_sdri")]
+        self.means = nn.ModuleDict({name: MaskedMean() for name in names})
+
+    def training_step(self, batch: dict[str, Any]) -> Tensor:
+        estimate = self._separate(batch)
+        loss = self.loss(estimate, batch["target"], batch["lengths"])[0].mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(estimate))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any]) -> None:
+        self._log_means("val", batch, self.evaluate_batch(batch))
+
+    def test_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        result = self.evaluate_batch(batch)
+        self._log_means("test", batch, result)
+        return result
+
+    def evaluate_batch(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Separate a batch and score it.
+
+        Returns:
+            ``loss`` (batch,); ``estimate`` (batch, n_sources, time) in the targets' order, fp32; ``permutation``
+            (batch, n_sources), the estimate that belongs to each target; ``si_sdr``, ``si_sdr_mixture`` and
+            ``si_sdri``, each (batch, n_sources) in dB.
+        """
+        mixture, target, lengths = batch["mixture"], batch["target"], batch["lengths"]
+        estimate = self._separate(batch).float()
+        loss, permutation = self.loss(estimate, target, lengths)
+        estimate = reorder(estimate, permutation)
+        after = si_sdr(estimate, target, lengths, zero_mean=self.zero_mean)
+        before = si_sdr(mixture[:, None].expand_as(target), target, lengths, zero_mean=self.zero_mean)
+        return {
+            "loss": loss,
+            "estimate": estimate,
+            "permutation": permutation,
+            "si_sdr": after,
+            "si_sdr_mixture": before,
+            "si_sdri": after - before,
+        }
+
+    @torch.inference_mode()
+    def predict_waveform(self, waveform: Tensor) -> Tensor:
+        """Separate (batch, time) at ``sample_rate`` into (batch, n_sources, time), fp32."""
+        return self.net(waveform).float()
+
+    @torch.inference_mode()
+    def predict_stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Separate a recording that comes in blocks (channels, time) into blocks (channels, n_sources, time), fp32.
+
+        The memory needed does not grow, and the whole equals what `predict_waveform` gives for the whole. Needs a
+        causal network, one with ``stream`` and ``flush`` as in :class:`hydraudio.tasks.separation.networks.tasnet.TasNet`.
+        """
+        self.require_causal()
+        state = None
+        for block in blocks:
+            estimate, state = self.net.stream(block, state)  # type: ignore[operator]
+            yield estimate.float()
+        if state is not None:
+            yield self.net.flush(state).float()  # type: ignore[operator]
+
+    def export_module(self) -> Exportable:
+        """The network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
+        metadata = {"n_sources": str(self.n_sources)}
+        return Exportable(self.net, "mixture", ("estimate",), self.sample_rate, metadata)
+
+    def require_causal(self) -> None:
+        """Raise ValueError where the network cannot be streamed."""
+        if not getattr(self.net, "causal", False):
+            raise ValueError(
+                f"streaming=true: {type(self.net).__name__} is not causal as it is configured; leave streaming=false, "
+                "or train with model.net.causal=true (Conv-TasNet) or model.net.bidirectional=false (Mamba-TasNet)"
+            )
+
+    def _separate(self, batch: dict[str, Any]) -> Tensor:
+        """(batch, n_sources, time); what lies beyond an item's length in a padded batch has no meaning."""
+        if batch["padded"]:
+            return self.net(batch["mixture"], batch["lengths"])
+        return self.net(batch["mixture"])
+
+    def _log_means(self, stage: str, batch: dict[str, Any], result: dict[str, Tensor]) -> None:
+        scored = ~batch["degenerate"]
+        for name in ("loss", "si_sdr", "si_sdri"):
+            mean = cast(MaskedMean, self.means[f"{stage}_{name}"])
+            mean.update(result[name], scored)
+            self.log(f"{stage}/{name}", mean, prog_bar=name == "si_sdri", on_step=False, on_epoch=True)

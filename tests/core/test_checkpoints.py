@@ -1,0 +1,71 @@
+"""Checkpoints are whole or absent, and reading one executes nothing."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from hydraudio.core.checkpoints import AtomicCheckpointIO, read_checkpoint
+
+
+class Payload:
+    """Pickles to a call of os.system."""
+
+    def __init__(self, witness: Path) -> None:
+        self.command = f"touch {witness}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.fixture
+def good() -> dict:
+    return {"state_dict": {"weight": torch.ones(2)}, "hydraudio_config": "name: x\n"}
+
+
+def test_round_trip_leaves_no_other_file(tmp_path, good):
+    AtomicCheckpointIO().save_checkpoint(good, tmp_path / "deep" / "a.ckpt")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.ckpt"]
+    assert torch.equal(read_checkpoint(tmp_path / "deep" / "a.ckpt")["state_dict"]["weight"], torch.ones(2))
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, good):
+    io = AtomicCheckpointIO()
+    io.save_checkpoint(good, tmp_path / "a.ckpt")
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        io.save_checkpoint({"state_dict": lambda: None}, tmp_path / "a.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    assert read_checkpoint(tmp_path / "a.ckpt")["hydraudio_config"] == "name: x\n"
+
+
+@pytest.mark.parametrize("where", ["state_dict", "hydraudio_config", "extra"])
+def test_hostile_pickle_is_refused_and_not_executed(tmp_path, good, where):
+    witness = tmp_path / "executed"
+    good[where] = Payload(witness)
+    torch.save(good, tmp_path / "hostile.ckpt")
+    with pytest.raises(ValueError, match=r"hostile\.ckpt: refused"):
+        read_checkpoint(tmp_path / "hostile.ckpt")
+    assert not witness.exists()
+
+
+def test_old_style_pickle_file_is_refused_and_not_executed(tmp_path):
+    witness = tmp_path / "executed"
+    (tmp_path / "hostile.ckpt").write_bytes(pickle.dumps(Payload(witness)))
+    with pytest.raises(ValueError, match=r"hostile\.ckpt"):
+        read_checkpoint(tmp_path / "hostile.ckpt")
+    assert not witness.exists()
+
+
+def test_truncated_and_foreign_files_are_named(tmp_path, good):
+    with pytest.raises(FileNotFoundError, match=r"missing\.ckpt: no such checkpoint"):
+        read_checkpoint(tmp_path / "missing.ckpt")
+    torch.save(good, tmp_path / "cut.ckpt")
+    whole = (tmp_path / "cut.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.ckpt: damaged"):
+        read_checkpoint(tmp_path / "cut.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match=r"foreign\.ckpt: has no hydraudio_config"):
+        read_checkpoint(tmp_path / "foreign.ckpt")

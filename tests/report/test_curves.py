@@ -1,0 +1,44 @@
+"""Learning curves from a file as CSVLogger writes it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hydraudio.report.curves import curve_cards, curves_of_runs, learning_curves
+
+
+def test_curves_skip_gaps_and_prefer_the_epoch_mean(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        "epoch,step,train/loss,val/loss_epoch,val/loss_step,lonely\n"
+        "0,9,3.5,,7,\n0,9,,2.5,,1\n1,19,1.5,,7,\n1,19,,0.5,,\n"
+    )
+    curves = learning_curves(path, ["train/loss", "val/loss", "val/si_sdri", "lonely"])
+    assert set(curves) == {"train/loss", "val/loss"}
+    assert (curves["train/loss"].x, curves["train/loss"].y) == ([9, 19], [3.5, 1.5])
+    assert curves["val/loss"].y == [2.5, 0.5]
+
+
+def test_long_curves_are_averaged(tmp_path: Path) -> None:
+    lines = [f"{step},{value}" for step, value in enumerate(np.arange(1000.0))]
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss\n" + "\n".join(lines))
+    curve = learning_curves(path, ["train/loss"], max_points=100)["train/loss"]
+    assert len(curve.x) == 100
+    assert curve.y[0] == pytest.approx(4.5)
+    assert curve.y[-1] == pytest.approx(994.5)
+
+
+def test_the_first_run_with_curves_counts(tmp_path: Path) -> None:
+    charts = {"Loss": ("train/loss", "val/loss"), "Score": ("val/si_sdri",)}
+    runs = [tmp_path / name for name in ("none", "empty", "first", "second")]
+    for run, values in zip(runs[1:], ((1.0,), (2.0, 3.0), (4.0, 5.0)), strict=True):
+        run.mkdir()
+        lines = [f"{step},{value}" for step, value in enumerate(values)]
+        (run / "metrics.csv").write_text("step,val/loss\n" + "\n".join(lines))
+    curves = curves_of_runs(runs, charts)
+    assert {name: curve.y for name, curve in curves.items()} == {"val/loss": [2.0, 3.0]}
+    (shown,) = curve_cards(curves, charts)
+    assert "<h3>Loss</h3>" in shown
+    assert curves_of_runs(runs[:2], charts) == {}

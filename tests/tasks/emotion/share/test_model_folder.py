@@ -1,0 +1,204 @@
+"""Model folders: what they hold, that they are the checkpoint, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from hydraudio.core.checkpoints import read_checkpoint
+from hydraudio.share.card import CardOptions, read_card
+from hydraudio.share.model_config import base_model
+from hydraudio.share.model_folder import content_problems, load_model_folder, open_trained, write_model_folder
+from hydraudio.share.probe import probe_outputs
+
+
+@pytest.fixture
+def copy(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def test_the_weights_are_those_of_the_checkpoints_network(checkpoint, model_folder):
+    state = read_checkpoint(checkpoint)["state_dict"]
+    expected = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    given = load_file(model_folder / "model.safetensors")
+    assert given.keys() == expected.keys()
+    assert all(torch.equal(given[name], value) for name, value in expected.items())
+
+
+def test_the_folder_alone_gives_the_results_of_the_checkpoint(trained, model_folder):
+    found, expected = probe_outputs(load_model_folder(model_folder)), probe_outputs(trained.task)
+    assert found.keys() == expected.keys()
+    assert {"batch/logits", "clip2/attributes"} <= found.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for number in range(3):
+        assert torch.allclose(found["batch/logits"][number], found[f"clip{number}/logits"][0], atol=1e-4)
+
+
+def test_the_configuration_says_what_the_numbers_mean(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    names = ["Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral"]
+    assert config["class_names"] == names
+    assert "".join(config["class_letters"]) == "ASHUFDCN"
+    assert config["id2label"]["7"] == "Neutral"
+    assert config["label2id"]["Neutral"] == 7
+    assert config["num_labels"] == 8
+    assert config["attribute_names"] == ["arousal", "valence", "dominance"]
+    assert config["gender_order"] == ["Female", "Male", "Unknown"]
+    assert config["gender_mode"] == "auxiliary"
+    assert config["sample_rate"] == 16000
+    assert config["max_s"] == 12.0
+    assert config["normalization"]["std"] == config["model"]["net"]["normalization"]["std"]
+    assert config["source"]["run"] == "msp_joint/2026-01-01_00-00-00"
+    assert config["source"]["epoch"] == 3
+    assert config["model"]["net"]["upstream"]["architecture"]["hidden_size"] == 16
+    frames, samples = config["frames"], 16000
+    for kernel, stride in zip(frames["kernels"], frames["strides"], strict=True):
+        samples = (samples - kernel) // stride + 1
+    assert samples == 49
+    preprocessor = json.loads((model_folder / "preprocessor_config.json").read_text())
+    assert preprocessor["sampling_rate"] == 16000
+    assert preprocessor["do_normalize"] is False
+
+
+def test_nothing_of_this_machine_is_in_the_folder(model_folder, msp_root, checkpoint):
+    for file in model_folder.iterdir():
+        content = file.read_bytes()
+        for private in (str(msp_root), str(checkpoint.parents[3]), "/home/somebody"):
+            assert private.encode() not in content, f"{private} in {file.name}"
+
+
+@pytest.mark.slow
+def test_adapters_are_folded_into_the_weights(make_run, compose_eval, msp_root, tmp_path):
+    lora = "model.net.upstream.lora={rank:2,alpha:4,targets:[q_proj,output_dense]}"
+    path = make_run(tmp_path / "logs" / "lora" / "run", msp_root, (lora, "model.net.upstream.trainable_blocks=0"))
+    contents = torch.load(path, weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in contents["state_dict"].items():
+        if "lora_B" in name:
+            value.normal_(generator=generator)
+    torch.save(contents, path)
+
+    from hydraudio.run import open_checkpoint, restore_task
+
+    expected = probe_outputs(restore_task(*open_checkpoint(compose_eval(), path)))
+    folder = write_model_folder(tmp_path / "model", open_trained(compose_eval(), path))
+    assert not [name for name in load_file(folder / "model.safetensors") if "lora" in name]
+    found = probe_outputs(load_model_folder(folder))
+    assert all(torch.allclose(found[name], value, atol=1e-5) for name, value in expected.items())
+
+
+def test_the_base_model_is_that_of_the_hub_or_of_the_download(trained, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "source.json").write_text('{"model_id": "org/encoder"}')
+    (tmp_path / "bare").mkdir()
+    sources = {
+        None: None,
+        "microsoft/wavlm-large": "microsoft/wavlm-large",
+        str(tmp_path / "encoder"): "org/encoder",
+        str(tmp_path / "bare"): None,
+        str(tmp_path / "gone"): None,
+    }
+    for source, expected in sources.items():
+        assert base_model(OmegaConf.create({"model": {"net": {"upstream": {"source": source}}}})) == expected
+    assert base_model(OmegaConf.create({"model": {"net": {"n_filters": 8}}})) is None
+    folder = write_model_folder(tmp_path / "model", trained, CardOptions(base_model="org/other"))
+    assert json.loads((folder / "config.json").read_text())["base_model"] == "org/other"
+    assert read_card((folder / "README.md").read_text())[0]["base_model"] == "org/other"
+
+
+def test_where_the_corpus_lies_here_changes_nothing(trained, msp_root):
+    assert trained.config.data.root == str(msp_root), "it was opened with data.root=/elsewhere"
+
+
+def test_writing_twice_gives_the_same_bytes(trained, model_folder, tmp_path):
+    again = write_model_folder(tmp_path / "again", trained)
+    write_model_folder(again, trained)
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == {
+        file.name: file.read_bytes() for file in model_folder.iterdir()
+    }
+
+
+def test_a_folder_with_other_files_is_not_written_into(trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match=r"thesis\.tex"):
+        write_model_folder(tmp_path, trained)
+
+
+def test_metrics_of_another_checkpoint_are_not_taken(trained, checkpoint, tmp_path):
+    for about in ("/x/msp_joint/2026-01-01_00-00-00/checkpoints/last.ckpt", "/x/msp_joint/other/checkpoints/best.ckpt"):
+        report = tmp_path / "report"
+        report.mkdir(exist_ok=True)
+        (report / "metrics.json").write_text(json.dumps({"information": {"Checkpoint": about}, "scores": {}}))
+        with pytest.raises(ValueError, match="is about"):
+            write_model_folder(tmp_path / "model", trained, report=report)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["model"].update(_target_="os.system"), "may not be instantiated"),
+        (lambda c: c["model"]["net"]["pooling"].update(_target_="subprocess.Popen"), "may not be instantiated"),
+        (lambda c: c["model"]["net"]["upstream"].update(_target_="builtins.exec"), "may not be instantiated"),
+        (lambda c: c["model"]["losses"].update(x={"_target_": "hydra.utils.get_method"}), "may not be instantiated"),
+        (lambda c: c["model"]["net"]["pooling"].update(_target_="hydra_preflight.launch.os"), "defines no class"),
+        (lambda c: c["model"].update(sample_rate="${oc.env:HOME}"), "interpolation"),
+        (lambda c: c["model"]["net"].update(surprise=1), "surprise"),
+        (lambda c: c["model"]["net"]["upstream"]["architecture"].update(model_type="bert"), "cannot be built.*bert"),
+        (lambda c: c.pop("library_name"), "not a model that Hydraudio wrote"),
+        (lambda c: c.update(format_version=2), "format 2"),
+    ],
+)
+def test_a_hostile_or_strange_configuration_is_refused(copy, change, words):
+    edit(copy, change)
+    with pytest.raises(ValueError, match=words):
+        load_model_folder(copy)
+
+
+def test_only_safetensors_of_the_right_names_and_types_are_loaded(copy):
+    path = copy / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("output.weight"))
+    for broken, words in (
+        ({key: value for key, value in weights.items() if key != name}, "is missing"),
+        ({**weights, "extra": torch.zeros(1)}, "extra is unknown"),
+        ({**weights, name: weights[name].half()}, "float16 instead of"),
+        ({**weights, name: weights[name][:-1].clone()}, "instead of"),
+    ):
+        save_file(broken, path)
+        with pytest.raises(ValueError, match=words):
+            load_model_folder(copy)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        load_model_folder(copy)
+    path.unlink()
+    torch.save(weights, copy / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="safetensors only"):
+        load_model_folder(copy)
+
+
+def test_pickles_tokens_and_strangers_are_found(copy):
+    assert content_problems(copy) == []
+    (copy / "pytorch_model.bin").write_bytes(b"x")
+    (copy / "notes.txt").write_text("my token is hf_" + "a1B2" * 8)
+    (copy / "preprocessor_config.json").unlink()
+    problems = "; ".join(content_problems(copy))
+    for words in ("pytorch_model.bin can execute", "notes.txt does not belong", "token", "preprocessor_config.json is"):
+        assert words in problems
+    for secret in ("ghp_" + "a" * 36, "AKIA" + "A" * 16, "-----BEGIN RSA PRIVATE KEY-----"):
+        (copy / "notes.txt").write_text(f"x {secret} y")
+        assert any("token" in problem for problem in content_problems(copy))

@@ -1,0 +1,90 @@
+"""Networks as ONNX files: every class that a configuration names exports, or says why it does not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_class
+from torch import nn
+
+from hydraudio.core.exportable import Exportable
+from hydraudio.share import onnx as export
+from hydraudio.share.onnx import export_onnx
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TINY = {
+    name: size
+    for name, size in yaml.safe_load(Path(__file__).with_name("tiny_networks.yaml").read_text()).items()
+    if name.startswith("hydraudio.tasks.separation.networks.")
+}
+FAST = "ConvTasNet"  # for the others the exporter needs 5 to 60 s
+NAMES = [pytest.param(n, marks=[] if n.endswith(FAST) else [pytest.mark.slow], id=n.split(".")[-1]) for n in TINY]
+
+
+def separator(net, sample_rate=8000):
+    return Exportable(net, "mixture", ("estimate",), sample_rate, {"n_sources": str(net.n_sources)})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_exports(name, tmp_path):
+    torch.manual_seed(0)
+    net = get_class(name)(2, **TINY[name])
+    assert export_onnx(separator(net, sample_rate=2000), tmp_path / "net.onnx") <= export.TOLERANCE
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+class Gain(nn.Module):
+    n_sources = 1
+
+    def forward(self, mixture):
+        return 0.5 * mixture.unsqueeze(1)
+
+
+class Reader(Gain):
+    """Looks at values, which no graph can."""
+
+    def forward(self, mixture):
+        return super().forward(mixture) * (2 if mixture.sum() > 0 else 1)
+
+
+class Forgetful(Gain):
+    """Computes something else when it is written."""
+
+    def forward(self, mixture):
+        return super().forward(mixture) * (1.0 if torch.compiler.is_exporting() else 2.0)
+
+
+def test_metadata(tmp_path):
+    import onnx
+
+    export_onnx(separator(Gain()), tmp_path / "net.onnx")
+    properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert properties["sample_rate"] == "8000"
+    assert properties["n_sources"] == "1"
+
+
+class Pair(Gain):
+    """Two outputs of very unequal size, the small one wrong when it is written."""
+
+    def forward(self, mixture):
+        return 100 * mixture, mixture.mean(1) * (1.0 if torch.compiler.is_exporting() else 1.1)
+
+
+def test_every_output_is_compared_by_its_own_scale(tmp_path):
+    network = Exportable(Pair(), "mixture", ("loud", "level"), 8000)
+    with pytest.raises(ValueError, match=r"Pair: the exported graph differs from the network by 9\.1e-02"):
+        export_onnx(network, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [(Reader(), "Reader cannot be exported to ONNX: .*src/predict.py"), (Forgetful(), "differs from the network by 5")],
+)
+def test_what_cannot_be_exported_says_so_and_leaves_nothing(net, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_onnx(separator(net), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
