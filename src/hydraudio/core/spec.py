@@ -7,9 +7,10 @@ Nothing heavy is imported here or in any ``spec.py``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ class Card:
         tags: further words to find it by.
         limits: what the model is for, and what not.
         license_note: what a user must know about the licence of weights, beside its name.
+        metric_types: name of a metric -> the hub's word for its kind, where that is another one.
+        sharing: dotted name of the floor's :class:`hydraudio.share.sharing.Sharing`; empty for its base, to which the
+            facts and results that this specification knows are enough.
     """
 
     pipeline_tag: str
     tags: tuple[str, ...]
     limits: str
     license_note: str
+    metric_types: Mapping[str, str] = field(default_factory=dict)
+    sharing: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ class TaskSpec:
         resampled: what a bootstrap draws: item, recording, speaker, fold, track.
         blocks: sections of the report page, in order.
         card: what a model card says.
+        inputs: tensors of `batch` that `Task.predict` reads; results are compared with the others.
+        names: axis -> attribute of the task that lists what lies along it, e.g. the names of classes.
+        group: key of an item that says its group, where the items of a test set come in groups; empty without any.
+        listening: dotted name of the floor's :class:`hydraudio.report.listen.listening.Listening`; empty for its base.
     """
 
     name: str
@@ -109,6 +119,20 @@ class TaskSpec:
     resampled: str
     blocks: tuple[Block, ...]
     card: Card
+    inputs: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    listening: str = ""
+
+    def reference(self, output: str) -> str | None:
+        """The tensor of a batch that an output is compared with: the one of the same axes that is no input.
+
+        >>> from hydraudio.tasks.separation.spec import SPEC
+        >>> SPEC.reference("estimate")
+        'target'
+        """
+        axes = self.outputs[output].axes
+        return next((n for n, other in self.batch.items() if n not in self.inputs and other.axes == axes), None)
 
     def metric(self, name: str) -> Metric | None:
         """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name.
@@ -120,3 +144,9 @@ class TaskSpec:
         bare = name.rpartition("/")[2]
         exact = next((metric for metric in self.metrics if metric.name == bare), None)
         return exact or next((m for m in self.metrics if m.parts and bare.startswith(f"{m.name}_")), None)
+
+
+def find(dotted_name: str) -> Any:
+    """The object of a dotted name in a specification, such as ``hydraudio.tasks.emotion.listen.EmotionListening``."""
+    module, _, name = dotted_name.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from hydra_preflight.errors import DataMismatchError
 from hydraudio.core.exportable import Exportable
+from hydraudio.core.spec import TaskSpec
 
 
 class Task(LightningModule):
@@ -35,6 +36,8 @@ class Task(LightningModule):
         compile: compile the network in place when training begins.
     """
 
+    spec: ClassVar[TaskSpec]
+    """What the floor is, as values; the configuration names the same under ``task.spec``."""
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
     """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
 

@@ -1,6 +1,6 @@
 """Speech emotion recognition as a value: an utterance in, probabilities of categories, attributes or both out."""
 
-from hydraudio.core.spec import Axes, Block, Card, Metric, TaskSpec
+from hydraudio.core.spec import Axes, Card, Metric, TaskSpec
 
 SPEC = TaskSpec(
     name="emotion",
@@ -25,6 +25,9 @@ SPEC = TaskSpec(
         Metric("top2", "Top-2 accuracy"),
         Metric("nll", "Negative log-likelihood", unit="nats", better="lower"),
         Metric("brier", "Brier score", better="lower"),
+        Metric("ece", "Expected calibration error", better="lower"),
+        Metric("ece_scaled", "Expected calibration error after temperature", better="lower"),
+        Metric("nll_scaled", "Negative log-likelihood after temperature", unit="nats", better="lower"),
         Metric("pearson", "Pearson correlation", parts="attribute_names"),
         Metric("rmse", "Root mean square error, scale 1 to 7", better="lower", parts="attribute_names"),
         Metric("loss", "Loss", better="lower", digits=4, parts="heads"),
@@ -44,5 +47,15 @@ SPEC = TaskSpec(
             "Emotional speech corpora such as MSP-PODCAST are given out under academic licences. Weights trained on them "
             "are usually not free for commercial use: check the licence of the corpus before you use or pass on this model."
         ),
+        metric_types={
+            "macro_f1": "f1",
+            "weighted_f1": "f1",
+            "uar": "recall",
+            "top2": "accuracy",
+            "ece_scaled": "ece",
+            "nll_scaled": "nll",
+        },
     ),
+    inputs=("waveform", "lengths"),
+    names={"classes": "class_names", "attributes": "attribute_names"},
 )

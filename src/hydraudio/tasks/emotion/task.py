@@ -19,6 +19,7 @@ from hydraudio.metrics.predictions import Predictions
 from hydraudio.tasks.emotion.metrics import attribute_scores
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.networks.upstream.frames import receptive_field
+from hydraudio.tasks.emotion.spec import SPEC
 
 CATEGORY_METRICS = ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier")
 LAST_EPOCH = 2**31
@@ -53,6 +54,7 @@ class EmotionTask(Task):
     means and ``<metric>_<name>``. Items without a label are not scored.
     """
 
+    spec = SPEC
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "class_names", "attribute_names")
 
     def __init__(

@@ -1,8 +1,6 @@
 """Speech separation and enhancement as a value: a mixture in, one waveform per source out."""
 
-from hydraudio.core.spec import Axes, Block, Card, Metric, TaskSpec
-
-_PAGE = "hydraudio.tasks.separation.report.page"
+from hydraudio.core.spec import Axes, Card, Metric, TaskSpec
 
 SPEC = TaskSpec(
     name="separation",
@@ -31,4 +29,6 @@ SPEC = TaskSpec(
             "before you use or pass on this model."
         ),
     ),
+    inputs=("mixture",),
+    group="variant",
 )

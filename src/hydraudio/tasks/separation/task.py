@@ -13,6 +13,7 @@ from hydraudio.core.task import Task
 from hydraudio.losses.permutation import PermutationInvariant, reorder
 from hydraudio.metrics.accumulate import MaskedMean
 from hydraudio.metrics.sdr import si_sdr
+from hydraudio.tasks.separation.spec import SPEC
 
 
 class SeparationTask(Task):
@@ -29,6 +30,7 @@ class SeparationTask(Task):
     over the mixture, dB, higher is better). Degenerate items, whose mixture equals the target, are not averaged in.
     """
 
+    spec = SPEC
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "n_sources")
 
     def __init__(
