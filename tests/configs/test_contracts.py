@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
-
-from hydraudio.core.task import count_parameters
+from hydra.utils import instantiate
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -1,6 +1,5 @@
 """Style sheet and script of the report pages; both are written into each page."""
 
-# ruff: noqa: E501
 
 CSS = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1b2130;--muted:#5d6678;--rule:#e1e5eb;

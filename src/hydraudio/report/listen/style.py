@@ -1,6 +1,5 @@
 """Style and script of the cards, for the page and for notebooks."""
 
-# ruff: noqa: E501
 
 CSS = """
 .listening{--ls-text:#1b2130;--ls-muted:#5d6678;--ls-rule:#e1e5eb;--ls-card:#fff;--ls-accent:#2f5fd0;--ls-target:#1f8f6a;
