@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,7 +23,8 @@ class Task(LightningModule):
     """Base of all objectives.
 
     A subclass implements ``training_step(batch)``, ``evaluate_batch(batch)`` (a dict of tensors, shared by validation
-    and test) and ``predict_waveform(waveform)`` (shared by predict, export, report and demo).
+    and test) and ``predict(example)`` (the network alone, without labels), and ``predict_waveform(waveform)`` where one
+    waveform is all that it reads.
 
     Args:
         net: the network. Its state-dict keys stay the same with and without ``compile``.
@@ -38,6 +39,8 @@ class Task(LightningModule):
 
     spec: ClassVar[TaskSpec]
     """What the floor is, as values; the configuration names the same under ``task.spec``."""
+    parts: ClassVar[tuple[str, ...]] = ("net",)
+    """Attributes that hold the networks: what is shared, and what a resumed run must have in common with the old one."""
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
     """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
 
@@ -105,6 +108,14 @@ class Task(LightningModule):
 
     def evaluate_batch(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Run the network on a batch and score it; no gradients are needed."""
+        raise NotImplementedError
+
+    def predict(self, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the network on what ``spec.inputs`` names, with the axes of ``spec.batch``.
+
+        Returns:
+            The outputs of the specification that the model has, with their axes, and what else belongs to them; fp32.
+        """
         raise NotImplementedError
 
     def predict_waveform(self, waveform: Tensor) -> Tensor:

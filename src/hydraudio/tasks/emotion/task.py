@@ -158,6 +158,10 @@ class EmotionTask(Task):
         output = self._forward(batch)
         return {"loss": self.balance(self._losses(output, batch)), **_results(output)}
 
+    def predict(self, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Recognise ``waveform``, of which ``lengths`` samples are valid (all, if there are no lengths)."""
+        return self.predict_waveform(example["waveform"], example.get("lengths"))
+
     @torch.inference_mode()
     def predict_waveform(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:  # type: ignore[override]
         """Recognise (batch, time) at ``sample_rate`` with (batch,) valid samples each, None = all.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -79,6 +79,10 @@ class SeparationTask(Task):
             "si_sdr_mixture": before,
             "si_sdri": after - before,
         }
+
+    def predict(self, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Separate ``mixture`` into ``estimate``, in the order of the network."""
+        return {"estimate": self.predict_waveform(example["mixture"])}
 
     @torch.inference_mode()
     def predict_waveform(self, waveform: Tensor) -> Tensor:
