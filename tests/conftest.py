@@ -74,7 +74,7 @@ def tiny_run(polsess_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     tiny = {"n_filters": 16, "kernel_size": 32, "bottleneck_channels": 8, "hidden_channels": 8}
     size = {**tiny, "n_blocks": 2, "n_repeats": 1}
     network = [f"model.net.{key}={value}" for key, value in size.items()]
-    data = [f"data.root={polsess_root}", "data.task=SB", "data.num_workers=0", "data.batch_size=4"]
+    data = [f"data.root={polsess_root}", "data.problem=SB", "data.num_workers=0", "data.batch_size=4"]
     settings = ["name=tiny", "trainer=cpu", "trainer.max_epochs=1", "report.n_bootstrap=20", "report.n_examples=1"]
     command = [sys.executable, str(REPOSITORY / "src" / "train.py"), *network, *data, *settings]
     environment = {**os.environ, "HYDRAUDIO_LOG_DIR": str(logs), "OMP_NUM_THREADS": "1"}

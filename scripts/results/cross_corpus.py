@@ -1,9 +1,9 @@
 """Test checkpoints on several corpora: python scripts/results/cross_corpus.py ckpt_path=[FILE,...] --corpus NAME KEY=VALUE ...
 
     python scripts/results/cross_corpus.py "ckpt_path=[logs/a/latest/checkpoints/best.ckpt,logs/b/...]" \
-        --corpus PolSESS data=separation/polsess data.task=SB data.root=/data/PolSESS \
+        --corpus PolSESS data=separation/polsess data.problem=SB data.root=/data/PolSESS \
         --corpus Libri2Mix-Clean data=separation/libri2mix data.root=/data/Libri2Mix \
-        --corpus Libri2Mix-Noisy data=separation/libri2mix data.root=/data/Libri2Mix data.task=mix_both
+        --corpus Libri2Mix-Noisy data=separation/libri2mix data.root=/data/Libri2Mix data.problem=mix_both
 
 The overrides are those of src/eval.py; those before the first --corpus hold for all. PESQ and STOI are computed with
 metrics=full. Writes matrix.csv and index.html, and the report of every pair below them.

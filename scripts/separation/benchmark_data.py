@@ -44,36 +44,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64, help="half of them indoors (64)")
     parser.add_argument("--repeats", type=int, default=7, help="passes over the corpus per figure (7)")
-    parser.add_argument("--task", choices=mm_ipc.TASKS, default=None, help="default: all three")
+    parser.add_argument("--problem", choices=mm_ipc.PROBLEMS, default=None, help="default: all three")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=110)
-    tasks = [arguments.task] if arguments.task else list(mm_ipc.TASKS)
+    problems = [arguments.problem] if arguments.problem else list(mm_ipc.PROBLEMS)
     with tempfile.TemporaryDirectory() as folder:
         root = _write_corpus(Path(folder) / "corpus", arguments.rows)
         pack_corpus(root, Path(folder) / "packed", SAMPLE_RATE)
-        for task in tasks:
-            console.print(_speed_table(task, root, Path(folder) / "packed", arguments.repeats))
+        for problem in problems:
+            console.print(_speed_table(problem, root, Path(folder) / "packed", arguments.repeats))
     console.print(_files_table())
 
 
-def _speed_table(task: str, root: Path, packed: Path, repeats: int) -> Table:
+def _speed_table(problem: str, root: Path, packed: Path, repeats: int) -> Table:
     """Interleaves the candidates, so that a slow moment of the machine meets all of them."""
     whole = {
-        "all files, soundfile": _plain_loader(_dataset(task, root)),
-        "WAV, subtract": _epochs(_dataset(task, root, construction="subtract")),
-        "WAV, auto": _epochs(_dataset(task, root)),
-        "packed, subtract": _epochs(_dataset(task, packed, construction="subtract")),
-        "packed, auto": _epochs(_dataset(task, packed)),
+        "all files, soundfile": _plain_loader(_dataset(problem, root)),
+        "WAV, subtract": _epochs(_dataset(problem, root, construction="subtract")),
+        "WAV, auto": _epochs(_dataset(problem, root)),
+        "packed, subtract": _epochs(_dataset(problem, packed, construction="subtract")),
+        "packed, auto": _epochs(_dataset(problem, packed)),
         "packed, auto, gain, flip, swap": _epochs(
-            _dataset(task, packed, gain_db=[-6, 3], flip_polarity=0.5, swap_talkers=0.5)
+            _dataset(problem, packed, gain_db=[-6, 3], flip_polarity=0.5, swap_talkers=0.5)
         ),
-        "packed, auto, 1 s crops": _epochs(_dataset(task, packed, segment_s=1.0)),
-        "packed, dynamic mixing": _epochs(_dataset(task, packed, dynamic_mixing={})),
-        "packed, dynamic mixing, new rooms": _epochs(_dataset(task, packed, dynamic_mixing={"reverb": "new"})),
-        "packed, speed of the talkers": _epochs(_dataset(task, packed, speed=[0.9, 1.1], segment_s=3.6)),
+        "packed, auto, 1 s crops": _epochs(_dataset(problem, packed, segment_s=1.0)),
+        "packed, dynamic mixing": _epochs(_dataset(problem, packed, dynamic_mixing={})),
+        "packed, dynamic mixing, new rooms": _epochs(_dataset(problem, packed, dynamic_mixing={"reverb": "new"})),
+        "packed, speed of the talkers": _epochs(_dataset(problem, packed, speed=[0.9, 1.1], segment_s=3.6)),
     }
-    n_items = len(_dataset(task, root))
+    n_items = len(_dataset(problem, root))
     seconds = {name: [] for name in whole}
     for repeat in range(repeats + 1):
         for name, step in whole.items():
@@ -81,7 +81,7 @@ def _speed_table(task: str, root: Path, packed: Path, repeats: int) -> Table:
             step()
             if repeat:  # the first pass fills the page cache
                 seconds[name].append(time.perf_counter() - begin)
-    table = Table("", "items/s", "slowest", "fastest", "ratio", title=f"{task}: items per second and core")
+    table = Table("", "items/s", "slowest", "fastest", "ratio", title=f"{problem}: items per second and core")
     baseline = statistics.median(seconds["all files, soundfile"])
     for name, times in seconds.items():
         median = statistics.median(times)
@@ -90,8 +90,8 @@ def _speed_table(task: str, root: Path, packed: Path, repeats: int) -> Table:
     return table
 
 
-def _dataset(task: str, root: Path, **options: Any) -> PolSESSDataset:
-    data = PolSESSDataModule(root=str(root), task=task, sample_rate=SAMPLE_RATE, **options)
+def _dataset(problem: str, root: Path, **options: Any) -> PolSESSDataset:
+    data = PolSESSDataModule(root=str(root), problem=problem, sample_rate=SAMPLE_RATE, **options)
     data.setup("fit")
     return data.datasets["train"]
 
@@ -131,7 +131,7 @@ def _plain_item(dataset: PolSESSDataset, epoch: int, index: int) -> tuple[torch.
         name: torch.from_numpy(soundfile.read(dataset.index.path(plan.row, name), dtype="float32")[0])
         for name in ("mix", *mm_ipc.parts_of(indoor))
     }
-    recipe = mm_ipc.recipe(dataset.task, plan.variant, indoor, "subtract")
+    recipe = mm_ipc.recipe(dataset.problem, plan.variant, indoor, "subtract")
     mixture = sum(sign * parts[name] for name, sign in recipe.mixture)
     targets = [sum(parts[name] for name in names) for names in recipe.targets]
     return torch.as_tensor(mixture), torch.stack([torch.as_tensor(target) for target in targets])
@@ -142,21 +142,21 @@ def _files_table() -> Table:
 
     In testing the variants of a row come together, and a batch reads each of their files once.
     """
-    columns = ("task", "rows", "subtract", "add", "auto", "auto / subtract", "auto / all files")
+    columns = ("problem", "rows", "subtract", "add", "auto", "auto / subtract", "auto / all files")
     table = Table(*columns, "testing", "testing / subtract", title="files read per item")
-    for task in mm_ipc.TASKS:
+    for problem in mm_ipc.PROBLEMS:
         for indoor in (True, False):
             variants = mm_ipc.compatible_variants(indoor)
             means = [
-                np.mean([len(mm_ipc.recipe(task, variant, indoor, name).files) for variant in variants])
+                np.mean([len(mm_ipc.recipe(problem, variant, indoor, name).files) for variant in variants])
                 for name in ("subtract", "add", "auto")
             ]
             shares = [means[2] / means[0], means[2] / (1 + len(mm_ipc.parts_of(indoor)))]
-            needed = mm_ipc.needed_components(task, variants, indoor) | {"event", "sp1", "sp2"}  # metadata
+            needed = mm_ipc.needed_components(problem, variants, indoor) | {"event", "sp1", "sp2"}  # metadata
             together = len(needed) / len(variants)
             figures = [f"{mean:.2f}" for mean in means] + [f"{share:.1%}" for share in shares]
             figures += [f"{together:.2f}", f"{together / means[0]:.1%}"]
-            table.add_row(task, "indoor" if indoor else "outdoor", *figures)
+            table.add_row(problem, "indoor" if indoor else "outdoor", *figures)
     return table
 
 

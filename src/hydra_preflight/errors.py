@@ -28,6 +28,6 @@ class DataMismatchError(ConfigError):
     def __init__(self, name: str, given: object, built: object) -> None:
         super().__init__(
             f"the data has {name}={given}, but the model was built for {name}={built}; choose data "
-            "(data.sample_rate, data.task) or a checkpoint to match"
+            "(data.sample_rate, data.problem) or a checkpoint to match"
         )
         self.reason = f"{name}: data {given}, model {built}"

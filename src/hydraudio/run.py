@@ -195,7 +195,7 @@ def build_task(trained: DictConfig) -> Task:
 
 
 def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) -> LightningDataModule:
-    """The datamodule of a trained configuration with what ``cfg.data`` gives (root, task ...) laid over it.
+    """The datamodule of a trained configuration with what ``cfg.data`` gives (root, problem ...) laid over it.
 
     A ``cfg.data`` that is a whole corpus (an option of ``configs/data``) takes its place instead.
     """

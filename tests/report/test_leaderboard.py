@@ -15,7 +15,7 @@ COST = Cost(1000, 2e9, 0.5)
 
 def config(name, seed, **changes):
     datamodule = "hydraudio.tasks.separation.corpora.polsess.datamodule.PolSESSDataModule"
-    data = {"_target_": datamodule, "task": "ES", "seed": seed, "batch_size": 4}
+    data = {"_target_": datamodule, "problem": "ES", "seed": seed, "batch_size": 4}
     net = {"_target_": "hydraudio.tasks.separation.networks.conv_tasnet.ConvTasNet", "n_filters": 16}
     plain = {
         "name": name,
@@ -75,7 +75,7 @@ def test_runs_that_differ_in_the_seed_only_are_one_entry(tmp_path):
         "network": "ConvTasNet",
         "experiment": "b",
         "corpus": "PolSESS",
-        "task": "ES",
+        "problem": "ES",
         "n_seeds": 1,
         "steps": 12,
     }

@@ -240,7 +240,7 @@ def _row(entry: Entry, cost: Cost) -> Row:
         "network": str(config["model"].get("net", {}).get("_target_", "")).rpartition(".")[2],
         "experiment": config.get("name"),
         "corpus": str(data.get("_target_", "")).rpartition(".")[2].removesuffix("DataModule"),
-        "task": data.get("task"),
+        "problem": data.get("problem"),
         "n_seeds": len(entry.runs),
     }
     for metric in METRICS:
@@ -265,7 +265,7 @@ def leaderboard_table(found: Sequence[Row]) -> TableData:
 
 def _cells(row: Row) -> Iterator[Cell]:
     yield Cell(str(row["experiment"]), str(row["network"]))
-    yield Cell(str(row["corpus"]), str(row["task"] or ""))
+    yield Cell(str(row["corpus"]), str(row["problem"] or ""))
     yield Cell(str(row["n_seeds"]))
     for metric, digits in _DIGITS.items():
         deviation = row[f"{metric}_std"]

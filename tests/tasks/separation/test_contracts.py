@@ -64,7 +64,7 @@ _ARGUMENTS: dict[tuple[str, str], dict] = {}
 def net_arguments(compose_train, option: str, task: str) -> dict:
     """The network of a YAML, resolved; composed once for all tests."""
     if (option, task) not in _ARGUMENTS:
-        cfg = compose_train(f"model=separation/{option}", f"data.task={task}")
+        cfg = compose_train(f"model=separation/{option}", f"data.problem={task}")
         bind(cfg)
         _ARGUMENTS[option, task] = OmegaConf.to_container(cfg.model.net, resolve=True)
     return dict(_ARGUMENTS[option, task])

@@ -24,7 +24,7 @@ class CheckpointEntry:
         path: the file.
         run: its run folder, relative to the log folder.
         network: class name of the network.
-        task: ES, EB, SB ..., or the number of sources where the corpus has no tasks.
+        problem: ES, EB, SB ..., or the number of sources where the corpus has no problems.
         n_sources: outputs of the network.
         score: the monitored metric when the checkpoint was written, such as "val/si_sdri 8.21"; may be empty.
         modified: time of writing, in seconds since the epoch.
@@ -33,7 +33,7 @@ class CheckpointEntry:
     path: Path
     run: str
     network: str
-    task: str
+    problem: str
     n_sources: int
     score: str
     modified: float
@@ -42,7 +42,7 @@ class CheckpointEntry:
     def label(self) -> str:
         """One line that tells checkpoints apart; the time of day stands for the run folder's name."""
         when = datetime.fromtimestamp(self.modified).strftime("%d %b %H:%M")
-        parts = [self.experiment, self.path.stem, f"{self.network} {self.task}", self.score, when]
+        parts = [self.experiment, self.path.stem, f"{self.network} {self.problem}", self.score, when]
         return " · ".join(part for part in parts if part)
 
     @property
@@ -94,9 +94,9 @@ def _describe(path: Path, modified_ns: int) -> dict[str, Any] | None:
     if "n_sources" not in net:
         return None
     n_sources = int(net["n_sources"])
-    task = (config.get("data") or {}).get("task") or f"{n_sources} source{'s' if n_sources > 1 else ''}"
+    problem = (config.get("data") or {}).get("problem") or f"{n_sources} source{'s' if n_sources > 1 else ''}"
     network = str(net.get("_target_", "")).rsplit(".", 1)[-1]
-    return {"network": network, "task": str(task), "n_sources": n_sources, "score": _score(checkpoint)}
+    return {"network": network, "problem": str(problem), "n_sources": n_sources, "score": _score(checkpoint)}
 
 
 def _score(checkpoint: dict[str, Any]) -> str:

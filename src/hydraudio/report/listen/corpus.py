@@ -7,8 +7,8 @@ What a datamodule needs for this:
 - the test set has ``items``, a list of (id, variant) that is made without reading audio, and ``dataset[(0, i)]`` is
   item i of it: a dict with ``mixture`` (time,) and ``target`` (n_sources, time), float32,
   ``id``, ``variant`` and ``degenerate`` (the mixture is the target);
-- a corpus that can be heard in several tasks has the class attribute ``tasks``, task -> number of sources, and the
-  constructor argument and attribute ``task``.
+- a corpus that can be heard in several problems has the class attribute ``problems``, problem -> number of sources, and
+  the constructor argument and attribute ``problem``.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Corpus:
         return str(getattr(self.datamodule, "root", type(self.datamodule).__name__))
 
     @property
-    def task(self) -> str | None:
-        return getattr(self.datamodule, "task", None)
+    def problem(self) -> str | None:
+        return getattr(self.datamodule, "problem", None)
 
     @property
     def variants(self) -> list[str]:

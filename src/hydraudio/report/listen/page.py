@@ -61,7 +61,7 @@ class Page:
                 self.on_separate_item,
                 [
                     choice["checkpoint"],
-                    *(corpus[key] for key in ("name", "root", "task")),
+                    *(corpus[key] for key in ("name", "root", "problem")),
                     item["variant"],
                     item["number"],
                 ],
@@ -86,7 +86,7 @@ class Page:
 
     def _build_corpus(self) -> tuple[dict[str, Any], dict[str, Any], gr.Button]:
         with gr.Row():
-            task = _choice([], label="Task", elem_id="task", min_width=110)
+            problem = _choice([], label="Problem", elem_id="problem", min_width=110)
             variant = _choice([], label="Variant", elem_id="variant", min_width=110)
         search = gr.Textbox(label="Search", placeholder="part of an id", elem_id="search")
         number = _choice([], label="Item", elem_id="item")
@@ -98,8 +98,8 @@ class Page:
             root = gr.Textbox(
                 label="Folder", placeholder="as configured", info="Enter loads it.", elem_id="root", submit_btn=False
             )
-        problem = gr.HTML(elem_id="corpus-problem")
-        corpus = {"name": name, "root": root, "task": task, "problem": problem}
+        message = gr.HTML(elem_id="corpus-message")
+        corpus = {"name": name, "root": root, "problem": problem, "message": message}
         return corpus, {"variant": variant, "search": search, "surprise": surprise, "number": number}, button
 
     def _build_recording(self) -> tuple[gr.Audio, gr.Button]:
@@ -115,9 +115,9 @@ class Page:
     def _connect_choices(
         self, page: gr.Blocks, choice: dict[str, Any], corpus: dict[str, Any], item: dict[str, Any]
     ) -> None:
-        where = [choice["checkpoint"], corpus["name"], corpus["root"], corpus["task"]]
+        where = [choice["checkpoint"], corpus["name"], corpus["root"], corpus["problem"]]
         items = [item["variant"], item["number"]]
-        opened = [choice["facts"], corpus["task"], *items, corpus["problem"]]
+        opened = [choice["facts"], corpus["problem"], *items, corpus["message"]]
         for event in (page.load, choice["refresh"].click):
             event(self.on_refresh, choice["checkpoint"], [choice["checkpoint"], choice["facts"]]).success(
                 self.on_checkpoint, where[:3], opened
@@ -125,8 +125,8 @@ class Page:
         choice["checkpoint"].input(self.on_checkpoint, where[:3], opened)
         for event in (corpus["name"].input, corpus["root"].submit):
             event(self.on_checkpoint, where[:3], opened)
-        corpus["task"].input(self.on_task, where, [*items, corpus["problem"]])
-        found = [item["number"], corpus["problem"]]
+        corpus["problem"].input(self.on_problem, where, [*items, corpus["message"]])
+        found = [item["number"], corpus["message"]]
         for event in (item["variant"].input, item["search"].input):
             event(self.on_search, [*where, *items, item["search"]], found, show_progress="hidden")
         item["surprise"].click(self.on_surprise, [*where, item["variant"]], found, show_progress="hidden")
@@ -141,7 +141,7 @@ class Page:
         return gr.Dropdown(choices=choices, value=value), facts
 
     def on_checkpoint(self, path: str | None, name: str, root: str) -> tuple[Any, ...]:
-        """Opens a checkpoint and the corpus, and offers its tasks, variants and items."""
+        """Opens a checkpoint and the corpus, and offers its problems, variants and items."""
         empty = gr.Dropdown(choices=[], value=None)
         if not path:
             return gr.skip(), empty, empty, empty, ""
@@ -151,34 +151,34 @@ class Page:
             return problem_card(explain(error)), empty, empty, empty, ""
         try:
             corpus = self.session.corpus(path, name, root)
-            tasks = self.session.tasks(path, name, root)
+            problems = self.session.problems(path, name, root)
         except Exception as error:
             return facts, empty, empty, empty, problem_card(explain(error))
-        task = gr.Dropdown(choices=tasks, value=corpus.task, visible=bool(tasks))
-        return facts, task, *_offer(corpus), ""
+        problem = gr.Dropdown(choices=problems, value=corpus.problem, visible=bool(problems))
+        return facts, problem, *_offer(corpus), ""
 
-    def on_task(self, path: str | None, name: str, root: str, task: str | None) -> tuple[Any, Any, Any]:
-        """Offers the variants and items of another task."""
+    def on_problem(self, path: str | None, name: str, root: str, problem: str | None) -> tuple[Any, Any, Any]:
+        """Offers the variants and items of another problem."""
         try:
-            return *_offer(self.session.corpus(_chosen(path), name, root, task)), ""
+            return *_offer(self.session.corpus(_chosen(path), name, root, problem)), ""
         except Exception as error:
             empty = gr.Dropdown(choices=[], value=None)
             return empty, empty, problem_card(explain(error))
 
     def on_search(
-        self, path: str | None, name: str, root: str, task: str | None, variant: str, number: int | None, text: str
+        self, path: str | None, name: str, root: str, problem: str | None, variant: str, number: int | None, text: str
     ) -> tuple[Any, str]:
         """Offers the items of a variant whose id contains the text; stays with the recording that was chosen."""
         try:
-            corpus = self.session.corpus(_chosen(path), name, root, task)
+            corpus = self.session.corpus(_chosen(path), name, root, problem)
             return _items(corpus, variant, text, corpus.items[number][0] if _is_item(number, corpus) else None), ""
         except Exception as error:
             return gr.skip(), problem_card(explain(error))
 
-    def on_surprise(self, path: str | None, name: str, root: str, task: str | None, variant: str) -> tuple[Any, str]:
+    def on_surprise(self, path: str | None, name: str, root: str, problem: str | None, variant: str) -> tuple[Any, str]:
         """Chooses any item of a variant."""
         try:
-            corpus = self.session.corpus(_chosen(path), name, root, task)
+            corpus = self.session.corpus(_chosen(path), name, root, problem)
             found = corpus.find(None if variant == ALL_VARIANTS else variant, limit=None)
             if not found:
                 raise ValueError(f"there is no item in variant {variant}; choose another variant")
@@ -187,12 +187,12 @@ class Page:
             return gr.skip(), problem_card(explain(error))
 
     def on_separate_item(
-        self, path: str | None, name: str, root: str, task: str | None, variant: str | None, number: int | None
+        self, path: str | None, name: str, root: str, problem: str | None, variant: str | None, number: int | None
     ) -> str:
         """Separates the chosen item in the chosen variant."""
 
         def separate() -> Separation:
-            corpus = self.session.corpus(_chosen(path), name, root, task)
+            corpus = self.session.corpus(_chosen(path), name, root, problem)
             return self.session.separate_item(_chosen(path), corpus, _in_variant(corpus, variant, number))
 
         return self._show(separate)

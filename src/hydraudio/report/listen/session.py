@@ -127,14 +127,14 @@ class Session:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def tasks(self, path: str | Path, name: str = AS_TRAINED, root: str | None = None) -> list[str]:
-        """Tasks of a corpus whose number of sources is that of the network; empty for a corpus without tasks."""
+    def problems(self, path: str | Path, name: str = AS_TRAINED, root: str | None = None) -> list[str]:
+        """Problems of a corpus whose number of sources is that of the network; empty for a corpus without problems."""
         with self._lock:
             corpus = self.corpus(path, name, root)
-            return _fitting_tasks(corpus.datamodule, self.open(path))
+            return _fitting_problems(corpus.datamodule, self.open(path))
 
     def corpus(
-        self, path: str | Path, name: str = AS_TRAINED, root: str | None = None, task: str | None = None
+        self, path: str | Path, name: str = AS_TRAINED, root: str | None = None, problem: str | None = None
     ) -> Corpus:
         """The test items of a corpus for a checkpoint.
 
@@ -142,7 +142,7 @@ class Session:
             path: the checkpoint.
             name: `AS_TRAINED` for the corpus that the checkpoint was trained with, or an option of ``configs/data``.
             root: another folder in the same format; None or empty takes the configured one.
-            task: None takes the one of the training where the corpus has it.
+            problem: None takes the one of the training where the corpus has it.
 
         Raises:
             ValueError, FileNotFoundError: the corpus is gone or faulty, or does not fit the network.
@@ -150,13 +150,13 @@ class Session:
         with self._lock:
             net = self.open(path)
             assert self._opened is not None
-            key = (name, root or None, task or None)
+            key = (name, root or None, problem or None)
             if key not in self._corpora:
-                self._corpora[key] = Corpus(self._datamodule(name, net, root, task))
+                self._corpora[key] = Corpus(self._datamodule(name, net, root, problem))
             return self._corpora[key]
 
-    def _datamodule(self, name: str, net: Any, root: str | None, task: str | None) -> Any:
-        """Data that fits the network; without a given task, one of the corpus that has its number of sources."""
+    def _datamodule(self, name: str, net: Any, root: str | None, problem: str | None) -> Any:
+        """Data that fits the network; without a given problem, one of the corpus that has its number of sources."""
         assert self._opened is not None
         trained = copy.deepcopy(self._opened.trained)
         if name not in self.corpora():
@@ -167,14 +167,14 @@ class Session:
             trained.data = OmegaConf.to_container(data, resolve=True)
         given: dict[str, Any] = {"num_workers": 0, **({"root": root} if root else {})}
 
-        def restore(task: str | None) -> Any:
-            laid_over = {**given, "task": task} if task else given
+        def restore(problem: str | None) -> Any:
+            laid_over = {**given, "problem": problem} if problem else given
             cfg = OmegaConf.merge(self.cfg, {"data": laid_over})
             return restore_data(cfg, trained, self._opened.path)  # type: ignore[arg-type,union-attr]
 
-        datamodule = restore(task)
-        fitting = _fitting_tasks(datamodule, net)
-        if not task and fitting and datamodule.task not in fitting:
+        datamodule = restore(problem)
+        fitting = _fitting_problems(datamodule, net)
+        if not problem and fitting and datamodule.problem not in fitting:
             datamodule = restore(fitting[0])
         _check_fit(datamodule, net)
         return datamodule
@@ -190,7 +190,7 @@ class Session:
         notes = [f"Not scored: {error}" for error in scores.errors]
         if item.degenerate:
             notes.append("In this variant the mixture is the target, so there is nothing to improve.")
-        details = (item.variant, *([corpus.task] if corpus.task else []), _length(item.mixture, task.sample_rate))
+        details = (item.variant, *([corpus.problem] if corpus.problem else []), _length(item.mixture, task.sample_rate))
         return Separation(
             title=item.item_id,
             details=details,
@@ -265,9 +265,9 @@ class Session:
         return outputs, seconds
 
 
-def _fitting_tasks(datamodule: Any, task: Any) -> list[str]:
-    """Tasks of a corpus with as many sources as the network has; empty for a corpus without tasks."""
-    return [name for name, n_sources in getattr(datamodule, "tasks", {}).items() if n_sources == task.n_sources]
+def _fitting_problems(datamodule: Any, task: Any) -> list[str]:
+    """Problems of a corpus with as many sources as the network has; empty for a corpus without problems."""
+    return [name for name, n_sources in getattr(datamodule, "problems", {}).items() if n_sources == task.n_sources]
 
 
 def _check_fit(datamodule: Any, task: Any) -> None:
@@ -277,7 +277,7 @@ def _check_fit(datamodule: Any, task: Any) -> None:
         if given != built:
             raise ValueError(
                 f"the corpus has {attribute}={given}, but the network was built for {attribute}={built}; choose "
-                "another task, corpus or checkpoint"
+                "another problem, corpus or checkpoint"
             )
 
 

@@ -252,7 +252,7 @@ def test_failures_skips_and_the_table(polsess_root, tmp_path):
         "experiments": [
             {"name": "wrong", "overrides": {"data.root": "/nowhere"}},
             {"name": "typo", "overrides": {"model.net.n_blokcs": 2}},
-            {"name": "one", "overrides": {"data.task": "SB"}},
+            {"name": "one", "overrides": {"data.problem": "SB"}},
             {"name": "two"},
         ],
     }

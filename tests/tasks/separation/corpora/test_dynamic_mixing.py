@@ -59,10 +59,10 @@ def expected_parts(index: CorpusIndex, remix: Remix) -> dict[str, np.ndarray]:
     return {name: gain[name] * part for name, part in parts.items()}
 
 
-@pytest.mark.parametrize("task", mm_ipc.TASKS)
+@pytest.mark.parametrize("problem", mm_ipc.PROBLEMS)
 @pytest.mark.parametrize("event_db", [None, [-12, 2]])
-def test_items_equal_files_mixed_by_hand(noisy_root: Path, task: str, event_db: list[float] | None) -> None:
-    dataset = training_set(noisy_root, task=task, dynamic_mixing={"event_db": event_db}, swap_talkers=0.5)
+def test_items_equal_files_mixed_by_hand(noisy_root: Path, problem: str, event_db: list[float] | None) -> None:
+    dataset = training_set(noisy_root, problem=problem, dynamic_mixing={"event_db": event_db}, swap_talkers=0.5)
     seen = set()
     for key in KEYS:
         plan, item = dataset.plans(*key), dataset[key]
@@ -70,8 +70,10 @@ def test_items_equal_files_mixed_by_hand(noisy_root: Path, task: str, event_db: 
         parts = expected_parts(dataset.index, plan.remix)
         if plan.exchanged:
             parts |= {"sp1": parts["sp2"], "sp1_reverb": parts.get("sp2_reverb")}
-        mixture = np.sum([parts[name] for name in mm_ipc.kept_parts(task, plan.variant, indoor)], axis=0)
-        targets = {"ES": [parts["sp1"]], "EB": [parts["sp1"] + parts["sp2"]], "SB": [parts["sp1"], parts["sp2"]]}[task]
+        mixture = np.sum([parts[name] for name in mm_ipc.kept_parts(problem, plan.variant, indoor)], axis=0)
+        targets = {"ES": [parts["sp1"]], "EB": [parts["sp1"] + parts["sp2"]], "SB": [parts["sp1"], parts["sp2"]]}[
+            problem
+        ]
         np.testing.assert_allclose(item["mixture"], mixture, atol=1e-6)
         np.testing.assert_allclose(item["target"], np.stack(targets), atol=1e-6)
         assert item["lengths"] == 800
@@ -160,7 +162,7 @@ def test_talkers_are_drawn_alike_often(noisy_root: Path) -> None:
 
 
 def test_levels_have_the_generators_distribution(noisy_root: Path) -> None:
-    dataset = training_set(noisy_root, task="SB", allowed_variants=["SR", "S"])
+    dataset = training_set(noisy_root, problem="SB", allowed_variants=["SR", "S"])
     ssr, scene = [], []
     for key in itertools.product(range(40), range(12)):
         plan = dataset.plans(*key)
@@ -248,7 +250,7 @@ def test_items_do_not_clip(make_corpus) -> None:
         for path in (root / "train" / folder).iterdir():
             signal, rate = soundfile.read(path)
             soundfile.write(path, signal / np.abs(signal).max() * 0.99, rate)
-    dataset = training_set(root, task="SB", allowed_variants=["S", "SR"])
+    dataset = training_set(root, problem="SB", allowed_variants=["S", "SR"])
     for key in itertools.product(range(5), range(6)):
         item, plan = dataset[key], dataset.plans(*key)
         assert np.abs(item["mixture"]).max() <= MAX_PEAK + 1e-6
@@ -343,7 +345,7 @@ def test_speed_moves_pitch_and_keeps_length(factor: float) -> None:
 
 @pytest.mark.parametrize("noises", [False, True])
 def test_speed_of_items(noisy_root: Path, noises: bool) -> None:
-    options = {"dynamic_mixing": None, "speed": [0.9, 1.1], "speed_noises": noises, "segment_s": 0.08, "task": "SB"}
+    options = {"dynamic_mixing": None, "speed": [0.9, 1.1], "speed_noises": noises, "segment_s": 0.08, "problem": "SB"}
     dataset = training_set(noisy_root, **options)
     factors = set()
     for key in KEYS:

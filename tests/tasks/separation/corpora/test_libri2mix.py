@@ -54,19 +54,19 @@ def copy(libri2mix_root, tmp_path) -> Path:
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize(
-    ("task", "sources"), [("mix_clean", ["s1", "s2"]), ("mix_both", ["s1", "s2"]), ("mix_single", ["s1"])]
+    ("problem", "sources"), [("mix_clean", ["s1", "s2"]), ("mix_both", ["s1", "s2"]), ("mix_single", ["s1"])]
 )
-def test_whole_items_are_the_files_of_one_identifier(libri2mix_root, task, sources, mode):
-    data = make(libri2mix_root, "test", task=task, mode=mode, eval_batch_size=3)
-    assert data.n_sources == len(sources) == data.tasks[task]
+def test_whole_items_are_the_files_of_one_identifier(libri2mix_root, problem, sources, mode):
+    data = make(libri2mix_root, "test", problem=problem, mode=mode, eval_batch_size=3)
+    assert data.n_sources == len(sources) == data.problems[problem]
     batches = list(data.test_dataloader())
     assert sorted(name for batch in batches for name in batch["id"]) == sorted(identifiers(data, "test"))
     for batch in batches:
-        assert batch["variant"] == [task] * len(batch["id"])
+        assert batch["variant"] == [problem] * len(batch["id"])
         assert not batch["degenerate"].any()
         assert batch["padded"] is (len(set(batch["lengths"].tolist())) > 1)
         for k, (name, length) in enumerate(zip(batch["id"], batch["lengths"].tolist(), strict=True)):
-            mixture = read(libri2mix_root, "test", task, name, mode)
+            mixture = read(libri2mix_root, "test", problem, name, mode)
             assert length == len(mixture)
             np.testing.assert_array_equal(batch["mixture"][k, :length].numpy(), mixture)
             for source, part in enumerate(sources):
@@ -104,7 +104,7 @@ def test_targets_belong_to_the_mixture_whatever_is_left_out(copy):
     other = copy / "wav8k" / "min" / "metadata" / "mixture_train-100_mix_clean.csv"
     write(other, table(other)[2:5])
     median_s = float(np.median([int(line["length"]) for line in lines])) / RATE
-    data = make(copy, "fit", task="mix_both", min_length_s=median_s, batch_size=2)
+    data = make(copy, "fit", problem="mix_both", min_length_s=median_s, batch_size=2)
     kept = [line["mixture_ID"] for line in lines[::-1][1:] if int(line["length"]) >= median_s * RATE]
     assert identifiers(data, "train") == kept
     assert 0 < len(kept) < len(lines) - 1
@@ -197,19 +197,19 @@ def test_both_training_sets_and_limits(libri2mix_root):
 
 
 def test_metadata_says_levels_and_talkers(libri2mix_root):
-    for task in ("mix_clean", "mix_both", "mix_single"):
-        metrics = table(libri2mix_root / "wav8k" / "min" / "metadata" / f"metrics_test_{task}.csv")
+    for problem in ("mix_clean", "mix_both", "mix_single"):
+        metrics = table(libri2mix_root / "wav8k" / "min" / "metadata" / f"metrics_test_{problem}.csv")
         expected = {line["mixture_ID"]: line for line in metrics}
         infos = table(libri2mix_root / "metadata" / "libri2mix_test-clean_info.csv")
         sexes = {line["mixture_ID"]: [line["speaker_1_sex"], line["speaker_2_sex"]] for line in infos}
-        data = make(libri2mix_root, "test", task=task)
+        data = make(libri2mix_root, "test", problem=problem)
         for k in range(4):
             item = data.datasets["test"][(0, k)]
             metadata, line = item["metadata"], expected[item["id"]]
             for source in range(1, data.n_sources + 1):
                 figure = metadata[f"source_{source}_snr_db"]
                 assert figure == pytest.approx(float(line[f"source_{source}_SNR"]), abs=0.1)
-            if task == "mix_both":
+            if problem == "mix_both":
                 assert metadata["noise_db"] == pytest.approx(float(line["noise_SNR"]), abs=0.1)
             assert ("ssr_db" in metadata) == (data.n_sources == 2)
             assert metadata["sexes"] == "+".join(sorted(sexes[item["id"]][: data.n_sources]))
@@ -222,7 +222,7 @@ def test_fingerprint_tells_corpora_apart(libri2mix_root, copy):
 
     known = fingerprint(libri2mix_root)
     assert fingerprint(copy) == known
-    others = [fingerprint(libri2mix_root, mode="max"), fingerprint(libri2mix_root, task="mix_both")]
+    others = [fingerprint(libri2mix_root, mode="max"), fingerprint(libri2mix_root, problem="mix_both")]
     path = copy / "wav8k" / "min" / "metadata" / "mixture_dev_mix_clean.csv"
     write(path, table(path)[1:])
     assert len({known, *others, fingerprint(copy)}) == 4
@@ -247,7 +247,7 @@ def test_embedded_corpus_is_written_once(tmp_path, libri2mix_root):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"task": "mix_all"}, "task='mix_all' is unknown; choose one of mix_clean, mix_both, mix_single"),
+        ({"problem": "mix_all"}, "problem='mix_all' is unknown; choose one of mix_clean, mix_both, mix_single"),
         ({"mode": "mean"}, "mode='mean' is unknown; choose one of min, max"),
         ({"sample_rate": 44100}, "sample_rate=44100 is unknown; choose one of 8000, 16000"),
         ({"segment_s": 0}, "segment_s=0 must be positive"),
@@ -285,5 +285,7 @@ def test_folders_around_the_corpus_are_recognised(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such corpus folder; set data.root"):
         make(tmp_path / "nowhere", "test")
     shutil.rmtree(copy / "wav8k" / "min" / "test" / "mix_both")
-    with pytest.raises(FileNotFoundError, match=r"mix_both: no such folder; set data.task to one of mix_clean, mix_s"):
-        make(copy, "test", task="mix_both")
+    with pytest.raises(
+        FileNotFoundError, match=r"mix_both: no such folder; set data.problem to one of mix_clean, mix_s"
+    ):
+        make(copy, "test", problem="mix_both")

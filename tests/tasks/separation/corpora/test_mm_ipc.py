@@ -28,26 +28,26 @@ TARGETS = {"ES": [0.05], "EB": [0.11], "SB": [0.05, 0.06]}
 ES_FILES = {"subtract": (4, 6, 5, 7, 8, 3, 4, 4, 5), "add": (5, 3, 4, 2, 1, 3, 2, 2, 1)}
 BOTH_FILES = {"subtract": (3, 5, 4, 6, 8, 3, 4, 4, 5), "add": (7, 5, 6, 4, 2, 4, 3, 3, 2)}
 FILES = {"ES": ES_FILES, "EB": BOTH_FILES, "SB": BOTH_FILES}
-CASES = [(task, indoor, variant, position) for task in INPUTS for position, (indoor, variant) in enumerate(ROOMS)]
+CASES = [(problem, indoor, variant, position) for problem in INPUTS for position, (indoor, variant) in enumerate(ROOMS)]
 
 
-@pytest.mark.parametrize(("task", "indoor", "variant", "position"), CASES)
+@pytest.mark.parametrize(("problem", "indoor", "variant", "position"), CASES)
 @pytest.mark.parametrize("construction", ["subtract", "add", "auto"])
-def test_oracle_table(task: str, indoor: bool, variant: str, position: int, construction: str) -> None:
-    recipe = mm_ipc.recipe(task, variant, indoor, construction)
+def test_oracle_table(problem: str, indoor: bool, variant: str, position: int, construction: str) -> None:
+    recipe = mm_ipc.recipe(problem, variant, indoor, construction)
     values = VALUES | {"mix": MIX[indoor]}
     mixture = sum(sign * values[name] for name, sign in recipe.mixture)
     targets = [sum(values[name] for name in names) for names in recipe.targets]
-    assert mixture == pytest.approx(INPUTS[task][position], abs=1e-9)
-    assert targets == pytest.approx(TARGETS[task], abs=1e-9)
+    assert mixture == pytest.approx(INPUTS[problem][position], abs=1e-9)
+    assert targets == pytest.approx(TARGETS[problem], abs=1e-9)
 
 
-@pytest.mark.parametrize(("task", "indoor", "variant", "position"), CASES)
-def test_number_of_files(task: str, indoor: bool, variant: str, position: int) -> None:
+@pytest.mark.parametrize(("problem", "indoor", "variant", "position"), CASES)
+def test_number_of_files(problem: str, indoor: bool, variant: str, position: int) -> None:
     # the original always reads speaker 2 as well; for these variants it has to be subtracted in any case
-    counts = {name: len(mm_ipc.recipe(task, variant, indoor, name).files) for name in ("subtract", "add", "auto")}
-    assert counts["subtract"] == FILES[task]["subtract"][position]
-    assert counts["add"] == FILES[task]["add"][position]
+    counts = {name: len(mm_ipc.recipe(problem, variant, indoor, name).files) for name in ("subtract", "add", "auto")}
+    assert counts["subtract"] == FILES[problem]["subtract"][position]
+    assert counts["add"] == FILES[problem]["add"][position]
     assert counts["auto"] == min(counts["subtract"], counts["add"])
 
 
@@ -76,7 +76,12 @@ def test_exchange_is_a_relabelling(indoor: bool, variant: str, construction: str
 
 
 def test_degenerate_cases() -> None:
-    degenerate = {(task, name) for task in mm_ipc.TASKS for name in mm_ipc.VARIANTS if mm_ipc.is_degenerate(task, name)}
+    degenerate = {
+        (problem, name)
+        for problem in mm_ipc.PROBLEMS
+        for name in mm_ipc.VARIANTS
+        if mm_ipc.is_degenerate(problem, name)
+    }
     assert degenerate == {("ES", "C"), ("EB", "C")}
 
 
@@ -113,7 +118,7 @@ def test_stable_variant_moves_only_what_it_must() -> None:
         (lambda: mm_ipc.check_variants(["SRE"], "allowed_variants"), "did you mean 'SER'"),
         (lambda: mm_ipc.check_variants(["ser"], "val_variants"), "val_variants.*did you mean 'SER'"),
         (lambda: mm_ipc.check_variants([], "allowed_variants"), "empty"),
-        (lambda: mm_ipc.check_task("SE"), "did you mean 'ES'"),
+        (lambda: mm_ipc.check_problem("SE"), "did you mean 'ES'"),
         (lambda: mm_ipc.check_construction("substract"), "did you mean 'subtract'"),
         (lambda: mm_ipc.recipe("ES", "SE", True), "does not fit an indoor row"),
     ],

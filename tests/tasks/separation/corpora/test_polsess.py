@@ -17,7 +17,7 @@ from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataMod
 from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset, collate
 from hydraudio.tasks.separation.corpora.polsess.store import WavStore, pack_corpus
 
-TASKS = ("ES", "EB", "SB")
+PROBLEMS = ("ES", "EB", "SB")
 ROOMS = [(True, name) for name in mm_ipc.INDOOR_VARIANTS]
 ROOMS += [(False, name) for name in mm_ipc.OUTDOOR_VARIANTS]
 INPUTS = {
@@ -47,25 +47,25 @@ def assert_equal(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("construction", ["auto", "subtract", "add"])
-@pytest.mark.parametrize("task", TASKS)
-def test_oracle_table_from_files(constant_root: Path, task: str, construction: str) -> None:
-    test_set = module(constant_root, "test", task=task, construction=construction).datasets["test"]
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_oracle_table_from_files(constant_root: Path, problem: str, construction: str) -> None:
+    test_set = module(constant_root, "test", problem=problem, construction=construction).datasets["test"]
     found = {}
     for item in items(test_set):
         found[item["metadata"]["indoor"], item["variant"]] = item
         assert np.ptp(item["mixture"]) == 0
-        assert item["target"][:, 0] == pytest.approx(TARGETS[task], abs=1e-4)
-        assert item["target"].shape == (len(TARGETS[task]), 800)
+        assert item["target"][:, 0] == pytest.approx(TARGETS[problem], abs=1e-4)
+        assert item["target"].shape == (len(TARGETS[problem]), 800)
         assert item["mixture"].dtype == item["target"].dtype == np.float32
-        assert item["degenerate"] == (item["variant"] == "C" and task != "SB")
-    expected = dict(zip(ROOMS, INPUTS[task], strict=True))
+        assert item["degenerate"] == (item["variant"] == "C" and problem != "SB")
+    expected = dict(zip(ROOMS, INPUTS[problem], strict=True))
     assert {key: item["mixture"][0] for key, item in found.items()} == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_constructions_agree_up_to_rounding(noisy_root: Path, task: str) -> None:
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_constructions_agree_up_to_rounding(noisy_root: Path, problem: str) -> None:
     subtracted, added, auto = (
-        items(module(noisy_root, "test", task=task, construction=name).datasets["test"])
+        items(module(noisy_root, "test", problem=problem, construction=name).datasets["test"])
         for name in ("subtract", "add", "auto")
     )
     assert any(not np.array_equal(a["mixture"], b["mixture"]) for a, b in zip(subtracted, added, strict=True))
@@ -77,7 +77,7 @@ def test_constructions_agree_up_to_rounding(noisy_root: Path, task: str) -> None
 
 
 def test_item_equals_sum_of_files_read_by_soundfile(noisy_root: Path) -> None:
-    dataset = module(noisy_root, "test", task="ES", construction="add").datasets["test"]
+    dataset = module(noisy_root, "test", problem="ES", construction="add").datasets["test"]
     for item, (row, variant) in zip(items(dataset), dataset.plans.pairs, strict=True):
         names = mm_ipc.kept_parts("ES", variant, bool(dataset.index.indoor[row]))
         parts = [soundfile.read(dataset.index.path(row, name))[0] for name in names]
@@ -85,12 +85,12 @@ def test_item_equals_sum_of_files_read_by_soundfile(noisy_root: Path) -> None:
         np.testing.assert_allclose(item["target"][0], parts[0], atol=1e-7)
 
 
-@pytest.mark.parametrize(("task", "position"), itertools.product(TASKS, range(len(ROOMS))))
+@pytest.mark.parametrize(("problem", "position"), itertools.product(PROBLEMS, range(len(ROOMS))))
 def test_only_needed_files_are_read(
-    noisy_root: Path, monkeypatch: pytest.MonkeyPatch, task: str, position: int
+    noisy_root: Path, monkeypatch: pytest.MonkeyPatch, problem: str, position: int
 ) -> None:
     indoor, variant = ROOMS[position]
-    data = module(noisy_root, allowed_variants=[variant], task=task)
+    data = module(noisy_root, allowed_variants=[variant], problem=problem)
     dataset = data.datasets["train"]
     index = next(n for n in range(len(dataset)) if bool(dataset.plans.indoor[n]) == indoor)
     read = []
@@ -99,13 +99,13 @@ def test_only_needed_files_are_read(
         WavStore, "read", lambda self, row, name, *rest: read.append(name) or original(self, row, name, *rest)
     )
     assert dataset[0, index]["variant"] == variant
-    options = [mm_ipc.recipe(task, variant, indoor, name).files for name in ("subtract", "add")]
+    options = [mm_ipc.recipe(problem, variant, indoor, name).files for name in ("subtract", "add")]
     assert len(read) == len(set(read)) == min(map(len, options))
     assert set(read) in [set(files) for files in options]
 
 
 def test_a_batch_in_testing_reads_each_component_once(noisy_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = module(noisy_root, "test", task="SB").datasets["test"]
+    dataset = module(noisy_root, "test", problem="SB").datasets["test"]
     keys = [(0, index) for index in range(5)]
     assert {dataset.plans.pairs[index][0] for _, index in keys} == {0}
     expected = [dataset[key] for key in keys]
@@ -205,7 +205,7 @@ def test_a_crop_avoids_pauses_of_a_target(make_corpus) -> None:
         signal, rate = soundfile.read(path)
         signal[:500] = 0.0
         soundfile.write(path, signal, rate)
-    dataset = module(root, task="SB", construction="add", segment_s=0.01).datasets["train"]
+    dataset = module(root, problem="SB", construction="add", segment_s=0.01).datasets["train"]
     silent = [not part.any() for item in items(dataset) for part in item["target"]]
     assert not any(silent)
 
@@ -257,7 +257,7 @@ def test_max_samples_is_a_nested_seeded_sample(noisy_root: Path) -> None:
 
 
 def test_batch_contract(noisy_root: Path) -> None:
-    data = module(noisy_root, None, task="SB", batch_size=3, eval_batch_size=2)
+    data = module(noisy_root, None, problem="SB", batch_size=3, eval_batch_size=2)
     batch = next(iter(data.train_dataloader()))
     assert batch["mixture"].shape == (3, 800)
     assert batch["target"].shape == (3, 2, 800)
@@ -285,12 +285,12 @@ def test_metadata_from_table_and_files(noisy_root: Path) -> None:
         assert item["metadata"] == expected | ({"event_class": "Clapping"} if row % 2 else {})
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_packed_equals_unpacked(noisy_root: Path, tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_packed_equals_unpacked(noisy_root: Path, tmp_path: Path, problem: str) -> None:
     pack_corpus(noisy_root, tmp_path / "packed", 8000, rows_per_shard=4)
     for options in ({}, AUGMENTED):
-        plain = module(noisy_root, None, task=task, **options)
-        packed = module(tmp_path / "packed", None, task=task, **options)
+        plain = module(noisy_root, None, problem=problem, **options)
+        packed = module(tmp_path / "packed", None, problem=problem, **options)
         assert packed.fingerprint == plain.fingerprint
         for subset in ("train", "val", "test"):
             pairs = zip(items(plain.datasets[subset]), items(packed.datasets[subset]), strict=True)
@@ -388,7 +388,7 @@ def test_interrupted_embedded_corpus_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"task": "XB"}, r"unknown task.*Valid: ES, EB, SB"),
+        ({"problem": "XB"}, r"unknown problem.*Valid: ES, EB, SB"),
         ({"allowed_variants": ["SRE"]}, "unknown variant in allowed_variants.*did you mean 'SER'"),
         ({"variant_weights": {"SEE": 1.0}}, "variant_weights.*did you mean"),
         ({"variant_weights": {"C": -1.0}}, "not negative"),

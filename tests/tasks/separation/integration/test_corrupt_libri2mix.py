@@ -17,8 +17,8 @@ import soundfile
 from hydraudio.core.defects import Defect
 from hydraudio.tasks.separation.corpora.libri2mix.datamodule import Libri2MixDataModule
 
-RATE, TASK = 8000, "mix_both"
-TABLE = f"wav8k/min/metadata/mixture_train-100_{TASK}.csv"
+RATE, PROBLEM = 8000, "mix_both"
+TABLE = f"wav8k/min/metadata/mixture_train-100_{PROBLEM}.csv"
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def rename_rows(root: Path, rename: Callable[[str], str]) -> None:
     with edit(root) as rows:
         old = rows[0]["mixture_ID"]
         rows[0] = {key: value.replace(old, rename(old)) for key, value in rows[0].items()}
-    for part in ("s1", "s2", "noise", TASK):
+    for part in ("s1", "s2", "noise", PROBLEM):
         path = root / "wav8k" / "min" / "train-100" / part / f"{old}.wav"
         path.rename(path.with_name(f"{rename(old)}.wav"))
 
@@ -96,7 +96,7 @@ def nan(signal: np.ndarray) -> np.ndarray:
 
 def same_mixture(root: Path) -> None:
     """Two rows with the same audio."""
-    for part in ("s1", "s2", "noise", TASK):
+    for part in ("s1", "s2", "noise", PROBLEM):
         shutil.copy(audio(root, part, 0), audio(root, part, 1))
     with edit(root) as rows:
         rows[1]["length"] = rows[0]["length"]
@@ -124,8 +124,8 @@ CASES = [
     Case(
         "no mixtures",
         "missing_subset",
-        r"train-100/mix_both: no such folder; set data.task to one of mix_clean, mix_single",
-        lambda root: shutil.rmtree(root / "wav8k/min/train-100" / TASK),
+        r"train-100/mix_both: no such folder; set data.problem to one of mix_clean, mix_single",
+        lambda root: shutil.rmtree(root / "wav8k/min/train-100" / PROBLEM),
     ),
     Case("no rows", "empty_csv", r"has no rows", lambda root: (root / TABLE).write_text("mixture_ID,length\n")),
     Case("no column", "missing_column", r"column mixture_ID is missing", without_column),
@@ -142,7 +142,7 @@ CASES = [
         "no mixture",
         "missing_file",
         r"mix_both/[\d_-]+\.wav: no such file; .*line 2",
-        lambda root: audio(root, TASK).unlink(),
+        lambda root: audio(root, PROBLEM).unlink(),
     ),
     Case(
         "sample rate",
@@ -202,7 +202,7 @@ CASES = [
         "left over",
         "unreferenced_file",
         r"old.wav: no row of mixture_train-100_mix_both.csv names this file",
-        lambda root: (root / "wav8k/min/train-100" / TASK / "old.wav").touch(),
+        lambda root: (root / "wav8k/min/train-100" / PROBLEM / "old.wav").touch(),
         False,
         "warning",
     ),
@@ -216,11 +216,11 @@ def corpus(libri2mix_root, tmp_path) -> Path:
 
 
 def check(root: Path, n_processes: int = 1) -> list[Defect]:
-    return Libri2MixDataModule(root=str(root), task=TASK).check(n_processes)
+    return Libri2MixDataModule(root=str(root), problem=PROBLEM).check(n_processes)
 
 
 def run_one_epoch(root: Path) -> None:
-    data = Libri2MixDataModule(root=str(root), task=TASK, batch_size=1)
+    data = Libri2MixDataModule(root=str(root), problem=PROBLEM, batch_size=1)
     data.prepare_data()
     data.setup("fit")
     for _ in data.train_dataloader():
@@ -229,7 +229,7 @@ def run_one_epoch(root: Path) -> None:
 
 def test_sound_corpus_has_no_defects(corpus):
     seen = []
-    data = Libri2MixDataModule(root=str(corpus), task=TASK, train_subsets=["train-100", "train-360"])
+    data = Libri2MixDataModule(root=str(corpus), problem=PROBLEM, train_subsets=["train-100", "train-360"])
     assert data.check(on_row=lambda done, total: seen.append((done, total))) == []
     assert seen[-1] == (22, 22)
     shutil.rmtree(corpus / "wav8k/min/metadata")
@@ -254,7 +254,7 @@ def test_defect_is_listed_and_stops_training(case, corpus):
 
 @pytest.mark.slow
 def test_check_data_lists_defects_and_exits_with_1(corpus, command):
-    arguments = ("scripts/data/check.py", "data=separation/libri2mix", f"data.root={corpus}", f"data.task={TASK}")
+    arguments = ("scripts/data/check.py", "data=separation/libri2mix", f"data.root={corpus}", f"data.problem={PROBLEM}")
     assert "no defects" in command(*arguments, "--processes", "1").stdout
     audio(corpus, "s2").unlink()
     rewrite(audio(corpus, "noise", 1), np.zeros_like)

@@ -309,9 +309,9 @@ def check(root: Path) -> list[Defect]:
     return PolSESSDataModule(root=str(root), sample_rate=SAMPLE_RATE).check()
 
 
-def run_one_epoch(root: Path, task: str) -> None:
+def run_one_epoch(root: Path, problem: str) -> None:
     """Reads the training set as training does, all variants included."""
-    data = PolSESSDataModule(root=str(root), sample_rate=SAMPLE_RATE, task=task, batch_size=1)
+    data = PolSESSDataModule(root=str(root), sample_rate=SAMPLE_RATE, problem=problem, batch_size=1)
     data.prepare_data()
     data.setup("fit")
     for _ in data.train_dataloader():
@@ -371,7 +371,7 @@ def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_check_data_lists_defects_and_exits_with_1(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
-    arguments = ("data=separation/polsess", f"data.root={root}", "data.task=SB")
+    arguments = ("data=separation/polsess", f"data.root={root}", "data.problem=SB")
     sound = run_script("check_data.py", *arguments)
     assert (sound.returncode, "no defects" in sound.stdout) == (0, True), sound.stdout + sound.stderr
     first_file(root, "eventFile").unlink()

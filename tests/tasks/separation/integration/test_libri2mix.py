@@ -101,13 +101,19 @@ def checkpoints(trained, polsess_root, tmp_path_factory) -> list[str]:
 
 def test_matrix_of_checkpoints_and_corpora(checkpoints, libri2mix_root, polsess_root, command, tmp_path):
     clean = ("clean", "data=separation/libri2mix", f"data.root={libri2mix_root}")
-    noisy = ("noisy", "data=separation/libri2mix", f"data.root={libri2mix_root}", "data.task=mix_both", "data.mode=max")
-    single = ("single", "data=separation/libri2mix", f"data.root={libri2mix_root}", "data.task=mix_single")
+    noisy = (
+        "noisy",
+        "data=separation/libri2mix",
+        f"data.root={libri2mix_root}",
+        "data.problem=mix_both",
+        "data.mode=max",
+    )
+    single = ("single", "data=separation/libri2mix", f"data.root={libri2mix_root}", "data.problem=mix_single")
     polsess = (
         "polsess",
         "data=separation/polsess",
         f"data.root={polsess_root}",
-        "data.task=SB",
+        "data.problem=SB",
         "data.test_variants=[SE,SER]",
     )
     corpora = [word for corpus in (clean, noisy, single, polsess) for word in ("--corpus", *corpus)]
@@ -131,17 +137,17 @@ def test_matrix_of_checkpoints_and_corpora(checkpoints, libri2mix_root, polsess_
     [
         (["data=separation/libri2mix"], r"the data has n_sources=2, but the model was built for n_sources=1"),
         (
-            ["data=separation/libri2mix", "data.task=mix_single", "data.sample_rate=16000"],
+            ["data=separation/libri2mix", "data.problem=mix_single", "data.sample_rate=16000"],
             r"sample_rate=16000, but .*=8000",
         ),
-        (["data=separation/libri2mix", "data.tsk=mix_single"], r"data.tsk"),
+        (["data=separation/libri2mix", "data.problm=mix_single"], r"data.problm"),
         (
             ["data=separation/libri2mix", "+data.test_variants=SER"],
             r"data.test_variants: .*no argument|data.test_variants",
         ),
-        (["data=separation/libri2mix", "data.task=mix_single", "variant=SER"], r"variant: with another corpus"),
-        (["data.tsk=ES"], r"data.tsk"),
-        (["+data.tsk=ES"], r"data.tsk"),
+        (["data=separation/libri2mix", "data.problem=mix_single", "variant=SER"], r"variant: with another corpus"),
+        (["data.problm=ES"], r"data.problm"),
+        (["+data.problm=ES"], r"data.problm"),
     ],
 )
 def test_unfitting_corpora_and_keys_are_refused(checkpoints, libri2mix_root, tmp_path, arguments, words):

@@ -85,13 +85,13 @@ def test_items_score_as_in_the_test_report(session, checkpoint, tiny_run):
 def test_variants_and_tasks(session, checkpoint):
     corpus = session.corpus(checkpoint)
     assert set(corpus.variants) == {"SER", "SR", "ER", "R", "C", "SE", "S", "E"}
-    assert session.tasks(checkpoint) == ["SB"]  # the network has two sources
+    assert session.problems(checkpoint) == ["SB"]  # the network has two sources
     assert corpus is session.corpus(checkpoint)
 
 
 def test_another_corpus_in_a_task_that_fits(session, checkpoint, polsess_root):
     corpus = session.corpus(checkpoint, "polsess", root=str(polsess_root))
-    assert corpus.task == "SB"  # though the configured one is ES
+    assert corpus.problem == "SB"  # though the configured one is ES
     assert session.separate_item(checkpoint, corpus, 0).scores is not None
 
 
@@ -173,13 +173,13 @@ def test_hostile_configuration_inside_a_checkpoint_is_refused(session, checkpoin
 
 
 def test_page_offers_and_separates(page, checkpoint, tmp_path):
-    refreshed, problem = page.on_refresh(None)
-    assert (refreshed.value, problem) == (str(checkpoint), "")
-    facts, task, variant, item, problem = page.on_checkpoint(refreshed.value, "as trained", "")
+    refreshed, message = page.on_refresh(None)
+    assert (refreshed.value, message) == (str(checkpoint), "")
+    facts, problem, variant, item, message = page.on_checkpoint(refreshed.value, "as trained", "")
     assert "ConvTasNet" in facts
-    assert (choices(task), task.value, variant.value, problem) == (["SB"], "SB", "SER", "")
+    assert (choices(problem), problem.value, variant.value, message) == (["SB"], "SB", "SER", "")
     assert len(choices(item)) == 3
-    found, problem = page.on_search(refreshed.value, "as trained", "", "SB", "all", None, "")
+    found, message = page.on_search(refreshed.value, "as trained", "", "SB", "all", None, "")
     assert len(choices(found)) == 27
     card = page.on_separate_item(refreshed.value, "as trained", "", "SB", "SER", item.value)
     addresses = re.findall(r'<audio[^>]*src="/gradio_api/file=([^"]+)"', card)
@@ -221,12 +221,12 @@ def test_page_says_what_is_wrong(page, checkpoint, tmp_path, polsess_root):
     assert "there is no recording" in page.on_separate_file(path, None)
     assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", None)
     assert "no such corpus folder" in page.on_checkpoint(path, "as trained", str(tmp_path / "gone"))[-1]
-    assert "built for n_sources=2" in page.on_task(path, "as trained", "", "ES")[-1]
-    assert "unknown task" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
+    assert "built for n_sources=2" in page.on_problem(path, "as trained", "", "ES")[-1]
+    assert "unknown problem" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
     assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", 10_000)
     assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", "typed words")
     assert "no item in variant XX" in page.on_surprise(path, "as trained", "", "SB", "XX")[-1]
-    assert "there is no corpus" in page.on_task(path, "x", "", "SB")[-1]
+    assert "there is no corpus" in page.on_problem(path, "x", "", "SB")[-1]
     assert "no such checkpoint" in page.on_checkpoint(str(tmp_path / "gone.ckpt"), "as trained", "")[0]
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:1000])
     assert "damaged" in page.on_checkpoint(str(tmp_path / "cut.ckpt"), "as trained", "")[0]
@@ -239,9 +239,9 @@ def test_page_without_checkpoints(tmp_path):
     from hydraudio.report.listen.page import Page
     from hydraudio.report.listen.session import Session
 
-    chosen, problem = Page(Session(log_dir=tmp_path), tmp_path).on_refresh(None)
+    chosen, message = Page(Session(log_dir=tmp_path), tmp_path).on_refresh(None)
     assert chosen.value is None
-    assert "make train" in problem
+    assert "make train" in message
 
 
 def test_unexpected_errors_go_to_the_log_as_well(page, checkpoint, monkeypatch, caplog):

@@ -176,7 +176,7 @@ def test_one_batch_can_be_overfitted(polsess_root):
     from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 
     torch.manual_seed(0)
-    data = PolSESSDataModule(root=str(polsess_root), task="SB", batch_size=2, num_workers=0, max_train_samples=2)
+    data = PolSESSDataModule(root=str(polsess_root), problem="SB", batch_size=2, num_workers=0, max_train_samples=2)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     net = ConvTasNet(2, 64, 32, 32, 64, 3, 4, 2)
@@ -215,7 +215,7 @@ def test_testing_without_training_takes_the_given_weights(trained, polsess_root,
 
 
 def test_resuming_with_another_network_is_refused(trained, command):
-    arguments = [f"ckpt_path={trained}/checkpoints/last.ckpt", *TINY, "model.net.n_filters=24", "data.task=SB"]
+    arguments = [f"ckpt_path={trained}/checkpoints/last.ckpt", *TINY, "model.net.n_filters=24", "data.problem=SB"]
     result = command("src/train.py", *arguments, check=False)
     assert result.returncode == 1
     assert "n_filters=16 (here 24), n_sources=1 (here 2)" in result.stderr

@@ -106,7 +106,7 @@ def test_killed_search_continues_and_its_best_trial_is_run_again(polsess_root, c
     with (tmp_path / "logs" / "leaderboard.csv").open() as file:
         (row,) = csv.DictReader(file)
     trial = results["best_trial"]
-    assert (row["experiment"], row["n_seeds"], row["task"]) == (f"searched_trial{trial}", "2", "SB")
+    assert (row["experiment"], row["n_seeds"], row["problem"]) == (f"searched_trial{trial}", "2", "SB")
     assert float(row["gmacs_per_s"]) > 0
     assert (tmp_path / "logs" / "leaderboard.html").is_file()
 

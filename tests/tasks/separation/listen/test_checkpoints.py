@@ -7,7 +7,7 @@ import torch
 from hydraudio.report.listen.checkpoints import find_checkpoints
 
 CONFIG = """
-data: {task: SB}
+data: {problem: SB}
 model: {net: {_target_: hydraudio.tasks.separation.networks.conv_tasnet.ConvTasNet, n_sources: 2}}
 """
 
@@ -39,14 +39,14 @@ def test_newest_run_first_and_its_checkpoints_by_name(tmp_path):
 def test_what_an_entry_says(tmp_path):
     write(tmp_path / "name" / "run" / "checkpoints" / "best.ckpt", score=8.214)
     (entry,) = find_checkpoints(tmp_path)[0]
-    assert (entry.network, entry.task, entry.n_sources, entry.score) == ("ConvTasNet", "SB", 2, "val/si_sdri 8.21")
+    assert (entry.network, entry.problem, entry.n_sources, entry.score) == ("ConvTasNet", "SB", 2, "val/si_sdri 8.21")
     assert entry.label.startswith("name · best · ConvTasNet SB · val/si_sdri 8.21 · ")
 
 
 def test_corpus_without_tasks_and_checkpoint_without_score(tmp_path):
     write(tmp_path / "free.ckpt", "model: {net: {_target_: my.Net, n_sources: 1}}\n")
     (entry,) = find_checkpoints(tmp_path)[0]
-    assert (entry.task, entry.score) == ("1 source", "")
+    assert (entry.problem, entry.score) == ("1 source", "")
 
 
 def test_damaged_files_are_named_and_others_left_out(tmp_path):

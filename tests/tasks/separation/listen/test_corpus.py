@@ -44,7 +44,7 @@ def test_find_by_variant_and_text():
     assert corpus.find("both", "b_2") == [2]
     assert corpus.find("both", "missing") == []
     assert corpus.find(limit=3) == [0, 1, 2]
-    assert (corpus.name, corpus.task) == ("/somewhere", None)
+    assert (corpus.name, corpus.problem) == ("/somewhere", None)
 
 
 def test_item():

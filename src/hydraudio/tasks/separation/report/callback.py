@@ -146,7 +146,7 @@ class SeparationReport(Callback):
 
     def _start_scorer(self, trainer: Trainer, pl_module: LightningModule) -> PerceptualScorer:
         data = getattr(trainer, "datamodule", None)
-        corpus = [str(getattr(data, name, "unknown")) for name in ("fingerprint", "task")]
+        corpus = [str(getattr(data, name, "unknown")) for name in ("fingerprint", "problem")]
         n_processes = self.n_processes
         if n_processes is None and trainer.world_size > 1:
             n_processes = max(1, (os.cpu_count() or 1) // trainer.num_devices)
@@ -203,7 +203,7 @@ class SeparationReport(Callback):
         checkpoint = tested_checkpoint(trainer, self.checkpoint)
         return SeparationResults(
             title=f"{self.output_dir.parent.parent.name}: separation test",
-            subtitle=f"Run {self.output_dir.parent.name} · {information['Network']} · {information['Task']}",
+            subtitle=f"Run {self.output_dir.parent.name} · {information['Network']} · {information['Problem']}",
             information={"Checkpoint": checkpoint, **information},
             rows=rows,
             curves=curves_of_runs((self.output_dir.parent, Path(checkpoint).parent.parent), CURVES),
@@ -257,7 +257,7 @@ def _information(trainer: Trainer, pl_module: LightningModule, bootstrap: Bootst
     n_parameters = sum(parameter.numel() for parameter in net.parameters())
     return {
         "Network": f"{type(net).__name__}, {count(n_parameters)} parameters",
-        "Task": str(getattr(data, "task", type(pl_module).__name__)),
+        "Problem": str(getattr(data, "problem", type(pl_module).__name__)),
         **corpus_facts(trainer, pl_module),
         **computation_facts(trainer),
         "Items": f"{count(n_rows)} (each recording once per variant)",

@@ -40,7 +40,7 @@ class _RowResult:
 def find_defects(
     place: Place,
     subsets: Mapping[str, Sequence[str]],
-    task: str,
+    problem: str,
     *,
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
@@ -50,7 +50,7 @@ def find_defects(
     Args:
         place: the audio of one sample rate and mode.
         subsets: folders by use (train, val, test); no talker should be in folders of two uses.
-        task: folder of the mixtures.
+        problem: folder of the mixtures.
         n_processes: rows are read in parallel.
         on_row: called with (rows done, rows in all).
     """
@@ -58,12 +58,12 @@ def find_defects(
         return [Defect("missing_root", f"{place.root}: no such corpus folder; check data.root")]
     defects, indices = [], {}
     for name in dict.fromkeys(name for names in subsets.values() for name in names):
-        index, found = parse_index(place, name, task)
+        index, found = parse_index(place, name, problem)
         defects += found
         if index is not None:
             indices[name] = index
     for index in indices.values():
-        defects += missing_files(index, np.arange(len(index)), (task, *_parts(index)))
+        defects += missing_files(index, np.arange(len(index)), (problem, *_parts(index)))
         defects += _unreferenced_files(index) + _same_talker(index)
     defects += _shared_talkers(place, subsets, indices)
     defects += _audio_defects(place, list(indices.values()), n_processes, on_row)
@@ -72,19 +72,19 @@ def find_defects(
 
 def _parts(index: MixtureIndex) -> tuple[str, ...]:
     """What the mixture is the sum of; the noise only where it was kept."""
-    sources = SOURCES_OF[index.task]
-    return tuple(part for part in PARTS_OF[index.task] if part in sources or (index.folder / part).is_dir())
+    sources = SOURCES_OF[index.problem]
+    return tuple(part for part in PARTS_OF[index.problem] if part in sources or (index.folder / part).is_dir())
 
 
 def _unreferenced_files(index: MixtureIndex) -> list[Defect]:
     if index.table is None:
         return []
     named = {f"{name}.wav" for name in index.ids.tolist()}
-    left_over = sorted(list_files(index.folder / index.task) - named)
+    left_over = sorted(list_files(index.folder / index.problem) - named)
     return [
         Defect(
             "unreferenced_file",
-            f"{index.folder / index.task / name}: no row of {index.table.name} names this file; remove it",
+            f"{index.folder / index.problem / name}: no row of {index.table.name} names this file; remove it",
             "warning",
         )
         for name in left_over
@@ -124,7 +124,7 @@ def _audio_defects(
             on_row(n_done, len(jobs))
         defects += result.defects
         if result.digest is not None:
-            same[result.digest].append(indices[number].path(row, indices[number].task))
+            same[result.digest].append(indices[number].path(row, indices[number].problem))
     return defects + _equal_mixtures(same.values())
 
 
@@ -140,14 +140,14 @@ def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> 
     (sample_rate, indices), (number, row) = shared, job
     index, result = indices[number], _RowResult()
     parts, signals = _parts(index), {}
-    for part in (index.task, *parts):
+    for part in (index.problem, *parts):
         try:
             length = int(index.lengths(np.array([row]))[0])
             signals[part] = read_whole(index, row, part, sample_rate, length)
         except FileNotFoundError:
             continue  # listed already, by `missing_files`
         except ValueError as error:
-            if index.path(row, part).is_file() and index.path(row, index.task).is_file():
+            if index.path(row, part).is_file() and index.path(row, index.problem).is_file():
                 result.defects.append(Defect("bad_audio", str(error)))
     result.defects += [
         Defect(
@@ -158,23 +158,23 @@ def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> 
         for part, signal in signals.items()
         if is_silent(signal)
     ]
-    if index.task in signals:
-        result.digest = hashlib.blake2b(signals[index.task].tobytes(), digest_size=16).hexdigest()
-    if parts == PARTS_OF[index.task] and len(signals) == 1 + len(parts):
+    if index.problem in signals:
+        result.digest = hashlib.blake2b(signals[index.problem].tobytes(), digest_size=16).hexdigest()
+    if parts == PARTS_OF[index.problem] and len(signals) == 1 + len(parts):
         result.defects += _relation_defects(index, row, signals)
     return result
 
 
 def _relation_defects(index: MixtureIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:
     """mixture = sum of the parts up to rounding; a difference at full scale is clipping."""
-    mixture, parts = signals[index.task], [signals[part] for part in PARTS_OF[index.task]]
+    mixture, parts = signals[index.problem], [signals[part] for part in PARTS_OF[index.problem]]
     broken, figures = broken_samples(mixture, parts)
     if not broken.any():
         return []
-    path = index.path(row, index.task)
+    path = index.path(row, index.problem)
     limited = np.any(np.abs([mixture, *parts]) >= 1.0 - 2 * ROUNDING_TOLERANCE, axis=0)
     if np.all(limited | ~broken):
         message = f"{path}: differs from the sum of its parts where a signal is clipped: {figures}"
         return [Defect("clipping", f"{message}; remove the row if that matters", "warning")]
-    message = f"{path}: is not the sum of {', '.join(PARTS_OF[index.task])}: {figures}; write the row's files again"
+    message = f"{path}: is not the sum of {', '.join(PARTS_OF[index.problem])}: {figures}; write the row's files again"
     return [Defect("broken_relation", message)]

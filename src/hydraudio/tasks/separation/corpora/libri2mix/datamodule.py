@@ -42,7 +42,7 @@ class Libri2MixDataModule(CorpusDataModule):
         root: the folder `Libri2Mix`, which holds `wav8k` or `wav16k`; None makes the embedded corpus.
         embedded: called with the folder to write the embedded corpus into.
         data_dir: where the embedded corpus goes.
-        task: mix_clean (separate two talkers), mix_both (two talkers in noise) or mix_single (enhance one in noise).
+        problem: mix_clean (separate two talkers), mix_both (two talkers in noise) or mix_single (enhance one in noise).
         sample_rate: 8000 or 16000 Hz.
         mode: "min" (mixtures end with the shorter utterance) or "max" (with the longer one).
         train_subsets: folder or folders of the training set.
@@ -62,19 +62,19 @@ class Libri2MixDataModule(CorpusDataModule):
 
     Attributes:
         n_sources: targets per item.
-        tasks: number of targets of every task.
+        problems: number of targets of every problem.
     """
 
     corpus: ClassVar[str] = "libri2mix"
     layout: ClassVar[str] = "the folder Libri2Mix, which holds wav8k or wav16k"
-    tasks: ClassVar[dict[str, int]] = {task: len(sources) for task, sources in SOURCES_OF.items()}
+    problems: ClassVar[dict[str, int]] = {problem: len(sources) for problem, sources in SOURCES_OF.items()}
 
     def __init__(
         self,
         root: str | None = None,
         embedded: Callable[..., Any] | None = None,
         data_dir: str = "data",
-        task: str = "mix_clean",
+        problem: str = "mix_clean",
         sample_rate: int = 8000,
         mode: str = "min",
         train_subsets: str | Sequence[str] = "train-100",
@@ -93,9 +93,9 @@ class Libri2MixDataModule(CorpusDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
-        self.task, self.mode = check_choice("task", task, SOURCES_OF), check_choice("mode", mode, MODES)
+        self.problem, self.mode = check_choice("problem", problem, SOURCES_OF), check_choice("mode", mode, MODES)
         self.sample_rate = check_choice("sample_rate", sample_rate, SAMPLE_RATES)
-        self.n_sources = len(SOURCES_OF[task])
+        self.n_sources = len(SOURCES_OF[problem])
         given = {"train": train_subsets, "val": val_subsets, "test": test_subsets}
         self.subsets = {stage: _subset_names(stage, names) for stage, names in given.items()}
         self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
@@ -113,21 +113,21 @@ class Libri2MixDataModule(CorpusDataModule):
         """sha256 over the rows of all subsets that are there (hex); known once the corpus exists."""
         self._require_root()
         names = dict.fromkeys(name for names in self.subsets.values() for name in names)
-        indices = [parse_index(self.place, name, self.task)[0] for name in names]
+        indices = [parse_index(self.place, name, self.problem)[0] for name in names]
         return index_fingerprint(self.place, [index for index in indices if index is not None])
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
         """Reads all subsets named here and returns every defect; `on_row` is told (rows done, rows in all)."""
         if self._embedded is not None:
             self.prepare_data()
-        return find_defects(self.place, self.subsets, self.task, n_processes=n_processes, on_row=on_row)
+        return find_defects(self.place, self.subsets, self.problem, n_processes=n_processes, on_row=on_row)
 
     def _make_dataset(self, use: str) -> Libri2MixDataset:
         training = use == "train"
-        indices = [read_index(self.place, name, self.task) for name in self.subsets[use]]
+        indices = [read_index(self.place, name, self.problem) for name in self.subsets[use]]
         rows = self._limited(indices, use)
         for index, chosen in zip(indices, rows, strict=True):
-            raise_first(missing_files(index, chosen, (self.task, *SOURCES_OF[self.task])))
+            raise_first(missing_files(index, chosen, (self.problem, *SOURCES_OF[self.problem])))
         lengths = [index.lengths(chosen) for index, chosen in zip(indices, rows, strict=True)]
         if training and self.min_length_s is not None:
             rows, lengths = self._without_short(rows, lengths)

@@ -57,7 +57,7 @@ class Libri2MixDataset(Dataset):
     def items(self) -> list[tuple[str, str]]:
         """(id, variant) of every item, in order; no audio is read."""
         chosen = ((self.indices[subset], row) for subset, row in zip(self.subsets, self.rows, strict=True))
-        return [(str(index.ids[row]), index.task) for index, row in chosen]
+        return [(str(index.ids[row]), index.problem) for index, row in chosen]
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, number = key
@@ -67,7 +67,7 @@ class Libri2MixDataset(Dataset):
             "mixture": mixture,
             "target": target,
             "id": str(index.ids[row]),
-            "variant": index.task,
+            "variant": index.problem,
             "degenerate": False,
         }
         if self.metadata:
@@ -78,11 +78,11 @@ class Libri2MixDataset(Dataset):
         self, index: MixtureIndex, row: int, length: int, epoch: int, number: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """(time,) mixture and (n_sources, time) targets; a crop begins where all targets are audible."""
-        sources = SOURCES_OF[index.task]
+        sources = SOURCES_OF[index.problem]
         if self.segment is None or length <= self.segment:
             target = np.stack([read_whole(index, row, part, self.sample_rate, length) for part in sources])
             _require_audible(index, row, dict(zip(sources, target, strict=True)))
-            return read_whole(index, row, index.task, self.sample_rate, length), target
+            return read_whole(index, row, index.problem, self.sample_rate, length), target
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, number])))
         for start in rng.integers(0, length - self.segment + 1, _N_CROP_DRAWS).tolist():
             target = np.stack([self._read_crop(index, row, part, start) for part in sources])
@@ -91,7 +91,7 @@ class Libri2MixDataset(Dataset):
         else:  # a talker may pause for a crop, but not throughout
             whole = {part: read_whole(index, row, part, self.sample_rate, length) for part in sources}
             _require_audible(index, row, whole)
-        return self._read_crop(index, row, index.task, start), target
+        return self._read_crop(index, row, index.problem, start), target
 
     def _read_crop(self, index: MixtureIndex, row: int, part: str, start: int) -> np.ndarray:
         path = index.path(row, part)
@@ -105,7 +105,7 @@ class Libri2MixDataset(Dataset):
         levels = {f"source_{k}_snr_db": level_db(source, mixture - source) for k, source in enumerate(target, start=1)}
         if len(target) > 1:
             levels["ssr_db"] = level_db(target[0], target[1])
-        if "noise" in PARTS_OF[index.task]:
+        if "noise" in PARTS_OF[index.problem]:
             speech = target.sum(axis=0)
             levels["noise_db"] = level_db(mixture - speech, speech)
         return known | {key: level for key, level in levels.items() if level is not None}
@@ -116,7 +116,7 @@ def read_whole(index: MixtureIndex, row: int, part: str, sample_rate: int, lengt
     path = index.path(row, part)
     waveform = read_audio(path, sample_rate=sample_rate)
     if len(waveform) != length:
-        source = index.where(row) if index.table_lengths[row] else f"{index.path(row, index.task)}"
+        source = index.where(row) if index.table_lengths[row] else f"{index.path(row, index.problem)}"
         raise ValueError(
             f"{path}: has {len(waveform)} samples, expected {length} as {source} says; write the files of this row "
             "again or remove it"

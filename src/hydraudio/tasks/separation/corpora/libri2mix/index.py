@@ -23,10 +23,10 @@ from hydraudio.core.defects import Defect, raise_first
 from hydraudio.tasks.separation.corpora.polsess.index import list_files
 
 SOURCES_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2"), "mix_single": ("s1",)}
-"""Task (which is the name of the mixture's folder) -> folders of the sources that are to be separated."""
+"""Problem (which is the name of the mixture's folder) -> folders of the sources that are to be separated."""
 
 PARTS_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2", "noise"), "mix_single": ("s1", "noise")}
-"""Task -> folders whose sum the mixture is."""
+"""Problem -> folders whose sum the mixture is."""
 
 MODES = ("min", "max")
 SUBSETS = ("train-100", "train-360", "dev", "test")
@@ -63,7 +63,7 @@ class MixtureIndex:
     Attributes:
         subset: its name, which is the name of its folder.
         folder: `<root>/wav8k/min/<subset>`.
-        task: folder of the mixtures.
+        problem: folder of the mixtures.
         table: the table that names the rows; None where there is none.
         ids: (n,) str.
         lines: (n,) line numbers in the table, 0 without a table.
@@ -73,7 +73,7 @@ class MixtureIndex:
 
     subset: str
     folder: Path
-    task: str
+    problem: str
     table: Path | None
     ids: np.ndarray
     lines: np.ndarray
@@ -93,7 +93,7 @@ class MixtureIndex:
 
     def where(self, row: int) -> str:
         """Where the row comes from, for messages."""
-        return f"{self.table}: line {self.lines[row]}" if self.table else f"{self.path(row, self.task)}"
+        return f"{self.table}: line {self.lines[row]}" if self.table else f"{self.path(row, self.problem)}"
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """(m,) samples of the rows: of the table, else from the headers of the mixtures (a file is opened for each).
@@ -103,7 +103,7 @@ class MixtureIndex:
         """
         known = self.table_lengths[rows]
         return np.array(
-            [length or header_length(self.path(row, self.task)) for row, length in zip(rows, known, strict=True)],
+            [length or header_length(self.path(row, self.problem)) for row, length in zip(rows, known, strict=True)],
             dtype=np.int64,
         )
 
@@ -118,30 +118,32 @@ def header_length(path: Path) -> int:
         ) from error
 
 
-def read_index(place: Place, subset: str, task: str) -> MixtureIndex:
+def read_index(place: Place, subset: str, problem: str) -> MixtureIndex:
     """Reads the rows of a subset.
 
     Raises:
         FileNotFoundError: no such folder or file.
         ValueError: the first defect of the table.
     """
-    index, defects = parse_index(place, subset, task)
+    index, defects = parse_index(place, subset, problem)
     raise_first(defects)
     assert index is not None
     return index
 
 
-def parse_index(place: Place, subset: str, task: str) -> tuple[MixtureIndex | None, list[Defect]]:
+def parse_index(place: Place, subset: str, problem: str) -> tuple[MixtureIndex | None, list[Defect]]:
     """The rows that can be used (None where there are none), and every defect of the tables and folders."""
     folder = place.folder / subset
-    defect = _missing_folder(place, subset, task)
+    defect = _missing_folder(place, subset, problem)
     if defect:
         return None, [defect]
-    table = find_table(place, subset, task)
+    table = find_table(place, subset, problem)
     if table is None:
-        rows = _Rows([Path(name).stem for name in sorted(list_files(folder / task)) if name.endswith(".wav")])
+        rows = _Rows([Path(name).stem for name in sorted(list_files(folder / problem)) if name.endswith(".wav")])
         if not rows.ids:
-            rows.defects.append(Defect("missing_file", f"{folder / task}: holds no WAV files; write the corpus again"))
+            rows.defects.append(
+                Defect("missing_file", f"{folder / problem}: holds no WAV files; write the corpus again")
+            )
     else:
         rows = _read_rows(table)
     if not rows.ids:
@@ -150,7 +152,7 @@ def parse_index(place: Place, subset: str, task: str) -> tuple[MixtureIndex | No
     index = MixtureIndex(
         subset=subset,
         folder=folder,
-        task=task,
+        problem=problem,
         table=table,
         ids=np.array(rows.ids, dtype=np.str_),
         lines=np.array(rows.lines or [0] * len(rows.ids)),
@@ -160,9 +162,9 @@ def parse_index(place: Place, subset: str, task: str) -> tuple[MixtureIndex | No
     return index, rows.defects + defects
 
 
-def find_table(place: Place, subset: str, task: str) -> Path | None:
+def find_table(place: Place, subset: str, problem: str) -> Path | None:
     """The table of the rows: what the generator wrote beside the audio, else what it was made from; else None."""
-    beside_audio = f"mixture_{subset}_{task}.csv"
+    beside_audio = f"mixture_{subset}_{problem}.csv"
     for folder in (place.folder / "metadata", place.folder / subset, place.folder / "metadata" / subset):
         if (folder / beside_audio).is_file():
             return folder / beside_audio
@@ -180,18 +182,18 @@ def missing_files(index: MixtureIndex, rows: np.ndarray, parts: tuple[str, ...])
 
 
 def index_fingerprint(place: Place, indices: list[MixtureIndex]) -> str:
-    """sha256 (hex) over sample rate, mode, task and the identifiers and lengths of all rows; audio is not read.
+    """sha256 (hex) over sample rate, mode, problem and the identifiers and lengths of all rows; audio is not read.
 
     Identifiers name LibriSpeech's utterances, so another corpus has others; a table without lengths counts as is.
     """
     digest = hashlib.sha256(f"{place.sample_rate}:{place.mode}".encode())
     for index in indices:
-        digest.update(f":{index.subset}:{index.task}:{len(index)}:".encode())
+        digest.update(f":{index.subset}:{index.problem}:{len(index)}:".encode())
         digest.update("\n".join(index.ids.tolist()).encode() + index.table_lengths.tobytes())
     return digest.hexdigest()
 
 
-def _missing_folder(place: Place, subset: str, task: str) -> Defect | None:
+def _missing_folder(place: Place, subset: str, problem: str) -> Defect | None:
     folder = place.folder
     if not folder.is_dir():
         inner = place.root / "Libri2Mix"
@@ -206,17 +208,18 @@ def _missing_folder(place: Place, subset: str, task: str) -> Defect | None:
     if not (folder / subset).is_dir():
         found = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name != "metadata")
         return Defect("missing_subset", f"{folder / subset}: no such subset; there are {', '.join(found)}")
-    if not (folder / subset / task).is_dir():
+    if not (folder / subset / problem).is_dir():
         found = sorted(each.name for each in (folder / subset).glob("mix_*"))
         return Defect(
             "missing_subset",
-            f"{folder / subset / task}: no such folder; set data.task to one of {', '.join(found)}, or generate it",
+            f"{folder / subset / problem}: no such folder; set data.problem to one of "
+            f"{', '.join(found)}, or generate it",
         )
     return None
 
 
 def _missing_file(index: MixtureIndex, row: int, part: str) -> str:
-    named = f"{index.where(row)} names it" if index.table else f"{index.path(row, index.task)} needs it"
+    named = f"{index.where(row)} names it" if index.table else f"{index.path(row, index.problem)} needs it"
     return f"{index.path(row, part)}: no such file; {named}: copy it there or remove the row"
 
 

@@ -1,6 +1,6 @@
 """PolSESS: Polish speech with scenes, events and reverberation, for enhancement and separation.
 
-Tasks and variants are those of MM-IPC (see `hydraudio.tasks.separation.corpora.polsess.mm_ipc`). Training draws one variant per item
+Problems and variants are those of MM-IPC (see `mm_ipc.py`). Training draws one variant per item
 and epoch, validation gives every item a fixed one, testing expands every item into all variants that fit it.
 """
 
@@ -46,7 +46,7 @@ class PolSESSDataModule(CorpusDataModule):
         root: the corpus, as WAV files or as written by `scripts/data/pack.py`; None makes the embedded one.
         embedded: called with the folder to write the embedded corpus into.
         data_dir: where the embedded corpus goes.
-        task: ES (enhance speaker 1), EB (enhance both) or SB (separate both).
+        problem: ES (enhance speaker 1), EB (enhance both) or SB (separate both).
         sample_rate: in Hz, that all files must have.
         allowed_variants: one variant or a list of them, None for all that fit a row; rows that none fits are
             left out.
@@ -76,19 +76,19 @@ class PolSESSDataModule(CorpusDataModule):
 
     Attributes:
         n_sources: targets per item.
-        tasks: number of targets of every task.
+        problems: number of targets of every problem.
     """
 
     corpus: ClassVar[str] = "polsess"
     layout: ClassVar[str] = "a folder that holds train, val and test"
-    tasks: ClassVar[dict[str, int]] = {task: mm_ipc.n_sources(task) for task in mm_ipc.TASKS}
+    problems: ClassVar[dict[str, int]] = {problem: mm_ipc.n_sources(problem) for problem in mm_ipc.PROBLEMS}
 
     def __init__(
         self,
         root: str | None = None,
         embedded: Callable[..., Any] | None = None,
         data_dir: str = "data",
-        task: str = "ES",
+        problem: str = "ES",
         sample_rate: int = 8000,
         allowed_variants: str | Sequence[str] | None = None,
         val_variants: str | Sequence[str] | None = None,
@@ -112,9 +112,9 @@ class PolSESSDataModule(CorpusDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
-        self.task = mm_ipc.check_task(task)
+        self.problem = mm_ipc.check_problem(problem)
         self.construction = mm_ipc.check_construction(construction)
-        self.n_sources = mm_ipc.n_sources(task)
+        self.n_sources = mm_ipc.n_sources(problem)
         self.sample_rate = sample_rate
         allowed = mm_ipc.check_variants(allowed_variants, "allowed_variants")
         self.variant_weights = check_weights(variant_weights, allowed)
@@ -126,7 +126,7 @@ class PolSESSDataModule(CorpusDataModule):
         }
         self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
         # EB and SB use both talkers alike
-        self.swap_talkers = check_probability("swap_talkers", swap_talkers) if task == "ES" else 0.0
+        self.swap_talkers = check_probability("swap_talkers", swap_talkers) if problem == "ES" else 0.0
         self.flip_polarity = check_probability("flip_polarity", flip_polarity)
         self.gain_db = check_range("gain_db", gain_db)
         self.segment_s = check_positive("segment_s", segment_s)
@@ -183,7 +183,7 @@ class PolSESSDataModule(CorpusDataModule):
             index,
             store,
             plans,
-            task=self.task,
+            problem=self.problem,
             construction=self.construction,
             n_samples=n_samples,
             metadata=not training,
@@ -209,14 +209,14 @@ class PolSESSDataModule(CorpusDataModule):
         """Everything that a row of that place may be asked for."""
         variants = mm_ipc.compatible_variants(room, self.variants[use])
         if use != "train":
-            return mm_ipc.needed_components(self.task, variants, room, self.construction) | _METADATA_COMPONENTS
+            return mm_ipc.needed_components(self.problem, variants, room, self.construction) | _METADATA_COMPONENTS
         mixing, exchangeable = self.dynamic_mixing, self.swap_talkers > 0
         needed = set()
         if mixing is None or mixing.probability < 1:
             construction = "add" if self.speed else self.construction
-            needed |= mm_ipc.needed_components(self.task, variants, room, construction, exchangeable)
+            needed |= mm_ipc.needed_components(self.problem, variants, room, construction, exchangeable)
         if mixing is not None:  # either talker of a row can become either talker of an item
-            needed |= mm_ipc.needed_components(self.task, variants, room, "add", exchangeable=True) | {"sp1", "sp2"}
+            needed |= mm_ipc.needed_components(self.problem, variants, room, "add", exchangeable=True) | {"sp1", "sp2"}
         if mixing is not None and mixing.reverb == "new" and mixing.probability == 1:
             needed -= {"sp1_reverb", "sp2_reverb", "ev_reverb"}
         return needed

@@ -30,7 +30,7 @@ class PolSESSDataset(Dataset):
         index: the subset's table.
         store: its samples.
         plans: what is drawn per (epoch, index).
-        task: ES, EB or SB.
+        problem: ES, EB or SB.
         construction: "auto", "subtract" or "add" (see `mm_ipc.recipe`).
         n_samples: length of the items; shorter than the clips for crops.
         metadata: add the dict of levels and classes.
@@ -42,13 +42,13 @@ class PolSESSDataset(Dataset):
         store: Store,
         plans: TrainingPlans | FixedPlans,
         *,
-        task: str,
+        problem: str,
         construction: str = "auto",
         n_samples: int | None = None,
         metadata: bool = False,
     ) -> None:
         self.index, self.store, self.plans = index, store, plans
-        self.task, self.construction, self.metadata = task, construction, metadata
+        self.problem, self.construction, self.metadata = problem, construction, metadata
         self.n_samples = store.n_samples if n_samples is None else n_samples
         self._event_db: dict[int, float | None] = {}
 
@@ -72,7 +72,7 @@ class PolSESSDataset(Dataset):
     def _item(self, plan: Plan, read: Callable[..., np.ndarray]) -> dict[str, Any]:
         indoor = bool(self.index.indoor[plan.row])
         construction = "add" if plan.remix or plan.speeds else self.construction
-        recipe = mm_ipc.recipe(self.task, plan.variant, indoor, construction, plan.exchanged)
+        recipe = mm_ipc.recipe(self.problem, plan.variant, indoor, construction, plan.exchanged)
         parts, scale = self._read_parts(plan, recipe, read)
         mixture = _sum([(parts[name], sign) for name, sign in recipe.mixture])
         target = np.stack([_sum([(parts[name], 1) for name in names]) for names in recipe.targets])
@@ -84,7 +84,7 @@ class PolSESSDataset(Dataset):
             "lengths": self.n_samples,
             "id": self._id(plan),
             "variant": plan.variant,
-            "degenerate": mm_ipc.is_degenerate(self.task, plan.variant),
+            "degenerate": mm_ipc.is_degenerate(self.problem, plan.variant),
         }
         if self.metadata:
             item["metadata"] = self._metadata(plan.row, read)

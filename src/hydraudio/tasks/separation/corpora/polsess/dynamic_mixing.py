@@ -1,7 +1,7 @@
 """Dynamic mixing: training rows whose components come from different rows, at levels of their own.
 
 A remixed row has two talkers, a scene and an event that are each drawn from the rows of the training set, and levels
-that are drawn from the distributions of the corpus generator. All variants and tasks apply to it as to a row of the
+that are drawn from the distributions of the corpus generator. All variants and problems apply to it as to a row of the
 table. Everything is a pure function of (seed, epoch, index).
 
 Zeghidour and Grangier, "Wavesplit", 2021, IEEE/ACM TASLP 29, section III-C.

@@ -23,7 +23,7 @@ from functools import cache
 
 import numpy as np
 
-TASKS = ("ES", "EB", "SB")
+PROBLEMS = ("ES", "EB", "SB")
 """Enhance a single talker, enhance both talkers (one sum), separate both talkers."""
 
 INDOOR_VARIANTS = ("SER", "SR", "ER", "R", "C")
@@ -59,8 +59,8 @@ class Recipe:
 
 
 @cache
-def recipe(task: str, variant: str, indoor: bool, construction: str = "auto", exchanged: bool = False) -> Recipe:
-    """The recipe of a (task, variant) for an indoor or an outdoor row.
+def recipe(problem: str, variant: str, indoor: bool, construction: str = "auto", exchanged: bool = False) -> Recipe:
+    """The recipe of a (problem, variant) for an indoor or an outdoor row.
 
     Args:
         construction: "subtract" from the mix, "add" the kept parts, or "auto" for the one that reads fewer
@@ -71,14 +71,14 @@ def recipe(task: str, variant: str, indoor: bool, construction: str = "auto", ex
         place, choices = ("indoor", INDOOR_VARIANTS) if indoor else ("outdoor", OUTDOOR_VARIANTS)
         raise ValueError(f"variant {variant!r} does not fit an {place} row; choose from {', '.join(choices)}")
     if construction == "auto":
-        options = [recipe(task, variant, indoor, name, exchanged) for name in ("add", "subtract")]
+        options = [recipe(problem, variant, indoor, name, exchanged) for name in ("add", "subtract")]
         return min(options, key=lambda option: len(option.files))
-    kept = kept_parts(task, variant, indoor)
+    kept = kept_parts(problem, variant, indoor)
     if construction == "add":
         terms = [(part, 1) for part in kept]
     else:
         terms = [("mix", 1)] + [(part, -1) for part in parts_of(indoor) if part not in kept]
-    plain = Recipe(tuple(terms), _TARGETS[check_task(task)])
+    plain = Recipe(tuple(terms), _TARGETS[check_problem(problem)])
     return _exchange(plain) if exchanged else plain
 
 
@@ -89,14 +89,14 @@ _TARGETS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def n_sources(task: str) -> int:
+def n_sources(problem: str) -> int:
     """Number of targets: 1 for ES and EB, 2 for SB."""
-    return len(_TARGETS[check_task(task)])
+    return len(_TARGETS[check_problem(problem)])
 
 
-def kept_parts(task: str, variant: str, indoor: bool) -> tuple[str, ...]:
+def kept_parts(problem: str, variant: str, indoor: bool) -> tuple[str, ...]:
     """The parts that are in the input, in the order of `parts_of`."""
-    talkers = ("sp1",) if check_task(task) == "ES" else ("sp1", "sp2")
+    talkers = ("sp1",) if check_problem(problem) == "ES" else ("sp1", "sp2")
     kept = set(talkers)
     if "S" in variant:
         kept.add("scene")
@@ -114,9 +114,9 @@ def parts_of(indoor: bool) -> tuple[str, ...]:
     return INDOOR_PARTS if indoor else OUTDOOR_PARTS
 
 
-def is_degenerate(task: str, variant: str) -> bool:
+def is_degenerate(problem: str, variant: str) -> bool:
     """Whether the input equals the target, so that an improvement over it means nothing (C of ES and EB)."""
-    return variant == "C" and n_sources(task) == 1
+    return variant == "C" and n_sources(problem) == 1
 
 
 def compatible_variants(indoor: bool, allowed: Iterable[str] | None = None) -> tuple[str, ...]:
@@ -126,11 +126,11 @@ def compatible_variants(indoor: bool, allowed: Iterable[str] | None = None) -> t
 
 
 def needed_components(
-    task: str, variants: Iterable[str], indoor: bool, construction: str = "auto", exchangeable: bool = False
+    problem: str, variants: Iterable[str], indoor: bool, construction: str = "auto", exchangeable: bool = False
 ) -> set[str]:
     """Everything that may have to be read for these variants."""
     orders = (False, True) if exchangeable else (False,)
-    recipes = [recipe(task, name, indoor, construction, order) for name in variants for order in orders]
+    recipes = [recipe(problem, name, indoor, construction, order) for name in variants for order in orders]
     return {component for each in recipes for component in each.files}
 
 
@@ -156,9 +156,9 @@ def stable_variant(name: str, variants: Sequence[str]) -> str:
     return max(variants, key=lambda variant: hashlib.blake2b(f"{name}/{variant}".encode(), digest_size=8).digest())
 
 
-def check_task(task: str) -> str:
-    """Returns the task, or raises ValueError with the valid ones."""
-    return _check_name(task, TASKS, "task")
+def check_problem(problem: str) -> str:
+    """Returns the problem, or raises ValueError with the valid ones."""
+    return _check_name(problem, PROBLEMS, "problem")
 
 
 def check_construction(construction: str) -> str:
