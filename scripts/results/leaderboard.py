@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -32,9 +31,9 @@ from rich.text import Text  # noqa: E402
 
 from hydra_preflight import check_targets  # noqa: E402
 from hydra_preflight.errors import ConfigError  # noqa: E402
+from hydraudio.core.files import sha256_of_json, write_json, write_text  # noqa: E402
 from hydraudio.nn.complexity import count_macs, real_time_factor  # noqa: E402
 from hydraudio.report.leaderboard import Cost, Entry, collect, group, leaderboard_page, leaderboard_table, rows  # noqa: E402
-from hydraudio.report.page import write_page  # noqa: E402
 from hydraudio.report.tables import rich_table, write_csv  # noqa: E402
 from hydraudio.tasks.emotion.report import leaderboard as emotion_leaderboard  # noqa: E402
 
@@ -74,7 +73,7 @@ def main() -> None:
         if rows_of_task:
             write_csv(arguments.log_dir / name, rows_of_task, list(rows_of_task[0]))
     document = leaderboard_page(found, incomplete, cache.machine, emotion_leaderboard.sections(emotions))
-    path = write_page(arguments.log_dir / "leaderboard.html", document)
+    path = write_text(arguments.log_dir / "leaderboard.html", document)
     console.print(Text(f"Page: {path}"), soft_wrap=True)
 
 
@@ -99,8 +98,7 @@ class CostCache:
     def cost(self, entry: Entry) -> Cost:
         """Of an entry's network; unknown, with a line in the log, where it cannot be built any more."""
         net, sample_rate = entry.config["model"]["net"], int(entry.config["model"]["sample_rate"])
-        text = json.dumps([net, sample_rate, self.machine], sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()
+        key = sha256_of_json([net, sample_rate, self.machine])
         if key not in self._known:
             try:
                 cost = self._measure(net, sample_rate)
@@ -108,7 +106,7 @@ class CostCache:
                 log.warning("%s: no costs, its network does not run: %s", entry.best.folder, error)
                 return UNKNOWN
             self._known[key] = dataclasses.asdict(cost)
-            self.path.write_text(json.dumps(self._known, indent=1))
+            write_json(self.path, self._known, indent=1)
         return Cost(**self._known[key])
 
     def _measure(self, config: dict[str, Any], sample_rate: int) -> Cost:

@@ -21,7 +21,6 @@ metrics is printed and written beside the runs as <name of the file>.csv; the ex
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import shlex
 import signal
@@ -49,6 +48,7 @@ from hydraudio.core.experiment_list import (  # noqa: E402
     read_experiments,
     test_metrics,
 )
+from hydraudio.core.files import write_csv  # noqa: E402
 
 
 @dataclass
@@ -157,15 +157,8 @@ def say(console: Console, experiment: Experiment, state: State, what: str) -> No
 def summarise(outcomes: Sequence[Outcome], path: Path, console: Console) -> None:
     """Print the table and write it as CSV; metrics that only some runs have leave gaps."""
     metrics = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "status", *metrics, "error"])
-        for outcome in outcomes:
-            numbers = [outcome.metrics.get(name, "") for name in metrics]
-            writer.writerow([outcome.name, outcome.status, *numbers, outcome.error])
-    temporary.replace(path)
+    rows = [{"name": run.name, "status": run.status, "error": run.error, **run.metrics} for run in outcomes]
+    write_csv(path, ["name", "status", *metrics, "error"], rows)
     table = Table("Experiment", "Status", *metrics)
     for outcome in outcomes:
         cells = [f"{outcome.metrics[name]:.4f}" if name in outcome.metrics else "" for name in metrics]

@@ -12,13 +12,14 @@ validation items. Exit status 1 if one fails. Needs the extra `ssl`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import rootutils
+
+from hydraudio.core.files import write_json
 
 ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
 
@@ -74,7 +75,7 @@ def _run(arguments: argparse.Namespace, temporary: Path) -> bool:
     content = report(validation, outcomes)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, content)
     return bool(content["passed"])
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.resolvers import bind_data_attributes
+from hydraudio.core.files import write_text
 
 if TYPE_CHECKING:
     import torch
@@ -121,8 +122,7 @@ def evaluate_matrix(
     cells: dict[tuple[str, str], Path | str] = {}
     for name, cfg in corpora.items():
         cfg.paths.output_dir = str(folder / name)
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / "config.yaml").write_text(portable_config(cfg), encoding="utf-8")
+        write_text(folder / name / "config.yaml", portable_config(cfg))
         for model, path in zip(distinct_names(list(ckpt_paths)), ckpt_paths, strict=True):
             place = folder / name / model
             try:

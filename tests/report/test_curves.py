@@ -23,7 +23,7 @@ def test_curves_skip_gaps_and_prefer_the_epoch_mean(tmp_path: Path) -> None:
 def test_long_curves_are_averaged(tmp_path: Path) -> None:
     lines = [f"{step},{value}" for step, value in enumerate(np.arange(1000.0))]
     path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss\n" + "\n".join(lines))
+    path.write_text("step,train/loss\n" + "".join(f"{line}\n" for line in lines))
     curve = learning_curves(path, ["train/loss"], max_points=100)["train/loss"]
     assert len(curve.x) == 100
     assert curve.y[0] == pytest.approx(4.5)
@@ -36,7 +36,7 @@ def test_the_first_run_with_curves_counts(tmp_path: Path) -> None:
     for run, values in zip(runs[1:], ((1.0,), (2.0, 3.0), (4.0, 5.0)), strict=True):
         run.mkdir()
         lines = [f"{step},{value}" for step, value in enumerate(values)]
-        (run / "metrics.csv").write_text("step,val/loss\n" + "\n".join(lines))
+        (run / "metrics.csv").write_text("step,val/loss\n" + "".join(f"{line}\n" for line in lines))
     curves = curves_of_runs(runs, charts)
     assert {name: curve.y for name, curve in curves.items()} == {"val/loss": [2.0, 3.0]}
     (shown,) = curve_cards(curves, charts)

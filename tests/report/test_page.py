@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from hydraudio.core.files import write_text
 from hydraudio.report import page as pages
 from hydraudio.report.tables import Cell, TableData, TableRow
 
@@ -29,7 +30,7 @@ def _document() -> str:
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    text = pages.write_page(tmp_path / "index.html", _document()).read_text(encoding="utf-8")
+    text = write_text(tmp_path / "index.html", _document()).read_text(encoding="utf-8")
     parser = _Tags()
     parser.feed(text)
     assert [tag for tag, _ in parser.tags if tag in ("img", "style", "script")] == ["style", "script"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,17 +154,6 @@ def resampled(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterato
     if stream is not None:
         rest = stream.resample_chunk(np.zeros((0, n_channels), dtype=np.float32), last=True)
         yield np.ascontiguousarray(rest.T)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that appears complete under its name or not at all; its folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _audio_files(root: Path, output: Path) -> list[Path]:

@@ -6,12 +6,13 @@ that a file that is read and written again keeps every bit. (soundfile alone tru
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+
+from hydraudio.core.files import whole_path
 
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 
@@ -50,7 +51,7 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtyp
     """Writes atomically: the file appears complete under its name or not at all.
 
     Args:
-        path: the suffix names the format (.wav, .flac ...); the folder must exist.
+        path: the suffix names the format (.wav, .flac ...); the folder is made if needed.
         waveform: (time,) or (channels, time) float, in [-1, 1].
         sample_rate: in Hz.
         subtype: sample format of libsndfile; None takes the format's default.
@@ -64,14 +65,11 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtyp
         _require_unit_peak(path, frames)
     if subtype in _PCM_BITS:
         frames = _quantise(frames, _PCM_BITS[subtype])
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        soundfile.write(partial, frames, sample_rate, subtype=subtype)
-        os.replace(partial, path)
-    except (soundfile.LibsndfileError, TypeError) as error:
+        with whole_path(path) as partial:
+            soundfile.write(partial, frames, sample_rate, subtype=subtype, format=path.suffix[1:])
+    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be written as {path.suffix} {subtype}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

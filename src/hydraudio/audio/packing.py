@@ -11,10 +11,8 @@ finished shards are listed in `progress.json`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -22,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hydraudio.core.files import sha256_of, sha256_of_file, whole_path, write_bytes, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = "hydraudio-pack"
@@ -100,21 +100,21 @@ def write_pack(
         "sample_rate": sample_rate,
         "fingerprint": fingerprint,
         "groups": [asdict(group) for group in groups],
-        "texts": {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()},
+        "texts": {name: sha256_of(content) for name, content in texts.items()},
     }
     plan = json.loads(json.dumps(plan))
     finished = _resume(folder, plan)
     for name, content in texts.items():
-        _write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
     jobs = [(group, file, rows) for group in groups for file, rows in group.shards()]
     open_jobs = [job for job in jobs if job[1] not in finished]
     for file, record in _run_jobs(folder, open_jobs, read_row, n_processes):
         finished[file] = record
-        _write_json(folder / _PROGRESS, {"plan": plan, "shards": finished})
+        write_json(folder / _PROGRESS, {"plan": plan, "shards": finished}, indent=1)
         if on_shard is not None:
             on_shard(len(finished), len(jobs))
     ordered = {file: finished[file] for _, file, _ in jobs}
-    _write_json(folder / MANIFEST, {**plan, "shards": ordered})
+    write_json(folder / MANIFEST, {**plan, "shards": ordered}, indent=1)
     (folder / _PROGRESS).unlink(missing_ok=True)
     return folder / MANIFEST
 
@@ -162,7 +162,7 @@ class Pack:
         return [
             f"{self.folder / file}: content differs from the manifest (sha256); pack the corpus again"
             for file, digest in expected.items()
-            if _sha256(self.folder / file) != digest
+            if sha256_of_file(self.folder / file) != digest
         ]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -243,29 +243,8 @@ def _write_shard(folder: Path, group: Group, file: str, rows: range, read_row: R
         if signals.dtype != np.int16 or signals.shape != shape:
             raise ValueError(f"{group.name} row {row}: got {signals.dtype} {signals.shape}, expected int16 {shape}")
         samples[position] = signals
-    path = folder / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npy")
-    try:
-        np.save(partial, samples)
-        record = {"n_rows": len(rows), "n_bytes": partial.stat().st_size, "sha256": _sha256(partial)}
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_path(folder / file) as partial:
+        with partial.open("wb") as opened:
+            np.save(opened, samples)
+        record = {"n_rows": len(rows), "n_bytes": partial.stat().st_size, "sha256": sha256_of_file(partial)}
     return file, record
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+
+from hydraudio.core.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +149,7 @@ class MetricsTable:
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         lines = [self._line(row) for row in rows]
         header = self._line({column: column for column in self.columns})
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        partial.write_bytes(b"".join([header, *lines]))
-        os.replace(partial, self.path)
+        write_bytes(self.path, b"".join([header, *lines]))
         self._last = rows[-1] if rows else {}
         self._last_offset = len(header) + sum(map(len, lines[:-1]))
 
@@ -184,5 +183,5 @@ def _set_aside(path: Path) -> None:
     number = 1
     while (other := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
         number += 1
-    os.replace(path, other)
+    path.rename(other)
     log.info("%s belongs to an earlier run and was renamed to %s", path, other.name)

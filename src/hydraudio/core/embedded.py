@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from hydraudio.core.files import sha256_of_json
 
 
 def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> Path:
@@ -21,8 +21,7 @@ def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> 
     function = f"{call.func.__module__}.{call.func.__qualname__}"
     # how many processes write does not change what is written
     arguments = {key: value for key, value in call.keywords.items() if key != "n_processes"}
-    text = json.dumps([function, version, call.args, arguments], sort_keys=True)
-    return data_dir / f"{name}_embedded_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return data_dir / f"{name}_embedded_{sha256_of_json([function, version, call.args, arguments])[:12]}"
 
 
 def write_once(folder: Path, write: Callable[..., Any]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
+from hydraudio.core.files import read_csv, sha256_of_json
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -122,8 +120,7 @@ def test_metrics(run: Path) -> dict[str, float]:
     path = run / "metrics.csv"
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path, growing=True)
     tested = [{key: value for key, value in row.items() if key.startswith("test/") and value} for row in rows]
     last: dict[str, str] = next((row for row in reversed(tested) if row), {})
     return {key.removeprefix("test/"): float(value) for key, value in last.items()}
@@ -214,7 +211,7 @@ def _digest_of_run(run: Path) -> str | None:
 def _digest(text: str) -> str:
     """Hash of a composed configuration, as Hydra writes it."""
     content = {key: value for key, value in _read_yaml(text).items() if key != "ckpt_path"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return sha256_of_json(content, default=str)
 
 
 def _read_yaml(text: str) -> Any:

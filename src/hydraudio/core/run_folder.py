@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from hydraudio.core.environment import environment_report
+from hydraudio.core.files import write_text
 
 
 def portable_config(cfg: DictConfig) -> str:
@@ -39,7 +40,7 @@ def restore_config(text: str, paths: DictConfig) -> DictConfig:
 def open_run_folder(folder: Path, config_text: str) -> None:
     """Write ``config.yaml`` and ``environment.txt`` and point ``latest`` at the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_text, encoding="utf-8")
+    write_text(folder / "config.yaml", config_text)
     with (folder / "environment.txt").open("a", encoding="utf-8") as file:  # a resumed run adds a paragraph
         file.write(environment_report() + "\n")
     link_latest(folder)

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from hydraudio.core.files import write_json
+
 MARKER = "synthetic.json"
 """File in the root that says what was generated."""
 
@@ -40,5 +42,5 @@ def start_partial(root: Path, marker: Mapping[str, object]) -> Path:
             raise ValueError(f"{partial_root} is in the way and was not written by the generator; move it away")
         shutil.rmtree(partial_root)
     partial_root.mkdir(parents=True)
-    (partial_root / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    write_json(partial_root / MARKER, marker)
     return partial_root

@@ -16,7 +16,7 @@ def learning_curves(metrics_csv: Path, metrics: Sequence[str], max_points: int =
     A metric logged per step and per epoch appears by its epoch's mean (`x/loss` finds `x/loss_epoch`). Longer
     curves are averaged over equal stretches down to max_points.
     """
-    rows = [row for row in read_csv(metrics_csv) if is_number(row.get("step"))]
+    rows = [row for row in read_csv(metrics_csv, growing=True) if is_number(row.get("step"))]
     curves = {}
     for metric in metrics:
         column = next((name for name in (f"{metric}_epoch", metric) if _points(rows, name)), metric)

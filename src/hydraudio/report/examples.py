@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+
+from hydraudio.core.files import sha256_of
 
 TYPICAL_CANDIDATES = 16  # items kept per group, from which the one nearest to the median is taken
 
@@ -108,7 +109,7 @@ class ExamplePool(Generic[Kept]):
     def _lot(self, group: str, item_id: str) -> float:
         """A number in [0, 1) from seed and item only, so that any number of processes draws the same."""
         text = f"{self.seed}\0{group}\0{item_id}".encode("utf-8", "backslashreplace")
-        return int.from_bytes(hashlib.sha256(text).digest()[:6], "big") / 2**48
+        return int(sha256_of(text)[:12], 16) / 2**48
 
 
 def _same(example: Kept) -> Kept:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 from hydraudio.report.style import CSS, SCRIPT
 from hydraudio.report.tables import Cell, TableData, TableRow
@@ -45,15 +43,6 @@ def note_left_out(sections: Sequence[Section], n_left_out: int) -> list[Section]
     *others, last = sections
     note = paragraph(f"{n_left_out} more examples were left out to keep the page small.")
     return [*others, Section(last.anchor, last.title, last.body + note)]
-
-
-def write_page(path: Path, document: str) -> Path:
-    """Writes a document atomically."""
-    temporary = path.with_name(path.name + ".part")
-    # Undecodable bytes of file names arrive as lone surrogates, which cannot be shown and become "?".
-    temporary.write_bytes(document.encode("utf-8", errors="replace"))
-    os.replace(temporary, path)
-    return path
 
 
 def card(body: str, title: str = "", css: str = "") -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from hydraudio.core import files
 from hydraudio.stats.intervals import Interval
 
 Row = dict[str, object]
@@ -49,28 +48,21 @@ class TableData:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Path:
     """Writes the columns of the rows (missing and NaN entries stay empty), atomically."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([_csv_field(row.get(column)) for column in columns] for row in rows)
-    os.replace(temporary, path)
-    return path
+    return files.write_csv(path, columns, ([_csv_field(row.get(column)) for column in columns] for row in rows))
 
 
-def read_csv(path: str | Path, text_columns: Collection[str] = ()) -> list[Row]:
+def read_csv(path: str | Path, text_columns: Collection[str] = (), *, growing: bool = False) -> list[Row]:
     """Rows of a CSV file; empty fields become None.
 
-    Outside text_columns, fields that are numbers become floats, True and False booleans.
+    Outside text_columns, fields that are numbers become floats, True and False booleans. `growing` says that a program
+    may be appending to the file.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"there is no table {path}; evaluate the checkpoint first to write it")
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: value or None if key in text_columns else _parse(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    return [
+        {key: value or None if key in text_columns else _parse(value) for key, value in row.items()}
+        for row in files.read_csv(path, growing=growing)
+    ]
 
 
 def number(value: object, digits: int = 2) -> str:
@@ -174,8 +166,8 @@ def _csv_field(value: object) -> object:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _parse(value: str | None) -> object:
-    if value is None or value == "":
+def _parse(value: str) -> object:
+    if value == "":
         return None
     if value in ("True", "False"):
         return value == "True"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from hydraudio.core.files import sha256_of_file, write_json
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, WEIGHTS
-from hydraudio.share.hub import COMMIT, HubError, check_repo_name, endpoint_in_use, explained, hub_api, sha256_of
+from hydraudio.share.hub import COMMIT, HubError, check_repo_name, endpoint_in_use, explained, hub_api
 
 RECORD = "source.json"
 
@@ -113,13 +113,11 @@ def download_model(
             "another folder, or remove this one"
         )
     commit = _fetch(model_id, folder, wanted, endpoint)
-    hashes = {name: sha256_of(folder / name) for name in _model_files(folder)}
+    hashes = {name: sha256_of_file(folder / name) for name in _model_files(folder)}
     _check_weights(folder, hashes, expected)
     pinned = wanted is not None and COMMIT.fullmatch(wanted) is not None
     content = {"model_id": model_id, "revision": commit, "asked_for": wanted, "pinned": pinned, "sha256": hashes}
-    temporary = folder / (RECORD + ".part")
-    temporary.write_text(json.dumps(content | {"endpoint": endpoint_in_use(endpoint)}, indent=2) + "\n")
-    os.replace(temporary, folder / RECORD)
+    write_json(folder / RECORD, content | {"endpoint": endpoint_in_use(endpoint)})
     return Download(folder, commit, pinned=pinned, fetched=True)
 
 
@@ -176,7 +174,7 @@ def _verify(folder: Path, hashes: Mapping[str, str], expected: str | None) -> No
     for name, recorded in hashes.items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is gone; remove the folder and fetch the model again")
-        if sha256_of(folder / name) != recorded:
+        if sha256_of_file(folder / name) != recorded:
             raise ValueError(f"{folder / name} has changed since it was fetched; remove the folder and fetch it again")
     _check_weights(folder, hashes, expected)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydraudio.core.files import sha256_of_file, whole_path, write_json, write_text
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, read_json
 from hydraudio.share.card import CardOptions, model_card
-from hydraudio.share.hub import sha256_of
 from hydraudio.share.model_config import model_config, preprocessor_config, read_model_config
 
 if TYPE_CHECKING:
@@ -106,16 +104,15 @@ def write_model_folder(
     options = options or CardOptions()
     config["base_model"] = options.base_model or config["base_model"]
     metrics = run_metrics(trained.path, report)
-    temporary = folder / (WEIGHTS + ".part")
-    save_file(plain_weights(trained.task.net), temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / WEIGHTS)
-    _write_json(folder / CONFIG, config)
-    _write_json(folder / PREPROCESSOR, preprocessor_config(config))
+    with whole_path(folder / WEIGHTS) as partial:
+        save_file(plain_weights(trained.task.net), partial, metadata={"format": "pt"})
+    write_json(folder / CONFIG, config)
+    write_json(folder / PREPROCESSOR, preprocessor_config(config))
     (folder / METRICS).unlink(missing_ok=True)
     if metrics is not None:
-        _write_json(folder / METRICS, metrics)
+        write_json(folder / METRICS, metrics)
     card = model_card(config, OmegaConf.to_container(trained.config, resolve=False), metrics, options)
-    (folder / CARD).write_text(card, encoding="utf-8")
+    write_text(folder / CARD, card)
     return folder
 
 
@@ -205,7 +202,7 @@ def content_problems(folder: Path) -> list[str]:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of the files of a model, by name."""
-    return {name: sha256_of(folder / name) for name in ALLOWED if (folder / name).is_file()}
+    return {name: sha256_of_file(folder / name) for name in ALLOWED if (folder / name).is_file()}
 
 
 def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] | None:
@@ -250,10 +247,3 @@ def _run(checkpoint: Path) -> Path:
 
 def _has_token(path: Path) -> bool:
     return _TOKENS.search(path.read_bytes()) is not None
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

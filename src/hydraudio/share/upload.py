@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydraudio.share.hub import HubError, check_repo_name, explained, hub_api, sha256_of
+from hydraudio.core.files import sha256_of_file
+from hydraudio.share.hub import HubError, check_repo_name, explained, hub_api
 from hydraudio.share.model_folder import ALLOWED, content_problems, file_hashes
 
 ATTEMPTS = 3
@@ -153,7 +154,7 @@ def _holds(info: Any, folder: Path) -> bool:
 
 def _same(remote: Any, path: Path) -> bool:
     if remote.lfs is not None:
-        return remote.lfs["sha256"] == sha256_of(path)
+        return remote.lfs["sha256"] == sha256_of_file(path)
     return remote.blob_id == git_blob_id(path.read_bytes())
 
 

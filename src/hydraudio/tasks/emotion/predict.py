@@ -10,8 +10,6 @@ appears under its name when it is complete, not before.
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,8 +27,8 @@ from hydraudio.audio.files import (
     process_files,
     read_blocks,
     report_failures,
-    write_whole,
 )
+from hydraudio.core.files import csv_text, whole_file, write_json, write_text
 from hydraudio.tasks.emotion.recognition import (
     Recognition,
     class_frequencies,
@@ -115,7 +113,7 @@ class EmotionPredictor:
                     results.append({**read_result(job.targets[-1], *names), "file": job.name})
                 except ValueError as error:
                     failed[job.source] = str(error)
-        write_whole(Path(output) / TABLE, table(results, *names).encode())
+        write_text(Path(output) / TABLE, table(results, *names))
         report_failures(failed)
         found = collections.Counter(result["emotion"] for result in results if "emotion" in result).most_common()
         counts = ", ".join(f"{emotion} {count}" for emotion, count in found)
@@ -139,11 +137,9 @@ class EmotionPredictor:
                 priors=self.priors,
             )
         if self.embedding:
-            array = io.BytesIO()
-            np.save(array, recognition.embedding.astype(np.float32))
-            write_whole(job.targets[0], array.getvalue())
-        text = json.dumps({"file": job.name, **described(recognition)}, indent=1, ensure_ascii=False)
-        write_whole(job.targets[-1], text.encode())
+            with whole_file(job.targets[0]) as file:
+                np.save(file, recognition.embedding.astype(np.float32))
+        write_json(job.targets[-1], {"file": job.name, **described(recognition)}, indent=1)
 
 
 def described(recognition: Recognition) -> dict[str, Any]:
@@ -192,10 +188,9 @@ def read_result(path: Path, class_names: list[str], attribute_names: list[str]) 
 def table(results: list[dict[str, Any]], class_names: list[str], attribute_names: list[str]) -> str:
     """CSV text with a row per result of `read_result`."""
     most_probable = ["emotion", "probability"] if class_names else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "duration_s", *most_probable, *class_names, *attribute_names])
-    for result in results:
-        row = [result[name] for name in ["file", "duration_s", *most_probable]]
-        writer.writerow([*row, *result["probabilities"].values(), *result["attributes"].values()])
-    return text.getvalue()
+    first = ["file", "duration_s", *most_probable]
+    rows = [
+        [*(result[name] for name in first), *result["probabilities"].values(), *result["attributes"].values()]
+        for result in results
+    ]
+    return csv_text([*first, *class_names, *attribute_names], rows)

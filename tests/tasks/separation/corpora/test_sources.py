@@ -95,7 +95,7 @@ def test_split_file(tmp_path):
     with pytest.raises(ValueError, match="talker a has split 'dev'; use train, val or test"):
         read_split_file(path, ["a"])
     path.write_text("talker,split\na,dev\n")
-    with pytest.raises(ValueError, match=r"no column \['name'\]"):
+    with pytest.raises(ValueError, match=r"has no column name; it has talker, split"):
         read_split_file(path, ["a"])
     with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
         read_split_file(tmp_path / "gone.csv", ["a"])

@@ -6,13 +6,13 @@ Folders, names of files and forms of tables are those of IEMOCAP (Busso et al. 2
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.files import write_csv
 from hydraudio.tasks.emotion.corpora.acted_clips import CODES, Clip, check_lengths, generator, state_of, write_clips
 
 GENERATOR_VERSION = 1  # raise it whenever the same arguments give other samples or labels
@@ -190,20 +190,19 @@ def write_embedded_crema_d(
 
     def plan(root: Path) -> list[Clip]:
         rng = generator(seed, 13)
-        rows = [["ActorID", "Age", "Sex", "Race", "Ethnicity"]]
+        rows = []
         for actor in range(1, n_actors + 1):
             sex = "Female" if actor % 2 else "Male"
             rows.append([str(1000 + actor), str(rng.integers(20, 75)), sex, "Unknown", "Not Hispanic"])
-        _write_csv(root / "VideoDemographics.csv", rows)
+        write_csv(root / "VideoDemographics.csv", ["ActorID", "Age", "Sex", "Race", "Ethnicity"], rows)
         clips, votes = [], []
         for number, (actor, sentence, code, level) in enumerate(_crema_d_clips(n_actors, n_sentences), start=1):
             stem = f"{1000 + actor}_{sentence}_{code.upper()}_{level}"
             affect, classes = state_of(code, _STRENGTHS[level])
             clips.append(Clip(f"AudioWAV/{stem}.wav", actor, affect, classes, float(rng.uniform(min_s, max_s))))
             votes.append(_vote_row(100000 + number, stem, CODES[code], rng))
-        (root / "processedResults").mkdir()
         header = ["", *_VOTE_LETTERS, "fileName", "numResponses", "agreement", "emoVote"]
-        _write_csv(root / "processedResults" / "tabulatedVotes.csv", [header, *votes])
+        write_csv(root / "processedResults" / "tabulatedVotes.csv", header, votes)
         return clips
 
     return write_clips(folder, arguments, 16000, plan, n_processes)
@@ -232,11 +231,6 @@ def _vote_row(number: int, stem: str, letter: str, rng: np.random.Generator) -> 
     winners = [one for one, count in zip(_VOTE_LETTERS, counts, strict=True) if count == counts.max()]
     agreement = f"{counts.max() / counts.sum():.15g}"
     return [str(number), *map(str, counts), stem, str(counts.sum()), agreement, ":".join(winners)]
-
-
-def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 # --- RAVDESS ---

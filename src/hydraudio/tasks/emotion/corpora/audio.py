@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import numpy as np
 import soundfile
 
 from hydraudio.audio.io import read_audio_channels, resample
+from hydraudio.core.files import sha256_of, sha256_of_file, whole_file
 from hydraudio.tasks.emotion.corpora.caching import (
     MEMBER,
     locked,
     map_in_threads,
     missing_text,
     stat_digest,
-    whole_file,
 )
 from hydraudio.tasks.emotion.corpora.webdataset.reader import read_member
 
@@ -154,6 +153,5 @@ def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:
 def _digest(path: Path | str) -> str:
     if is_member(path):
         waveform, sample_rate = read_member(str(path))
-        return hashlib.sha256(f"{sample_rate}\n".encode() + waveform.tobytes()).hexdigest()
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(f"{sample_rate}\n".encode() + waveform.tobytes())
+    return sha256_of_file(path)

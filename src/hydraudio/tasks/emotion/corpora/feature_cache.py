@@ -11,7 +11,6 @@ identity of the audio is a hash of its content, so that copies, other splits and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -20,8 +19,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from hydraudio.core.files import sha256_of_json, whole_file, write_json
 from hydraudio.core.options import check_choice
-from hydraudio.tasks.emotion.corpora.caching import locked, whole_file
+from hydraudio.tasks.emotion.corpora.caching import locked
 
 FeatureKind = Literal["frames", "statistics"]
 """frames: (layers, frames, dimensions) per utterance; statistics: (layers, 2 * dimensions), mean and deviation."""
@@ -44,7 +44,7 @@ class FeatureCache:
 
     def __init__(self, cache_dir: Path, key: str, what: FeatureKind, shard_values: int = SHARD_VALUES) -> None:
         self.key, self.what, self.shard_values = key, check_choice("what", what, get_args(FeatureKind)), shard_values
-        name = hashlib.sha256(json.dumps([what, key]).encode()).hexdigest()[:16]
+        name = sha256_of_json([what, key])[:16]
         self.folder = Path(cache_dir) / "features" / name
         self._places: dict[str, tuple[str, int, tuple[int, ...]]] = {}
         self._read_shards: set[str] = set()
@@ -90,8 +90,7 @@ class FeatureCache:
             ValueError: wrong number of axes, or a value that is NaN or beyond the range of float16.
         """
         self._remove_incomplete()
-        with whole_file(self.folder / "about.json") as file:
-            file.write(json.dumps({"what": self.what, "key": self.key}, indent=2).encode())
+        write_json(self.folder / "about.json", {"what": self.what, "key": self.key})
         pending: dict[str, np.ndarray] = {}
         n_values = 0
         for identity, array in arrays:
@@ -124,8 +123,7 @@ class FeatureCache:
         with whole_file(self.folder / f"{number}.npy") as file:
             np.save(file, np.concatenate([array.ravel() for array in arrays.values()]))
         places = {name: [start, *array.shape] for (name, array), start in zip(arrays.items(), starts, strict=True)}
-        with whole_file(self.folder / f"{number}.json") as file:
-            file.write(json.dumps({"n_values": sum(sizes), "arrays": places}).encode())
+        write_json(self.folder / f"{number}.json", {"n_values": sum(sizes), "arrays": places}, indent=None)
 
     def _remove_incomplete(self) -> None:
         for shard in self.folder.glob("*.npy"):

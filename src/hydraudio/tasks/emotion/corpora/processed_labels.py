@@ -8,8 +8,6 @@ named one of the eight. `processed_labels_all.csv` has the hard columns plus att
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.files import write_csv
 from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, SPLITS, podcast_of
 from hydraudio.tasks.emotion.corpora.tables import iterate_rows, missing_columns, read_header
@@ -67,8 +66,8 @@ def write_processed(rows: Sequence[Utterance], folder: Path, soft: bool, overwri
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for name, header in columns.items():
-        lines = _lines(rows, SOFT_FILES.get(name, hard), _extra if name == ALL_FILE else None)
-        counts[folder / name] = _write_csv(folder / name, header, lines)
+        lines = list(_lines(rows, SOFT_FILES.get(name, hard), _extra if name == ALL_FILE else None))
+        counts[write_csv(folder / name, header, lines)] = len(lines)
     return counts
 
 
@@ -87,22 +86,6 @@ def _lines(
 def _extra(row: Utterance) -> list[str]:
     attributes = [str(row.attributes[name]) if name in row.attributes else "" for name in COLUMN_OF]
     return [*attributes, row.speaker, GENDERS[row.gender]]
-
-
-def _write_csv(path: Path, header: Sequence[str], lines: Iterable[list[str]]) -> int:
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.csv")
-    count = 0
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            for line in lines:
-                writer.writerow(line)
-                count += 1
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
 
 
 def parse_processed(path: Path) -> tuple[dict[str, ProcessedRow], list[Defect]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.files import write_json
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.audio import read_waveform
-from hydraudio.tasks.emotion.corpora.caching import locked, stat_digest, whole_file
+from hydraudio.tasks.emotion.corpora.caching import locked, stat_digest
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, manifest_fingerprint
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,7 @@ def waveform_statistics(
         if not cache.is_file():
             log.info("Computing mean and standard deviation of %d training utterances", len(paths))
             statistics = compute_statistics(paths, sample_rate, max_samples, n_processes)
-            with whole_file(cache) as file:
-                file.write(json.dumps(asdict(statistics), indent=2).encode())
+            write_json(cache, asdict(statistics))
     return _load(cache)
 
 
@@ -94,8 +94,7 @@ def _sums(options: tuple[int, int | None], paths: Sequence[Path | str]) -> tuple
 def write_statistics(statistics: WaveformStatistics, utterances: Sequence[Utterance], path: Path) -> None:
     """Writes what a training was normalised with: mean, std, n_samples, n_files and fingerprint of its utterances."""
     content = {**asdict(statistics), "n_files": len(utterances), "fingerprint": manifest_fingerprint(utterances)}
-    with whole_file(path) as file:
-        file.write(json.dumps(content, indent=2).encode())
+    write_json(path, content)
 
 
 def _load(cache: Path) -> WaveformStatistics:

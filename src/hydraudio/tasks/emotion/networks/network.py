@@ -1,12 +1,12 @@
 """The network of speech emotion recognition: upstream, learned mix of its states, pooling, heads."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from hydraudio.core.files import sha256_of
 from hydraudio.nn.layers.masking import check_lengths
 from hydraudio.tasks.emotion.networks.gender import UNKNOWN, GenderMode
 from hydraudio.tasks.emotion.networks.layer_mix import LayerMix
@@ -99,7 +99,7 @@ class EmotionNetwork(nn.Module):
         """Key of what `encode` computes: weights and layers of the upstream, normalisation of the waveform."""
         normalization = "none" if self.normalization is None else self.normalization.key()  # type: ignore[operator]
         upstream = self.upstream.fingerprint()  # type: ignore[operator]
-        return hashlib.sha256(f"{upstream}\n{normalization}".encode()).hexdigest()
+        return sha256_of(f"{upstream}\n{normalization}")
 
     def forward(
         self, waveform: Tensor, lengths: Tensor | None = None, gender: Tensor | None = None

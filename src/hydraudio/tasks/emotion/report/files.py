@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from hydraudio.core.files import write_bytes, write_json, write_text
 from hydraudio.report.heatmap_image import confusion_png
-from hydraudio.report.page import write_page
 from hydraudio.report.tables import rich_table, write_csv
 from hydraudio.tasks.emotion.report import slices, tables
 from hydraudio.tasks.emotion.report.page import EmotionResults, emotion_page
@@ -36,15 +34,15 @@ def write_report(folder: Path, results: EmotionResults) -> WrittenReport:
     write_csv(folder / "items.csv", item_rows(p), item_columns(p))
     save_predictions(folder / PREDICTIONS_FILE, p)
     summary = tables.summary(p, scores, results.slices, results.gaps, results.information, results.convention)
-    _write(folder / METRICS_FILE, json.dumps(summary, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+    write_json(folder / METRICS_FILE, summary, indent=1)
     write_csv(folder / "summary.csv", *tables.summary_csv_rows(scores))
     write_csv(folder / "slices.csv", *slices.slice_csv_rows(results.slices))
     write_csv(folder / "gender.csv", *slices.gap_csv_rows(results.gaps))
     write_csv(folder / "speakers.csv", *slices.speaker_csv_rows(results.spread))
     if scores.per_class:
         write_csv(folder / "confusion.csv", *tables.confusion_csv_rows(scores, p.class_names))
-        _write(folder / "confusion.png", confusion_png(scores.per_class["confusion"], p.class_names))
-    page = write_page(folder / "index.html", emotion_page(results))
+        write_bytes(folder / "confusion.png", confusion_png(scores.per_class["confusion"], p.class_names))
+    page = write_text(folder / "index.html", emotion_page(results))
     return WrittenReport(page, scores, p.attribute_names)
 
 
@@ -61,9 +59,3 @@ def print_report(console: Console, report: WrittenReport) -> None:
     if not scores.intervals:
         console.print(Text(f"None of the {scores.n_items} items has a label: nothing can be scored."))
     console.print(Text(f"Report: {report.page}"), soft_wrap=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hydraudio.core.files import whole_file
 from hydraudio.metrics.classification import NO_LABEL, entropy, nll_per_item
 from hydraudio.report.tables import Row
 from hydraudio.tasks.emotion.metrics import ATTRIBUTE_RANGE
@@ -119,10 +119,8 @@ def join(parts: Sequence[PredictionTable]) -> PredictionTable:
 def save_predictions(path: Path, predictions: PredictionTable) -> Path:
     """Writes a compressed .npz of all arrays, atomically."""
     arrays = {field.name: np.asarray(getattr(predictions, field.name)) for field in dataclasses.fields(predictions)}
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **_narrow(arrays))
-    os.replace(temporary, path)
     return path
 
 

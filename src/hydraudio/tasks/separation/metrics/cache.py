@@ -11,6 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
+from hydraudio.core.files import sha256_of
 from hydraudio.tasks.separation.metrics.worker import Scores
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class ScoreCache:
 
     def __init__(self, cache_dir: Path | str, key: Mapping[str, object]) -> None:
         text = json.dumps(key, sort_keys=True)
-        self.path = Path(cache_dir) / "perceptual" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.sqlite"
+        self.path = Path(cache_dir) / "perceptual" / f"{sha256_of(text)[:16]}.sqlite"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._open(text)

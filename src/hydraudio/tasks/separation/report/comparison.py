@@ -12,8 +12,9 @@ from rich import get_console
 from rich.console import Console
 from rich.text import Text
 
+from hydraudio.core.files import write_text
 from hydraudio.report.charts import interval_chart
-from hydraudio.report.page import Section, card, facts, grid, page, paragraph, table, write_page
+from hydraudio.report.page import Section, card, facts, grid, page, paragraph, table
 from hydraudio.report.tables import (
     MINUS,
     Cell,
@@ -117,7 +118,7 @@ def write_comparison(
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "comparison.csv", [_csv_row(result) for result in results], _COLUMNS)
-    path = write_page(folder / "index.html", _page(comparison, results, bootstrap))
+    path = write_text(folder / "index.html", _page(comparison, results, bootstrap))
     _print(console or get_console(), comparison, results, bootstrap, path)
     return path
 

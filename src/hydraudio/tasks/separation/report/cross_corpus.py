@@ -10,8 +10,9 @@ from rich import get_console
 from rich.console import Console
 from rich.text import Text
 
+from hydraudio.core.files import write_text
 from hydraudio.report.charts import interval_chart
-from hydraudio.report.page import Section, card, facts, grid, page, paragraph, table, write_page
+from hydraudio.report.page import Section, card, facts, grid, page, paragraph, table
 from hydraudio.report.tables import (
     EN_DASH,
     Cell,
@@ -85,7 +86,7 @@ def write_matrix(
     folder.mkdir(parents=True, exist_ok=True)
     columns = ["model", "corpus", "n_items", *interval_columns(metrics, with_n=True), "reason"]
     write_csv(folder / "matrix.csv", [_csv_row(cell) for cell in cells], columns)
-    path = write_page(folder / "index.html", _page(cells, metrics, bootstrap))
+    path = write_text(folder / "index.html", _page(cells, metrics, bootstrap))
     console = console or get_console()
     console.print(rich_table("SI-SDR improvement in dB, with 95 % intervals", matrix_table(cells, "si_sdri")))
     console.print(Text(f"Report: {path}"), soft_wrap=True)

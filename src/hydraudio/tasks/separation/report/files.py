@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from hydraudio.report.page import write_page
+from hydraudio.core.files import write_text
 from hydraudio.report.tables import rich_table, write_csv
 from hydraudio.stats.bootstrap import Bootstrap
 from hydraudio.tasks.separation.report.page import SeparationResults, separation_page
@@ -47,7 +47,7 @@ def write_report(output_dir: Path, results: SeparationResults, bootstrap: Bootst
     write_csv(output_dir / "items.csv", results.rows, columns)
     write_csv(output_dir / "variants.csv", *summary_csv_rows(summaries))
     write_csv(output_dir / "slices.csv", *slice_csv_rows(found))
-    page = write_page(output_dir / "index.html", separation_page(results, summaries, found))
+    page = write_text(output_dir / "index.html", separation_page(results, summaries, found))
     return WrittenReport(page, summaries, problems(results.rows))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.files import write_csv, write_json
 from hydraudio.tasks.emotion.corpora.prosody import AFFECT_OF
 
 WORD_OF = {
@@ -147,10 +146,10 @@ def write_labels(
     name = "labels_concensus" if old_spelling else "labels_consensus"
     rows = [_consensus_row(turn) for turn in turns]
     if consensus_form == "csv":
-        _write_csv(folder / f"{name}.csv", rows)
+        write_csv(folder / f"{name}.csv", list(rows[0]), rows)
     else:
         texts = [{key: str(value) if old_spelling else value for key, value in row.items()} for row in rows]
-        _write_json(folder / f"{name}.json", {str(row.pop("FileName")): row for row in texts})
+        write_json(folder / f"{name}.json", {str(row.pop("FileName")): row for row in texts}, indent=1)
     _write_detailed(folder, turns, detailed_form)
 
 
@@ -164,7 +163,7 @@ def _consensus_row(turn: Turn) -> dict[str, object]:
 def _write_detailed(folder: Path, turns: Sequence[Turn], form: str) -> None:
     if form == "json":
         entries = {turn.file_name: {rating.worker: _fields(rating) for rating in turn.ratings} for turn in turns}
-        _write_json(folder / "labels_detailed.json", entries)
+        write_json(folder / "labels_detailed.json", entries, indent=1)
         return
     rows: list[dict[str, object]] = []
     for turn in turns:
@@ -175,7 +174,7 @@ def _write_detailed(folder: Path, turns: Sequence[Turn], form: str) -> None:
                 entry = _fields(rating)
                 entry["EmoVal"] = entry.pop("EmoVal")  # the table has it last
                 rows.append({"FileName": turn.file_name, "Workers": rating.worker, **entry})
-    _write_csv(folder / "labels_detailed.csv", rows)
+    write_csv(folder / "labels_detailed.csv", list(rows[0]), rows)
 
 
 def _fields(rating: Rating) -> dict[str, object]:
@@ -194,14 +193,3 @@ def _text_line(rating: Rating, decimals: int) -> str:
     secondary = [",".join(rating.secondary)] if rating.secondary else []
     scores = [f"{name}:{value:.{decimals}f}" for name, value in zip("AVD", rating.affect, strict=True)]
     return "; ".join([rating.worker, rating.primary, *secondary, *scores]) + ";"
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ audio may also be `.wav` or `.audio` (a pickled tensor of shape (1, time)), get 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -22,6 +21,7 @@ import numpy as np
 import soundfile
 
 from hydraudio.core.defects import Defect, raise_defect
+from hydraudio.core.files import sha256_of_file
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 from hydraudio.tasks.emotion.corpora.webdataset.metadata import utterance_of
 
@@ -194,11 +194,6 @@ def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
     return list(samples.items())
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # --- checking ---
 
 
@@ -230,7 +225,7 @@ def _shard_defects(root: Path, shard: Record) -> Iterator[Defect]:
     if defect is not None:
         yield defect
         return
-    if sha256_of(path) != shard["sha256"]:
+    if sha256_of_file(path) != shard["sha256"]:
         yield Defect("changed_shard", f"{path}: content differs from the index (sha256); copy the shard again")
     try:
         keys = [key for key, _ in samples_of(path)]

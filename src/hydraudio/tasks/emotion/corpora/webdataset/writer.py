@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import soundfile
 
+from hydraudio.core.files import sha256_of_file, whole_path, write_json
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 from hydraudio.tasks.emotion.corpora.webdataset.metadata import metadata_of, utterance_of
@@ -22,7 +22,6 @@ from hydraudio.tasks.emotion.corpora.webdataset.reader import (
     decode_audio,
     is_webdataset,
     samples_of,
-    sha256_of,
 )
 
 SAMPLES_PER_SHARD = 4000
@@ -109,19 +108,14 @@ def _plan_shards(rows: Sequence[Utterance], samples_per_shard: int) -> list[tupl
 def _write_shard(shared: tuple[Path, str, Path | None], job: tuple[str, list[Utterance]]) -> Record:
     (root, corpus, transcripts), (name, rows) = shared, job
     path = root / name
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
-            for row in rows:
-                key = Path(row.file_name).stem
-                _add(archive, f"{key}.flac", _encode(Path(row.path)))
-                _add(archive, f"{key}.json", json.dumps(metadata_of(row, corpus)).encode())
-                text = transcripts / f"{key}.txt" if transcripts is not None else None
-                if text is not None and text.is_file():
-                    _add(archive, f"{key}.text", text.read_bytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_path(path) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+        for row in rows:
+            key = Path(row.file_name).stem
+            _add(archive, f"{key}.flac", _encode(Path(row.path)))
+            _add(archive, f"{key}.json", json.dumps(metadata_of(row, corpus)).encode())
+            text = transcripts / f"{key}.txt" if transcripts is not None else None
+            if text is not None and text.is_file():
+                _add(archive, f"{key}.text", text.read_bytes())
     return _index_shard(root, path)
 
 
@@ -153,10 +147,7 @@ def _encode(path: Path) -> bytes:
 def _write_index(root: Path, corpus: str, shards: Sequence[Record]) -> Path:
     count = sum(shard["count"] for shard in shards)
     index = {"format": FORMAT, "version": VERSION, "corpus": corpus, "count": count, "shards": list(shards)}
-    partial = root / f".{INDEX}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(index), encoding="utf-8")
-    os.replace(partial, root / INDEX)
-    return root / INDEX
+    return write_json(root / INDEX, index, indent=None)
 
 
 def _require_unique(shards: Sequence[Record]) -> None:
@@ -179,7 +170,7 @@ def _index_shard(root: Path, path: Path) -> Record:
         "count": len(samples),
         "n_samples": sum(sample["n_samples"] for sample in samples),
         "n_bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
+        "sha256": sha256_of_file(path),
         "samples": samples,
     }
 

@@ -7,7 +7,6 @@ the generator measures loudness (LUFS), this one takes the RMS over the parts th
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.io import write_audio
+from hydraudio.core.files import write_csv
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.core.whole_corpus import is_complete, start_partial
 from hydraudio.sounds.formant_synthesis import speak
@@ -242,12 +242,13 @@ def _write_tables(spec: Libri2MixSpec, root: Path, subset: str, rows: Sequence[_
         folder = audio_folder(root, spec.sample_rate, mode) / "metadata"
         for kind in PARTS_OF:
             mixtures = [_mixture_line(spec, row, mode, kind) for row in rows]
-            _write_csv(folder / f"mixture_{subset}_{kind}.csv", mixtures)
+            write_csv(folder / f"mixture_{subset}_{kind}.csv", list(mixtures[0]), mixtures)
             metrics = [_metrics_line(row, mode, kind) for row in rows]
-            _write_csv(folder / f"metrics_{subset}_{kind}.csv", metrics)
+            write_csv(folder / f"metrics_{subset}_{kind}.csv", list(metrics[0]), metrics)
     name = _OFFICIAL_NAMES.get(subset, f"{subset}-clean")
-    _write_csv(root / "metadata" / f"libri2mix_{name}.csv", [_generator_line(row) for row in rows])
-    _write_csv(root / "metadata" / f"libri2mix_{name}_info.csv", [_info_line(row) for row in rows])
+    for ending, line_of in (("", _generator_line), ("_info", _info_line)):
+        lines = [line_of(row) for row in rows]
+        write_csv(root / "metadata" / f"libri2mix_{name}{ending}.csv", list(lines[0]), lines)
 
 
 def _mixture_line(spec: Libri2MixSpec, row: _Row, mode: str, kind: str) -> Line:
@@ -281,10 +282,3 @@ def _info_line(row: _Row) -> Line:
 
 def _column(key: str, ending: str) -> str:
     return f"noise_{ending}" if key == "noise" else f"source_{key[1]}_{ending}"
-
-
-def _write_csv(path: Path, lines: Sequence[Line]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)

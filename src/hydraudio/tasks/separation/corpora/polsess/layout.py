@@ -10,8 +10,6 @@ The parts are rounded to 16 bits first and the mix is their integer sum, so this
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.io import write_audio
+from hydraudio.core.files import csv_text, write_text
 
 SUBSETS = ("train", "val", "test")
 
@@ -126,25 +125,20 @@ def draw_file_names(rng: np.random.Generator, *, indoor: bool) -> dict[str, str]
 
 def format_csv(rows: Iterable[Mapping[str, Value]]) -> str:
     """The CSV text: 15 significant digits, and `NaN`, as MATLAB's writetable writes numbers."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for row in rows:
         if set(row) != set(COLUMNS):
             raise ValueError(
                 f"row has the columns {sorted(row)}; missing {sorted(set(COLUMNS) - set(row))}, "
                 f"unknown {sorted(set(row) - set(COLUMNS))}"
             )
-        writer.writerow([_format_value(row[column]) for column in COLUMNS])
-    return buffer.getvalue()
+        lines.append([_format_value(row[column]) for column in COLUMNS])
+    return csv_text(COLUMNS, lines)
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Value]]) -> Path:
     """Writes the table atomically."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(format_csv(rows), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, format_csv(rows))
 
 
 def _format_value(value: Value) -> str:

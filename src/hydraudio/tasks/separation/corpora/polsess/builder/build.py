@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hydraudio.core.files import write_text
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import BuildConfig, Plan, make_plan
 from hydraudio.tasks.separation.corpora.polsess.builder.row import make_row
@@ -137,10 +138,8 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _write_journal(root: Path, header: dict[str, Any], rows: Mapping[tuple[str, int], dict[str, Value]]) -> None:
-    partial = root / f".{JOURNAL}.partial"
     lines = [json.dumps(header, sort_keys=True) + "\n", *(_journal_line(job, row) for job, row in rows.items())]
-    partial.write_text("".join(lines), encoding="utf-8")
-    os.replace(partial, root / JOURNAL)
+    write_text(root / JOURNAL, "".join(lines))
 
 
 def _journal_line(job: tuple[str, int], row: dict[str, Value]) -> str:

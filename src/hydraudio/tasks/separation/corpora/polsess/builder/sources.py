@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 
+from hydraudio.core.files import read_csv
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64")
@@ -112,14 +113,7 @@ def voice_of(talker: str, prefixes: Sequence[str]) -> str:
 
 def read_split_file(path: Path, talkers: Sequence[str]) -> dict[str, list[str]]:
     """Talkers per subset from a CSV with the columns `name`, `split` and maybe `kind` (only speech counts)."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such split file; check the path")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"name", "split"} - set(reader.fieldnames or [])
-        if missing:
-            raise ValueError(f"{path}: has no column {sorted(missing)}; it has {reader.fieldnames}")
-        rows = [row for row in reader if row.get("kind", "speech") == "speech"]
+    rows = [row for row in read_csv(path, ("name", "split")) if row.get("kind", "speech") == "speech"]
     split: dict[str, list[str]] = {subset: [] for subset in SUBSETS}
     for row in rows:
         if row["split"] not in split:

@@ -1,0 +1,143 @@
+"""Files that are whole or absent, their hashes, and tables: every room writes, hashes and reads tables through this.
+
+It needs the standard library only, so that every room may import it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def whole_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path to write to that becomes `path` only when the block has ended well; else nothing is left of it.
+
+    It lies beside `path`, whose folder is made if needed, under a hidden name that ends with `.partial`: a kill may
+    leave it behind, and no pattern such as `*.ckpt` finds it.
+
+    Args:
+        path: of the file; one that exists is replaced.
+        durable: also wait until the disk has the content, so that a power cut cannot leave an empty file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Like `whole_path`, opened for writing bytes."""
+    with whole_path(path, durable=durable) as partial, partial.open("wb") as file:
+        yield file
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Writes a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a text as UTF-8, whole or not at all.
+
+    Undecodable bytes of file names, which Python holds as lone surrogates, become "?".
+    """
+    return write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def write_json(path: str | Path, content: object, indent: int | None = 2) -> Path:
+    """Writes plain data (no NaN) as JSON with a line feed at its end, whole or not at all."""
+    return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_of(content: str | bytes) -> str:
+    """SHA-256 of a text (as UTF-8) or of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(content: object, **options: Any) -> str:
+    """SHA-256 of plain data as JSON with sorted keys; `options` go to `json.dumps`."""
+    return sha256_of(json.dumps(content, sort_keys=True, **options))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]) -> str:
+    """A table as CSV with a header.
+
+    Args:
+        columns: of the header.
+        rows: mappings from column to value, or values in the order of the columns; None and what is missing stays
+            empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.get(column) for column in columns] if isinstance(row, Mapping) else row for row in rows)
+    return text.getvalue()
+
+
+def write_csv(
+    path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]
+) -> Path:
+    """Writes a table as CSV (see `csv_text`), whole or not at all."""
+    return write_text(path, csv_text(columns, rows))
+
+
+def read_csv(path: str | Path, required: Iterable[str] = (), *, growing: bool = False) -> list[dict[str, str]]:
+    """Rows of a CSV file by column, all fields as text.
+
+    Args:
+        path: the file.
+        required: columns that it must have.
+        growing: a program appends to the file: a last line without line feed is not complete yet and is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not UTF-8, without a required column, or a row has too few or too many fields.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such table; check the path")
+    try:
+        content = path.read_bytes()
+        if growing:
+            content = content[: content.rfind(b"\n") + 1]
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        header = next(reader, [])
+        missing = sorted(set(required) - set(header))
+        if missing:
+            raise ValueError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+        rows = []
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise ValueError(
+                    f"{path}: line {reader.line_num}: has {len(cells)} fields, the header has {len(header)}; "
+                    "mend the line or write the table again"
+                )
+            if cells:
+                rows.append(dict(zip(header, cells, strict=True)))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not readable as CSV ({error}); write the table again as UTF-8") from error
+    return rows

@@ -1,0 +1,88 @@
+"""Files are whole or absent; hashes and tables are those of independent implementations."""
+
+import csv
+import hashlib
+import json
+import math
+
+import pytest
+
+from hydraudio.core import files
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_and_makes_its_folder(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    with files.whole_path(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["b.txt"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, durable):
+    path = files.write_text(tmp_path / "x.ckpt", "old")
+
+    def fail() -> None:
+        with files.whole_file(path, durable=durable) as file:
+            file.write(b"half")
+            assert len(list(tmp_path.glob("*.ckpt"))) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["x.ckpt"]
+    with files.whole_file(path, durable=durable) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_text_and_json(tmp_path):
+    assert files.write_text(tmp_path / "t", "ż\udcff").read_bytes() == "ż?".encode()
+    path = files.write_json(tmp_path / "j", {"ż": [1, None]}, indent=1)
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ż": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"x": math.nan})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ż": [1, None]}
+
+
+def test_hashes(tmp_path):
+    expected = hashlib.sha256("ż".encode()).hexdigest()
+    assert files.sha256_of("ż") == files.sha256_of("ż".encode()) == expected
+    assert files.sha256_of_file(files.write_text(tmp_path / "x", "ż")) == expected
+    assert files.sha256_of_json({"b": 1, "a": 2}) == files.sha256_of('{"a": 2, "b": 1}')
+
+
+def test_csv_round_trip(tmp_path):
+    rows = [{"a": 'x, "y"\nz', "b": 1}, {"b": None, "c": "left out"}]
+    path = files.write_csv(tmp_path / "t.csv", ["a", "b"], rows)
+    with path.open(newline="") as file:
+        assert list(csv.DictReader(file)) == files.read_csv(path) == [{"a": 'x, "y"\nz', "b": "1"}, {"a": "", "b": ""}]
+    assert files.csv_text(["a", "b"], [("p", 2.5)]) == "a,b\np,2.5\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n3\n", r"t\.csv: line 3: has 1 fields, the header has 2; mend"),
+        (b"a,c\n1,2\n", r"t\.csv: has no column b; it has a, c"),
+        (b"", r"t\.csv: has no column a, b; it has none"),
+        (b"a,b\n\xff,2\n", r"t\.csv: not readable as CSV .*UTF-8"),
+    ],
+)
+def test_broken_tables_are_named(tmp_path, content, message):
+    path = files.write_bytes(tmp_path / "t.csv", content)
+    with pytest.raises(ValueError, match=message):
+        files.read_csv(path, ["a", "b"])
+
+
+def test_a_missing_table_is_named_and_a_growing_one_ends_with_its_last_whole_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"t\.csv: no such table"):
+        files.read_csv(tmp_path / "t.csv")
+    path = files.write_text(tmp_path / "t.csv", "a,b\n1,2\n3,")
+    assert files.read_csv(path, growing=True) == [{"a": "1", "b": "2"}]
