@@ -17,7 +17,7 @@ from hydraudio.losses.classification import (
 )
 from hydraudio.losses.margin import LDAM, DeferredReweighting, VectorScaling
 from hydraudio.metrics.priors import adjust_logits
-from hydraudio.tasks.emotion.losses.gender import GenderCrossEntropy
+from hydraudio.tasks.emotion.losses import GenderCrossEntropy
 
 COUNTS = [6716, 6400, 16652, 2992, 1134, 1419, 2519, 29144]  # training items of the 2025 challenge, Angry to Neutral
 INVERSE = [1.247, 1.308, 0.503, 2.798, 7.383, 5.900, 3.324, 0.287]  # the constants hard-coded in a public repository

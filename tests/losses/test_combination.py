@@ -15,7 +15,7 @@ def test_fixed_weights():
 
 
 def test_uncertainty_weights_by_hand():
-    balance = UncertaintyWeights(["category", "attributes"])
+    balance = UncertaintyWeights(["category", "attributes"], ["attributes"])
     assert all(parameter._no_weight_decay for parameter in balance.parameters())
     losses = {"category": torch.tensor(2.0), "attributes": torch.tensor(0.6)}
     assert balance(losses).item() == pytest.approx(2.3)
@@ -27,7 +27,7 @@ def test_uncertainty_weights_by_hand():
 
 
 def test_uncertainty_weights_learn_the_scale_of_a_loss():
-    balance = UncertaintyWeights(["category"])
+    balance = UncertaintyWeights(["category"], [])
     optimizer = torch.optim.SGD(balance.parameters(), lr=1.0)
     for _ in range(60):
         optimizer.zero_grad()
@@ -38,6 +38,6 @@ def test_uncertainty_weights_learn_the_scale_of_a_loss():
 
 def test_names_must_fit():
     with pytest.raises(ValueError, match="weights are learned for"):
-        UncertaintyWeights(["category", "attributes"])({"category": torch.tensor(1.0)})
+        UncertaintyWeights(["category", "attributes"], ["attributes"])({"category": torch.tensor(1.0)})
     with pytest.raises(ValueError, match="must be different losses"):
-        UncertaintyWeights([])
+        UncertaintyWeights([], [])

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from hydra_preflight.errors import DataMismatchError
 from hydraudio.core.exportable import Exportable
 from hydraudio.core.spec import TaskSpec
+from hydraudio.nn.weight_decay import is_exempt_from_weight_decay
 
 
 class Task(LightningModule):
@@ -137,10 +138,10 @@ def forget_train_loader(trainer: Trainer) -> None:
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Split trainable parameters into those with weight decay and those marked ``_no_weight_decay``."""
+    """Split trainable parameters into those with weight decay and those without (`hydraudio.nn.weight_decay`)."""
     trainable = [p for p in parameters if p.requires_grad]
-    exempt = [p for p in trainable if getattr(p, "_no_weight_decay", False)]
-    decayed = [p for p in trainable if not getattr(p, "_no_weight_decay", False)]
+    exempt = [p for p in trainable if is_exempt_from_weight_decay(p)]
+    decayed = [p for p in trainable if not is_exempt_from_weight_decay(p)]
     groups: list[dict[str, Any]] = [{"params": decayed}]
     return groups + ([{"params": exempt, "weight_decay": 0.0}] if exempt else [])
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from hydraudio.nn.weight_decay import exempt_from_weight_decay
+
 
 class FixedWeights(nn.Module):
     """sum_k weight_k * loss_k over the losses that there are: scalar.
@@ -36,13 +38,12 @@ class UncertaintyWeights(nn.Module):
         regressions: those of `names` that are regressions.
     """
 
-    def __init__(self, names: Sequence[str], regressions: Sequence[str] = ("attributes",)) -> None:
+    def __init__(self, names: Sequence[str], regressions: Sequence[str]) -> None:
         super().__init__()
         if not names or len(set(names)) != len(names):
             raise ValueError(f"names={list(names)} must be different losses, at least one")
         self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in names})
-        for parameter in self.log_variances.values():
-            parameter._no_weight_decay = True
+        exempt_from_weight_decay(*self.log_variances.values())
         self.factors = {name: 0.5 if name in regressions else 1.0 for name in names}
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:

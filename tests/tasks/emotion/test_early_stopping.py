@@ -19,8 +19,7 @@ from hydra_preflight.errors import ConfigError
 from hydraudio.core.callbacks.last_checkpoint import LastCheckpoint
 from hydraudio.core.checkpoints import AtomicCheckpointIO
 from hydraudio.core.csv_logger import CSVMetricsLogger
-from hydraudio.tasks.emotion.early_stop_rule import HybridRule
-from hydraudio.tasks.emotion.early_stopping import HybridEarlyStopping
+from hydraudio.tasks.emotion.early_stopping import HybridEarlyStopping, HybridRule
 
 
 def run(scores, losses, **options) -> tuple[HybridRule, list[float]]:

@@ -11,10 +11,10 @@ from torch import nn
 from hydraudio.share.onnx import TOLERANCE, export_onnx
 from hydraudio.tasks.emotion.networks.heads import AttributeHead, ClassifierHead
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
+from hydraudio.tasks.emotion.networks.normalization import WaveformNormalization
 from hydraudio.tasks.emotion.networks.pooling import AttentiveStatistics, MeanStd, MultiHeadAttention
 from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.miniature import MINIATURE
-from hydraudio.tasks.emotion.networks.waveform_normalization import CorpusNormalization, UtteranceNormalization
+from hydraudio.tasks.emotion.networks.upstream.loading import MINIATURE
 from hydraudio.tasks.emotion.task import EmotionTask
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,8 +27,8 @@ ATTRIBUTES = functools.partial(AttributeHead, attribute_names=NAMES, hidden_dim=
 LORA = {"rank": 2, "alpha": 4, "targets": ["q_proj", "intermediate_dense"]}
 BASE = {**MINIATURE, "feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False}
 CASES = {
-    "wavlm_large": ({"layers": "all"}, AttentiveStatistics, CorpusNormalization(0.0, 0.09)),
-    "wavlm_eager": ({"attention": "eager"}, MeanStd, UtteranceNormalization()),
+    "wavlm_large": ({"layers": "all"}, AttentiveStatistics, WaveformNormalization(0.0, 0.09)),
+    "wavlm_eager": ({"attention": "eager"}, MeanStd, WaveformNormalization()),
     "wavlm_base": ({"architecture": BASE, "layers": [1, 3]}, MultiHeadAttention, None),
     "hubert_base": ({"architecture": {**BASE, "model_type": "hubert"}}, MeanStd, None),
     "wav2vec2_base": ({"architecture": {**BASE, "model_type": "wav2vec2"}}, AttentiveStatistics, None),

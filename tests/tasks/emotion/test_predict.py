@@ -119,7 +119,7 @@ def test_bad_files_are_listed_and_the_others_done(tmp_path, caplog):
     write(source / "empty.wav", 0.2, duration_s=0)
     write(source / "sliver.wav", 0.2, duration_s=1 / 48000, rate_hz=48000)
     (source / "text.wav").write_text("hello")
-    with caplog.at_level(logging.INFO, logger="hydraudio.inference"):
+    with caplog.at_level(logging.INFO, logger="hydraudio"):
         failures = EmotionPredictor().run(Loudness(), source, tmp_path / "out")
     failed = {path.name: reason for path, reason in failures.items()}
     assert sorted(failed) == ["empty.wav", "sliver.wav", "text.wav"]

@@ -17,11 +17,8 @@ from hydra_preflight.errors import DataMismatchError
 from hydraudio.losses.classification import CrossEntropy, LogitAdjustment, WeightedCrossEntropy
 from hydraudio.losses.combination import FixedWeights, UncertaintyWeights
 from hydraudio.metrics.predictions import _merge
-from hydraudio.tasks.emotion.losses.concordance import ConcordanceLoss
-from hydraudio.tasks.emotion.losses.gender import GenderCrossEntropy
-from hydraudio.tasks.emotion.losses.label_mixup import LabelAdaptiveMixup
-from hydraudio.tasks.emotion.networks.gender import GenderClassifier
-from hydraudio.tasks.emotion.networks.heads import AttributeHead, ClassifierHead
+from hydraudio.tasks.emotion.losses import ConcordanceLoss, GenderCrossEntropy, LabelAdaptiveMixup
+from hydraudio.tasks.emotion.networks.heads import AttributeHead, ClassifierHead, GenderClassifier
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.networks.pooling import AttentiveStatistics, MeanStd
 from hydraudio.tasks.emotion.task import EmotionTask
@@ -41,7 +38,7 @@ class StubUpstream(nn.Module):
         for block in self.blocks[: 2 - trainable]:
             block.requires_grad_(False)
         self.n_states, self.dim, self.frozen = n_states, 6, trainable == 0
-        self.kernels = self.strides = (HOP,)
+        self.shortest_samples, self.do_normalize = HOP, None
 
     def forward(self, waveform, lengths=None):
         frames = waveform[:, : waveform.shape[1] // HOP * HOP].unflatten(1, (-1, HOP))
@@ -269,7 +266,7 @@ def test_batch_without_any_label_trains_and_is_not_scored():
 def test_optimizer_groups_have_their_rates_and_no_decay_on_vectors():
     task = task_of(
         network("ca", StubUpstream(trainable=2)),
-        balance=UncertaintyWeights(["category", "attributes"]),
+        balance=UncertaintyWeights(["category", "attributes"], ["attributes"]),
         upstream_lr=1e-5,
         layer_decay=0.5,
     )
@@ -302,7 +299,7 @@ def test_cached_features_give_what_waveforms_give(what):
     data = Batches()
     cached = validate(task, data)
     assert cached == pytest.approx(direct, abs=1e-5)
-    assert data.cached == [(task.network.fingerprint(), what)]
+    assert data.cached == [(task.net.fingerprint(), what)]
     assert "waveform" not in data.batches[0]
     fit = trainer()
     fit.fit(task, datamodule=data)

@@ -18,6 +18,7 @@ from hydraudio.nn.layers.causal_conv import causal_conv_silu
 from hydraudio.nn.layers.masking import flip_frames
 from hydraudio.nn.layers.normalization import at_least_float32
 from hydraudio.nn.layers.scan import selective_scan, selective_scan_from
+from hydraudio.nn.weight_decay import exempt_from_weight_decay
 
 DT_RANGE = (1e-3, 1e-1)  # of the initial steps, log-uniform
 DT_FLOOR = 1e-4
@@ -242,9 +243,3 @@ def initialize_output_projections(net: nn.Module, n_layers: int) -> None:
             nn.init.kaiming_uniform_(module.out_proj.weight, a=math.sqrt(5))
             with torch.no_grad():
                 module.out_proj.weight /= math.sqrt(n_layers)
-
-
-def exempt_from_weight_decay(*parameters: Tensor | None) -> None:
-    for parameter in parameters:
-        if parameter is not None:
-            parameter._no_weight_decay = True  # type: ignore[attr-defined]

@@ -39,13 +39,15 @@ SPEC = TaskSpec(
         pipeline_tag="audio-classification",
         tags=("speech-emotion-recognition", "emotion", "speech"),
         limits=(
-            "For research on how emotion is perceived in speech. Labels are the perceptions of raters, not what a speaker "
-            "felt. Scores differ between speakers and groups of speakers (see below) and fall on other recordings, "
-            "languages and cultures. Not for decisions about people: hiring, policing, health, education, credit."
+            "For research on how emotion is perceived in speech. Labels are the perceptions of raters, not what a "
+            "speaker felt. Scores differ between speakers and groups of speakers (see below) and fall on other "
+            "recordings, languages and cultures. Not for decisions about people: hiring, policing, health, education, "
+            "credit."
         ),
         license_note=(
-            "Emotional speech corpora such as MSP-PODCAST are given out under academic licences. Weights trained on them "
-            "are usually not free for commercial use: check the licence of the corpus before you use or pass on this model."
+            "Emotional speech corpora such as MSP-PODCAST are given out under academic licences. Weights trained on "
+            "them are usually not free for commercial use: check the licence of the corpus before you use or pass on "
+            "this model."
         ),
         metric_types={
             "macro_f1": "f1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from hydraudio.core.exportable import Exportable
 from hydraudio.core.task import Task, parameter_groups
-from hydraudio.losses.category import CategoryLoss
 from hydraudio.metrics.classification import category_scores
 from hydraudio.metrics.predictions import Predictions
+from hydraudio.nn.weight_decay import exempt_from_weight_decay
+from hydraudio.tasks.emotion.losses import HeadLosses, LossOfHead
 from hydraudio.tasks.emotion.metrics import attribute_scores
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
-from hydraudio.tasks.emotion.networks.upstream.frames import receptive_field
 from hydraudio.tasks.emotion.spec import SPEC
 
 CATEGORY_METRICS = ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier")
@@ -55,12 +55,13 @@ class EmotionTask(Task):
     """
 
     spec = SPEC
+    net: EmotionNetwork
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "class_names", "attribute_names")
 
     def __init__(
         self,
         net: EmotionNetwork,
-        losses: Mapping[str, nn.Module | None],
+        losses: LossOfHead,
         balance: Callable[[dict[str, Tensor]], Tensor],
         class_names: Sequence[str],
         attribute_names: Sequence[str],
@@ -73,10 +74,7 @@ class EmotionTask(Task):
     ) -> None:
         super().__init__(net, **task_arguments)
         heads = _heads(net)
-        missing = [head for head in heads if losses.get(head) is None]
-        if missing:
-            raise ValueError(f"the network has a head for {missing[0]}, which needs a loss: model.losses.{missing[0]}")
-        self.losses = nn.ModuleDict({head: cast(nn.Module, losses[head]) for head in heads})
+        self.losses = HeadLosses(losses, heads)
         self.balance = balance
         self.class_names = list(class_names) if "category" in heads else []
         self.attribute_names = list(attribute_names) if "attributes" in heads else []
@@ -88,12 +86,7 @@ class EmotionTask(Task):
         self.predictions = {"val": Predictions(), "test": Predictions()}
         for parameter in self.parameters():
             if parameter.ndim <= 1:
-                parameter._no_weight_decay = True  # type: ignore[attr-defined]
-
-    @property
-    def network(self) -> EmotionNetwork:
-        """The network, with its own type."""
-        return cast(EmotionNetwork, self.net)
+                exempt_from_weight_decay(parameter)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -105,7 +98,7 @@ class EmotionTask(Task):
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The upstream's parts with learning rates of their own, then all else; each without weight decay apart."""
         groups = []
-        upstream: Any = self.network.upstream
+        upstream = self.net.upstream
         for group in upstream.parameter_groups(self.upstream_lr, self.layer_decay):
             groups += [{**part, "lr": group["lr"], "name": group["name"]} for part in parameter_groups(group["params"])]
         own = {id(parameter) for parameter in upstream.parameters()}
@@ -117,10 +110,10 @@ class EmotionTask(Task):
         return [group for group in groups if group["params"]]
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
-        self._tell_epoch(self.current_epoch)
+        self.losses.set_epoch(self.current_epoch)
         if self.mixup is not None:
             batch = self.mixup(batch)
-        terms = self._losses(self._forward(batch), batch)
+        terms = self.losses(self._forward(batch), batch)
         loss = self.balance(terms)
         n_items = len(batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=n_items)
@@ -129,7 +122,7 @@ class EmotionTask(Task):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self._tell_epoch(self.current_epoch)
+        self.losses.set_epoch(self.current_epoch)
         self.predictions["val"].clear()
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -139,7 +132,7 @@ class EmotionTask(Task):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        self._tell_epoch(LAST_EPOCH)
+        self.losses.set_epoch(LAST_EPOCH)
         self.predictions["test"].clear()
 
     def test_step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -156,7 +149,7 @@ class EmotionTask(Task):
             (batch, n_classes), ``attributes`` (batch, n_attributes) in [0, 1] and ``gender_logits`` (batch, 2); fp32.
         """
         output = self._forward(batch)
-        return {"loss": self.balance(self._losses(output, batch)), **_results(output)}
+        return {"loss": self.balance(self.losses(output, batch)), **_results(output)}
 
     def predict(self, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Recognise ``waveform``, of which ``lengths`` samples are valid (all, if there are no lengths)."""
@@ -177,35 +170,14 @@ class EmotionTask(Task):
         lists = {"class_names": self.class_names, "attribute_names": self.attribute_names}
         names = tuple(name for name in ("probabilities", "attributes") if lists[_LIST_OF[name]])
         metadata = {name: json.dumps(values) for name, values in lists.items()}
-        upstream: Any = self.network.upstream
-        metadata["shortest_samples"] = str(receptive_field(upstream.kernels, upstream.strides))
+        metadata["shortest_samples"] = str(self.net.upstream.shortest_samples)
         return Exportable(_Recogniser(self.net, names), "waveform", names, self.sample_rate, metadata)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         if "features" in batch:
-            return self.network.classify(batch["features"], batch["frame_lengths"], batch["gender"])
+            return self.net.classify(batch["features"], batch["frame_lengths"], batch["gender"])
         lengths = batch["lengths"] if batch["padded"] else None
         return self.net(batch["waveform"], lengths, batch["gender"])
-
-    def _losses(self, output: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The loss of each head over some items; that of categories is NaN in evaluation where none has a label."""
-        losses = {}
-        if "category" in self.losses:
-            losses["category"] = self._category_loss(output["logits"], batch["target"])
-        if "attributes" in self.losses:
-            losses["attributes"] = self.losses["attributes"](output["attributes"], batch["attributes"])
-        if "gender" in self.losses:
-            losses["gender"] = self.losses["gender"](output["gender_logits"], batch["gender"])
-        return losses
-
-    def _category_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        loss = cast(CategoryLoss, self.losses["category"])
-        total, weight = loss(logits, target).sum(), loss.reduction_weights(target).sum()
-        return total / (weight.clamp_min(torch.finfo(torch.float32).tiny) if self.training else weight)
-
-    def _tell_epoch(self, epoch: int) -> None:
-        if "category" in self.losses:
-            cast(CategoryLoss, self.losses["category"]).set_epoch(epoch)
 
     def _evaluate(self, stage: str, batch: dict[str, Any]) -> dict[str, Tensor]:
         result = self.evaluate_batch(batch)
@@ -234,7 +206,7 @@ class EmotionTask(Task):
         """The loss of the whole set as one batch."""
         on_device = {name: value.to(self.device) for name, value in rows.items()}
         truth = {**on_device, "attributes": on_device["true_attributes"]}
-        return self.balance(self._losses(on_device, truth))
+        return self.balance(self.losses(on_device, truth))
 
     def _check_widths(self, net: EmotionNetwork) -> None:
         for kind, names, width in (
@@ -276,13 +248,13 @@ class EmotionTask(Task):
         def compute(batch: dict[str, Any]) -> list[np.ndarray]:
             waveform, lengths = batch["waveform"].to(device), batch["lengths"].to(device)
             if what == "statistics":
-                return list(self.network.statistics(waveform, lengths).float().cpu().numpy())
-            states, n_frames = self.network.encode(waveform, lengths)
+                return list(self.net.statistics(waveform, lengths).float().cpu().numpy())
+            states, n_frames = self.net.encode(waveform, lengths)
             whole = states.float().cpu().numpy()
             return [item[:, :count] for item, count in zip(whole, n_frames.tolist(), strict=True)]
 
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        data.cache_features(self.network.fingerprint(), what, compute, self.cache_dir)
+        data.cache_features(self.net.fingerprint(), what, compute, self.cache_dir)
         self.net.train(was_training)
 
 

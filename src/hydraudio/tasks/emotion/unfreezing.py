@@ -11,7 +11,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from hydraudio.tasks.emotion.networks.network import UpstreamPart
+
 log = logging.getLogger(__name__)
+_NAME = "callbacks.gradual_unfreezing"
 
 
 class GradualUnfreezing(Callback):
@@ -30,43 +33,44 @@ class GradualUnfreezing(Callback):
     def __init__(self, stages: Mapping[int, int | str], extras: Sequence[str] = ()) -> None:
         self.stages = {int(epoch): n_blocks for epoch, n_blocks in sorted(stages.items())}
         if 0 not in self.stages or min(self.stages) < 0:
-            raise ValueError(f"callbacks.unfreezing.stages={self.stages}: epochs count from 0, and 0 needs a stage")
+            raise ValueError(f"{_NAME}.stages={self.stages}: epochs count from 0, and 0 needs a stage")
         self.extras = list(extras)
         self._trained: int | str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        _check(trainer, pl_module)
         self._trained = None
-        upstream: Any = pl_module.net.upstream  # type: ignore[union-attr]
+        upstream = _upstream(trainer, pl_module)
         n_blocks = [upstream.n_blocks if given == "all" else given for given in self.stages.values()]
         upstream.set_trainable(max(n_blocks), self.extras)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._enter(trainer.current_epoch, pl_module)
+        self._enter(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._enter(trainer.current_epoch, pl_module)
+        self._enter(trainer, pl_module)
 
-    def _enter(self, epoch: int, pl_module: LightningModule) -> None:
+    def _enter(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch
         n_blocks = self.stages[max(first for first in self.stages if first <= epoch)]
         if n_blocks != self._trained:
             self._trained = n_blocks
-            pl_module.net.upstream.set_trainable(n_blocks, self.extras)  # type: ignore[union-attr,operator]
+            _upstream(trainer, pl_module).set_trainable(n_blocks, self.extras)
             log.info("Epoch %d: %s blocks of the upstream are trained.", epoch, n_blocks)
 
 
-def _check(trainer: Trainer, pl_module: LightningModule) -> None:
-    if not hasattr(getattr(pl_module.net, "upstream", None), "set_trainable"):
-        raise ValueError("callbacks.unfreezing needs a network with an upstream, such as model=emotion/category")
+def _upstream(trainer: Trainer, pl_module: LightningModule) -> UpstreamPart:
+    """The upstream that is trained in stages, where that is possible."""
+    upstream: Any = getattr(getattr(pl_module, "net", None), "upstream", None)
+    if not hasattr(upstream, "set_trainable"):
+        raise ValueError(f"{_NAME} needs a network with an upstream, such as model=emotion/category")
     if getattr(pl_module, "cached", None) is not None:
-        raise ValueError(
-            "callbacks.unfreezing changes the upstream, but its features are cached: set cache_features=null"
-        )
+        raise ValueError(f"{_NAME} changes the upstream, but its features are cached: set cache_features=null")
     options = getattr(trainer.strategy, "_ddp_kwargs", {})
     if trainer.world_size > 1 and not options.get("find_unused_parameters", False):
         raise ValueError(
-            "callbacks.unfreezing leaves parameters without gradients in its first stages: on several devices it needs "
+            f"{_NAME} leaves parameters without gradients in its first stages: on several devices it needs "
             "trainer.strategy=ddp_find_unused_parameters_true"
         )
+    return upstream

@@ -245,12 +245,12 @@ def test_one_batch_can_be_overfitted(msp_root, tmp_path):
     from hydraudio.losses.classification import CrossEntropy
     from hydraudio.losses.combination import FixedWeights
     from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule
-    from hydraudio.tasks.emotion.losses.concordance import ConcordanceLoss
+    from hydraudio.tasks.emotion.losses import ConcordanceLoss
     from hydraudio.tasks.emotion.networks.heads import AttributeHead, ClassifierHead
     from hydraudio.tasks.emotion.networks.network import EmotionNetwork
+    from hydraudio.tasks.emotion.networks.normalization import WaveformNormalization
     from hydraudio.tasks.emotion.networks.pooling import MeanStd
     from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-    from hydraudio.tasks.emotion.networks.waveform_normalization import CorpusNormalization
     from hydraudio.tasks.emotion.task import EmotionTask
 
     install_torchaudio_standin()
@@ -263,7 +263,7 @@ def test_one_batch_can_be_overfitted(msp_root, tmp_path):
     category = partial(ClassifierHead, n_classes=8, hidden_dim=32, dropout=0.0)
     attributes = partial(AttributeHead, attribute_names=data.attribute_names, hidden_dim=32, dropout=0.0)
     upstream = Upstream(trainable_blocks=0, layers="all")
-    normalization = CorpusNormalization(data.waveform_mean, data.waveform_std)
+    normalization = WaveformNormalization(data.waveform_mean, data.waveform_std)
     net = EmotionNetwork(upstream, MeanStd, category, attributes, normalization=normalization, normalize_states=True)
     task = EmotionTask(
         net,

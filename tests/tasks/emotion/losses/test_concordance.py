@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hydraudio.tasks.emotion.losses.concordance import ConcordanceLoss, concordance
+from hydraudio.tasks.emotion.losses import ConcordanceLoss, concordance
 
 
 def reference(x, y):
@@ -86,7 +86,7 @@ RANK = """
 import sys
 import torch
 import torch.distributed as dist
-from hydraudio.tasks.emotion.losses.concordance import ConcordanceLoss
+from hydraudio.tasks.emotion.losses import ConcordanceLoss
 
 folder, rank, sizes = sys.argv[1], int(sys.argv[2]), [13, 7]
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydraudio.tasks.emotion.losses.label_mixup import LabelAdaptiveMixup
+from hydraudio.tasks.emotion.losses import LabelAdaptiveMixup
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from hydraudio.tasks.emotion.networks.upstream.attention import distance_buckets, position_table
 from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.miniature import MINIATURE
+from hydraudio.tasks.emotion.networks.upstream.loading import MINIATURE
 
 LENGTHS = {"equal": [5000, 5000], "padded": [9000, 4321, 500], "long": [40000, 700]}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.miniature import MINIATURE
+from hydraudio.tasks.emotion.networks.upstream.loading import MINIATURE
 
 PREFIXES = {
     "convolutions": ("model.feature_extractor.",),

@@ -2,8 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from hydraudio.tasks.emotion.networks.gender import GenderAdversary, GenderClassifier, GenderCondition
-from hydraudio.tasks.emotion.networks.heads import AttributeHead, BranchAttributeHead, ClassifierHead
+from hydraudio.tasks.emotion.networks.heads import (
+    AttributeHead,
+    BranchAttributeHead,
+    ClassifierHead,
+    GenderAdversary,
+    GenderClassifier,
+    GenderCondition,
+)
 
 VAD = ["arousal", "valence", "dominance"]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydraudio.tasks.emotion.networks.layer_mix import LayerMix
+from hydraudio.tasks.emotion.networks.pooling import LayerMix
 
 
 @pytest.fixture

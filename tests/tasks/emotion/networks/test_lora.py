@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.lora import ATTENTION_TARGETS, FEED_FORWARD_TARGETS
+from hydraudio.tasks.emotion.networks.upstream.trainable import ATTENTION_TARGETS, FEED_FORWARD_TARGETS
 
 ALL = [*ATTENTION_TARGETS, *FEED_FORWARD_TARGETS]
 

@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from hydraudio.tasks.emotion.networks.gender import GenderAdversary, GenderClassifier, GenderCondition
-from hydraudio.tasks.emotion.networks.heads import AttributeHead, BranchAttributeHead, ClassifierHead
+from hydraudio.tasks.emotion.networks.heads import (
+    AttributeHead,
+    BranchAttributeHead,
+    ClassifierHead,
+    GenderAdversary,
+    GenderClassifier,
+    GenderCondition,
+)
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
+from hydraudio.tasks.emotion.networks.normalization import WaveformNormalization
 from hydraudio.tasks.emotion.networks.pooling import (
     AttentiveStatistics,
     Mean,
@@ -15,7 +22,6 @@ from hydraudio.tasks.emotion.networks.pooling import (
     SelfAttention,
 )
 from hydraudio.tasks.emotion.networks.upstream.frames import frame_lengths
-from hydraudio.tasks.emotion.networks.waveform_normalization import CorpusNormalization, UtteranceNormalization
 
 POOLINGS = {
     "attentive": AttentiveStatistics,
@@ -29,7 +35,7 @@ POOLINGS = {
 class StubUpstream(nn.Module):
     """Frames of 400 samples every 320, one linear map per state."""
 
-    dim, frozen = 8, True
+    dim, frozen, do_normalize, shortest_samples = 8, True, None, 400
 
     def __init__(self, n_states=1):
         super().__init__()
@@ -70,8 +76,8 @@ def pad(waves):
 
 @pytest.mark.parametrize(
     ("pooling", "n_states", "normalization"),
-    [(pooling, n_states, CorpusNormalization(0.01, 0.1)) for pooling in POOLINGS for n_states in (1, 3)]
-    + [("attentive", 1, UtteranceNormalization()), ("mean_std", 3, None)],
+    [(pooling, n_states, WaveformNormalization(0.01, 0.1)) for pooling in POOLINGS for n_states in (1, 3)]
+    + [("attentive", 1, WaveformNormalization()), ("mean_std", 3, None)],
 )
 def test_a_padded_batch_equals_single_items(waves, pooling, n_states, normalization):
     net = build(POOLINGS[pooling], n_states, attributes=BRANCH, hierarchical=True, normalization=normalization)
@@ -150,7 +156,7 @@ def test_every_parameter_gets_a_gradient(waves, gender):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_half_precision_is_finite(waves, dtype, level):
-    net = build(n_states=2, attributes=BRANCH, gender=GenderCondition(), normalization=CorpusNormalization(0.0, 0.09))
+    net = build(n_states=2, attributes=BRANCH, gender=GenderCondition(), normalization=WaveformNormalization(0.0, 0.09))
     batch, lengths = pad(waves)
     with torch.autocast("cpu", dtype=dtype):
         result = net(level * batch / batch.abs().max(), lengths)
@@ -170,23 +176,23 @@ def test_a_network_in_bfloat16_runs(waves, attributes):
 
 
 def test_the_fingerprint_tells_normalisations_apart():
-    normalizations = [None, UtteranceNormalization(), CorpusNormalization(0.0, 0.1), CorpusNormalization(0.0, 0.2)]
+    normalizations = [None, WaveformNormalization(), WaveformNormalization(0.0, 0.1), WaveformNormalization(0.0, 0.2)]
     assert len({build(normalization=n).fingerprint() for n in normalizations}) == 4
     assert build().fingerprint() == build().fingerprint()
 
 
 def test_normalisations(waves):
     batch, lengths = pad(waves)
-    corpus = CorpusNormalization(0.02, 0.1)(batch, lengths)
+    corpus = WaveformNormalization(0.02, 0.1)(batch, lengths)
     torch.testing.assert_close(corpus[1, :1777], (waves[1] - 0.02) / (0.1 + 1e-6))
     assert (corpus[1, 1777:] == 0).all()
-    utterance = UtteranceNormalization()(batch, lengths)
+    utterance = WaveformNormalization()(batch, lengths)
     expected = (waves[1] - waves[1].mean()) / (waves[1].var(correction=0) + 1e-7).sqrt()
     torch.testing.assert_close(utterance[1, :1777], expected, atol=1e-5, rtol=1e-5)
     assert (utterance[1, 1777:] == 0).all()
-    assert UtteranceNormalization()(torch.zeros(1, 500)).isfinite().all()
+    assert WaveformNormalization()(torch.zeros(1, 500)).isfinite().all()
     with pytest.raises(ValueError, match="std=0"):
-        CorpusNormalization(0.0, 0.0)
+        WaveformNormalization(0.0, 0.0)
 
 
 def test_a_network_needs_a_head():
@@ -209,7 +215,5 @@ def test_an_upstream_that_wants_normalised_utterances_says_so(caplog):
     EmotionNetwork(upstream, Mean, category)
     assert "model/emotion/normalization=utterance" in caplog.text
     caplog.clear()
-    EmotionNetwork(
-        upstream, Mean, category=partial(ClassifierHead, n_classes=3), normalization=UtteranceNormalization()
-    )
+    EmotionNetwork(upstream, Mean, category=partial(ClassifierHead, n_classes=3), normalization=WaveformNormalization())
     assert caplog.text == ""

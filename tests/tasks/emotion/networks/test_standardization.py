@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from hydraudio.tasks.emotion.networks.standardization import RunningStandardization
+from hydraudio.tasks.emotion.networks.normalization import RunningStandardization
 
 
 def batches(*sizes: int) -> list[torch.Tensor]:
@@ -81,7 +81,7 @@ def test_overflow_leaves_the_moments_as_they_were():
 RANK = """
 import sys, torch
 import torch.distributed as dist
-from hydraudio.tasks.emotion.networks.standardization import RunningStandardization
+from hydraudio.tasks.emotion.networks.normalization import RunningStandardization
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", store=dist.FileStore(folder + "/store", 2), rank=rank, world_size=2)

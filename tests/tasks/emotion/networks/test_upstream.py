@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hydraudio.core.pretrained import pretrained_config, weights_come_later
 from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.masking import masked_group_norm, time_mask
-from hydraudio.tasks.emotion.networks.upstream.miniature import MINIATURE
+from hydraudio.tasks.emotion.networks.upstream.frames import masked_group_norm, time_mask
+from hydraudio.tasks.emotion.networks.upstream.loading import MINIATURE
 
 NAMES = [f"{family}_{layout}" for family in ("wavlm", "hubert", "wav2vec2") for layout in ("base", "large")]
 LENGTHS = [9000, 6100, 399, 401]
@@ -314,7 +314,7 @@ def test_from_a_composed_configuration_and_back_from_its_text(encoder_folders, t
     register_resolvers()
     folder = tmp_path / "moved"
     shutil.copytree(encoder_folders["hubert_base"], folder)
-    cfg = OmegaConf.load(Path(__file__).parents[4] / "configs/model/upstream/_upstream.yaml")
+    cfg = OmegaConf.load(Path(__file__).parents[4] / "configs/model/emotion/_base.yaml").net.upstream
     cfg = OmegaConf.create({"model": {"net": {"upstream": cfg}}, "seed": 1})
     cfg.model.net.upstream.update({"source": str(folder), "layers": [0, 2], "trainable_blocks": 1})
     text = OmegaConf.to_yaml(cfg, resolve=True)

@@ -1,20 +1,105 @@
 """The network of speech emotion recognition: upstream, learned mix of its states, pooling, heads."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hydraudio.core.files import sha256_of
 from hydraudio.nn.layers.masking import check_lengths
-from hydraudio.tasks.emotion.networks.gender import UNKNOWN, GenderMode
-from hydraudio.tasks.emotion.networks.layer_mix import LayerMix
-from hydraudio.tasks.emotion.networks.pooling import frame_statistics
-from hydraudio.tasks.emotion.networks.standardization import RunningStandardization
-from hydraudio.tasks.emotion.networks.waveform_normalization import UtteranceNormalization
+from hydraudio.tasks.emotion.networks.heads import UNKNOWN, GenderClassifier, GenderCondition, GenderMode
+from hydraudio.tasks.emotion.networks.normalization import RunningStandardization
+from hydraudio.tasks.emotion.networks.pooling import LayerMix, frame_statistics
 
 log = logging.getLogger(__name__)
+
+
+class UpstreamPart(Protocol):
+    """A speech encoder; `hydraudio.tasks.emotion.networks.upstream.encoder.Upstream` is one."""
+
+    dim: int
+    """Width of a state."""
+    shortest_samples: int
+    """Length to which shorter waveforms are padded."""
+    do_normalize: bool | None
+    """Whether it wants utterances at mean 0 and variance 1; None where nobody knows."""
+
+    @property
+    def n_states(self) -> int:
+        """States that come out."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that can be trained one by one."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing is trained."""
+
+    def __call__(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(batch, time) -> states (batch, n_states, frames, dim) and the frames of each item (batch,)."""
+
+    def set_trainable(self, blocks: int | str, extras: Sequence[str] = ()) -> None:
+        """Train the top `blocks` blocks and the `extras` and nothing else."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters."""
+
+    def parameter_groups(self, lr: float, layer_decay: float) -> list[dict[str, Any]]:
+        """Groups `{params, lr, name}` of trained parts."""
+
+    def fingerprint(self) -> str:
+        """Key of what it computes."""
+
+
+class PoolingPart(Protocol):
+    """Frames to a vector per item; `hydraudio.tasks.emotion.networks.pooling.Pooling` is the base of ours."""
+
+    out_features: int
+    pools_statistics: bool
+    """Whether `from_statistics` takes the mean and deviation of the frames instead of the frames."""
+
+    def __call__(self, frames: Tensor, n_frames: Tensor) -> Tensor:
+        """(batch, frames, features) and (batch,) -> (batch, out_features)."""
+
+    def from_statistics(self, statistics: Tensor) -> Tensor:
+        """(batch, 2 * features) -> (batch, out_features)."""
+
+
+class CategoryPart(Protocol):
+    """A head for categories: `output(embed(pooled))` are the logits."""
+
+    n_classes: int
+    embedding_features: int
+    output: nn.Module
+    """(batch, embedding_features) -> (batch, n_classes)."""
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """(batch, in_features) -> (batch, embedding_features)."""
+
+
+class AttributePart(Protocol):
+    """A head for attributes."""
+
+    n_attributes: int
+
+    def __call__(self, pooled: Tensor, context: Tensor | None = None) -> Tensor:
+        """(batch, in_features) and (batch, context_features) -> (batch, n_attributes) in [0, 1]."""
+
+
+class NormalizationPart(Protocol):
+    """What happens to waveforms before the upstream."""
+
+    per_utterance: bool
+    """Whether every utterance gets mean 0 and variance 1."""
+
+    def __call__(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(batch, time) -> the same."""
+
+    def key(self) -> str:
+        """What it computes, in words: part of the key of cached features."""
 
 
 class EmotionNetwork(nn.Module):
@@ -33,20 +118,27 @@ class EmotionNetwork(nn.Module):
         attributes: called with ``in_features`` and ``context_features``; an `AttributeHead`, a `BranchAttributeHead`,
             or null.
         gender: a `GenderCondition`, or a `GenderClassifier` or `GenderAdversary` as a factory, or null.
-        normalization: of the waveform: `CorpusNormalization`, `UtteranceNormalization`, or null.
+        normalization: of the waveform, a `WaveformNormalization` or null.
         hierarchical: the last hidden layer of the category head is a further input of the attribute head.
         normalize_states: layer-normalise each state before the mix.
         standardize: bring the pooled vector to mean 0 and variance 1 by its moments over the training batches.
     """
 
+    upstream: UpstreamPart
+    normalization: NormalizationPart | None
+    pooling: PoolingPart
+    category: CategoryPart | None
+    attributes: AttributePart | None
+    gender: GenderCondition | GenderClassifier | None
+
     def __init__(
         self,
-        upstream: nn.Module,
-        pooling: Callable[..., nn.Module],
-        category: Callable[..., nn.Module] | None = None,
-        attributes: Callable[..., nn.Module] | None = None,
-        gender: nn.Module | Callable[..., nn.Module] | None = None,
-        normalization: nn.Module | None = None,
+        upstream: UpstreamPart,
+        pooling: Callable[..., PoolingPart],
+        category: Callable[..., CategoryPart] | None = None,
+        attributes: Callable[..., AttributePart] | None = None,
+        gender: GenderCondition | Callable[..., GenderClassifier] | None = None,
+        normalization: NormalizationPart | None = None,
         hierarchical: bool = False,
         normalize_states: bool = False,
         standardize: bool = False,
@@ -58,18 +150,17 @@ class EmotionNetwork(nn.Module):
             raise ValueError("hierarchical=true needs both heads: model.net.category and model.net.attributes")
         self.normalization = normalization
         self.upstream = upstream
-        if getattr(upstream, "do_normalize", None) and not isinstance(normalization, UtteranceNormalization):
+        if upstream.do_normalize and not (normalization is not None and normalization.per_utterance):
             log.warning(
                 "The upstream was pretrained on utterances of mean 0 and variance 1 (do_normalize in its "
                 "configuration); model/emotion/normalization=utterance gives it such utterances"
             )
-        self.mix = LayerMix(int(upstream.n_states), int(upstream.dim), normalize_states)  # type: ignore[arg-type]
+        self.mix = LayerMix(upstream.n_states, upstream.dim, normalize_states)
         self.pooling = pooling(in_features=upstream.dim)
-        width = int(self.pooling.out_features)  # type: ignore[arg-type]
+        width = self.pooling.out_features
         self.standardization = RunningStandardization(width) if standardize else None
-        self.gender = gender if isinstance(gender, nn.Module) or gender is None else gender(in_features=width)
-        self.gender_mode: GenderMode = "none" if self.gender is None else self.gender.mode  # type: ignore[assignment]
-        if self.gender_mode == "condition" and attributes is None:
+        self.gender = gender if gender is None or isinstance(gender, GenderCondition) else gender(in_features=width)
+        if isinstance(gender, GenderCondition) and attributes is None:
             raise ValueError(
                 "gender=condition feeds the attribute head, and this network has none: the logits of categories never "
                 "see gender. Give model.net.attributes, or choose gender none, auxiliary or adversarial"
@@ -83,23 +174,27 @@ class EmotionNetwork(nn.Module):
     @property
     def n_classes(self) -> int:
         """Width of the logits; 0 without a category head."""
-        return 0 if self.category is None else int(self.category.n_classes)  # type: ignore[arg-type]
+        return 0 if self.category is None else self.category.n_classes
 
     @property
     def n_attributes(self) -> int:
         """Number of attributes; 0 without an attribute head."""
-        return 0 if self.attributes is None else int(self.attributes.n_attributes)  # type: ignore[arg-type]
+        return 0 if self.attributes is None else self.attributes.n_attributes
+
+    @property
+    def gender_mode(self) -> GenderMode:
+        """What becomes of the talker's gender."""
+        return "none" if self.gender is None else self.gender.mode
 
     @property
     def takes_statistics(self) -> bool:
         """Whether `classify` also takes means and deviations instead of frames."""
-        return bool(self.pooling.pools_statistics)
+        return self.pooling.pools_statistics
 
     def fingerprint(self) -> str:
         """Key of what `encode` computes: weights and layers of the upstream, normalisation of the waveform."""
-        normalization = "none" if self.normalization is None else self.normalization.key()  # type: ignore[operator]
-        upstream = self.upstream.fingerprint()  # type: ignore[operator]
-        return sha256_of(f"{upstream}\n{normalization}")
+        normalization = "none" if self.normalization is None else self.normalization.key()
+        return sha256_of(f"{self.upstream.fingerprint()}\n{normalization}")
 
     def forward(
         self, waveform: Tensor, lengths: Tensor | None = None, gender: Tensor | None = None
@@ -143,34 +238,29 @@ class EmotionNetwork(nn.Module):
         result = {"embedding": pooled}
         embedding = None
         if self.category is not None:
-            embedding = self.category.embed(pooled)  # type: ignore[operator]
-            result["logits"] = self.category.output(embedding)  # type: ignore[operator]
+            embedding = self.category.embed(pooled)
+            result["logits"] = self.category.output(embedding)
         if self.attributes is not None:
             result["attributes"] = self.attributes(pooled, self._context(pooled, embedding, gender))
-        if self.gender is not None and self.gender_mode != "condition":
+        if isinstance(self.gender, GenderClassifier):
             result["gender_logits"] = self.gender(pooled)
         return result
 
     def _pool(self, states: Tensor, frame_lengths: Tensor) -> Tensor:
-        if not self.takes_statistics:
-            if states.ndim == 3:
-                raise ValueError(
-                    f"{type(self.pooling).__name__} pools frames, and statistics of them are given; cache frames "
-                    "(cache_features=frames) or choose model/emotion/pooling=mean_std or mean"
-                )
+        if states.ndim == 4 and not self.takes_statistics:
             return self.pooling(self.mix(states), frame_lengths)
         statistics = states if states.ndim == 3 else frame_statistics(states, frame_lengths)
-        return self.pooling.from_statistics(self.mix(statistics)).to(states.dtype)  # type: ignore[operator]
+        return self.pooling.from_statistics(self.mix(statistics)).to(states.dtype)
 
     def _context_width(self) -> int:
         """Width of what the attribute head gets besides the pooled vector."""
-        category = int(self.category.embedding_features) if self.hierarchical and self.category else 0  # type: ignore
-        return category + (int(self.gender.dim) if self.gender and self.gender_mode == "condition" else 0)  # type: ignore
+        category = self.category.embedding_features if self.hierarchical and self.category is not None else 0
+        return category + (self.gender.dim if isinstance(self.gender, GenderCondition) else 0)
 
     def _context(self, pooled: Tensor, embedding: Tensor | None, gender: Tensor | None) -> Tensor | None:
         """(batch, context width), or None where there is nothing besides."""
         parts = [embedding] if self.hierarchical and embedding is not None else []
-        if self.gender is not None and self.gender_mode == "condition":
+        if isinstance(self.gender, GenderCondition):
             if gender is None:
                 gender = torch.full((len(pooled),), UNKNOWN, device=pooled.device)
             parts.append(self.gender(gender))

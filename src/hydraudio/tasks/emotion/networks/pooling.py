@@ -1,11 +1,10 @@
-"""Pooling of a sequence of frames into one vector per item, over the item's own frames.
+"""From the states of an upstream to one vector per item: a learned mix of states, then pooling over the item's frames.
 
 Everywhere frames are (batch, frames, in_features) and `n_frames` is (batch,) int64, at least 1; what lies behind an
 item's last frame never counts. Computed in float32 under any precision.
 """
 
 import math
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.nn.weight_decay import exempt_from_weight_decay
 
 VARIANCE_FLOOR = 1e-5
 """Least variance before the root, which keeps its gradient finite; that of the public MSP-PODCAST baselines."""
@@ -21,10 +21,8 @@ VARIANCE_FLOOR = 1e-5
 class Pooling(nn.Module):
     """Frames (batch, frames, in_features) and n_frames (batch,) -> (batch, out_features)."""
 
-    pools_statistics: ClassVar[bool] = False
+    pools_statistics: bool = False
     """Whether mean and deviation over the frames are all that it needs (`from_statistics`)."""
-
-    out_features: int
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -35,6 +33,17 @@ class Pooling(nn.Module):
             valid = frame_mask(n_frames, frames.shape[1]).unsqueeze(-1)
             x = at_least_float32(frames).masked_fill(~valid, 0.0)
             return self._pool(x, valid).to(frames.dtype)
+
+    def from_statistics(self, statistics: Tensor) -> Tensor:
+        """(batch, 2 * in_features) as `frame_statistics` gives them -> (batch, out_features).
+
+        Raises:
+            ValueError: it needs the frames.
+        """
+        raise ValueError(
+            f"{type(self).__name__} pools frames, and statistics of them are given; cache frames "
+            "(cache_features=frames) or choose model/emotion/pooling=mean_std or mean"
+        )
 
     def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
         """Frames in float32, zero where not valid."""
@@ -72,11 +81,7 @@ class AttentiveStatistics(Pooling):
 class StatisticsPooling(Pooling):
     """What needs only mean and standard deviation of the frames, so that these may come from a cache."""
 
-    pools_statistics: ClassVar[bool] = True
-
-    def from_statistics(self, statistics: Tensor) -> Tensor:
-        """(batch, 2 * in_features) as `frame_statistics` gives them -> (batch, out_features)."""
-        raise NotImplementedError
+    pools_statistics = True
 
     def _pool(self, x_bfd: Tensor, valid_bf1: Tensor) -> Tensor:
         return self.from_statistics(_statistics(x_bfd, valid_bf1))
@@ -182,3 +187,51 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """`layer` in the precision of x, whatever that of its parameters."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     return F.linear(x, layer.weight.to(x.dtype), bias)
+
+
+class LayerMix(nn.Module):
+    """Softmax-weighted sum over states, at first their mean. (batch, n_states, ..., width) -> (batch, ..., width).
+
+    sum_l softmax(w)_l h_l: the weighted sum of Yang et al., "SUPERB: Speech processing Universal PERformance
+    Benchmark", Interspeech 2021. With one state it is the identity and has no parameters. Computed in float32 under
+    any precision.
+
+    Args:
+        n_states: number of states.
+        n_features: width of a state. `width` is a multiple of it: 1 for frames, 2 for means and deviations.
+        normalize: layer-normalise each state, without gain and bias, over each `n_features` before the sum; without
+            it the states of the largest magnitude dominate at first.
+    """
+
+    def __init__(self, n_states: int, n_features: int, normalize: bool = False) -> None:
+        super().__init__()
+        if normalize and n_states == 1:
+            raise ValueError(
+                "normalize_states=true has no effect on a single state; "
+                "choose several (upstream.layers=all) or set normalize_states=false"
+            )
+        self.n_states, self.n_features, self.normalize = n_states, n_features, normalize
+        if n_states > 1:
+            self.weight = nn.Parameter(torch.zeros(n_states))
+            exempt_from_weight_decay(self.weight)
+
+    def forward(self, states: Tensor) -> Tensor:
+        if states.shape[1] != self.n_states:
+            raise ValueError(f"found {states.shape[1]} states, the mix was built for {self.n_states}")
+        if self.n_states == 1:
+            return states[:, 0]
+        with torch.autocast(states.device.type, enabled=False):
+            shares = self.weight.float().softmax(0)
+            mixed = shares[0] * self._prepared(states[:, 0])  # one by one: the states together are large
+            for i in range(1, self.n_states):
+                mixed = mixed + shares[i] * self._prepared(states[:, i])
+            return mixed.to(states.dtype)
+
+    def _prepared(self, state: Tensor) -> Tensor:
+        x = at_least_float32(state)
+        if not self.normalize:
+            return x
+        return F.layer_norm(x.unflatten(-1, (-1, self.n_features)), (self.n_features,)).flatten(-2)
+
+    def extra_repr(self) -> str:
+        return f"n_states={self.n_states}, normalize={self.normalize}"

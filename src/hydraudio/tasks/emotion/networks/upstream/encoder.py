@@ -18,21 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hydraudio.core.pretrained import are_weights_coming_later, pretrained_config, pretrained_folder
 from hydraudio.nn.layers.masking import check_lengths, frame_mask
-from hydraudio.tasks.emotion.networks.upstream import freezing
-from hydraudio.tasks.emotion.networks.upstream import lora as adapters
+from hydraudio.tasks.emotion.networks.upstream import trainable
 from hydraudio.tasks.emotion.networks.upstream.attention import position_table
-from hydraudio.tasks.emotion.networks.upstream.frames import frame_lengths, receptive_field
-from hydraudio.tasks.emotion.networks.upstream.loading import (
-    SAMPLE_RATE,
-    build_model,
-    check_architecture,
-    load_model,
-    plain,
+from hydraudio.tasks.emotion.networks.upstream.frames import (
+    frame_lengths,
+    masked_group_norm,
+    receptive_field,
+    time_mask,
 )
-from hydraudio.tasks.emotion.networks.upstream.masking import masked_group_norm, time_mask
-from hydraudio.tasks.emotion.networks.upstream.miniature import MINIATURE, shape_convolutions
+from hydraudio.tasks.emotion.networks.upstream.loading import SAMPLE_RATE, open_model
 
 ATTENTIONS = ("sdpa", "eager")
 
@@ -68,6 +63,7 @@ class Upstream(nn.Module):
         dim: their width.
         n_blocks: blocks in use.
         sample_rate: 16000.
+        shortest_samples: what one frame sees, 400; shorter waveforms are padded to it.
         do_normalize: whether the model wants every utterance at mean 0 and variance 1; None where the source does not
             say. The caller does it.
 
@@ -97,22 +93,23 @@ class Upstream(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.architecture, self.model = _open(source, architecture, revision, attention)
+            self.architecture, self.model = open_model(source, architecture, revision, attention)
             self._choose_states(layers)
             self.mask_time_prob = self._mask_probability(mask_time_prob)
-            freezing.mark_no_weight_decay(self.model)
+            trainable.mark_no_weight_decay(self.model)
             self._train_lora(lora, trainable_blocks, trainable_extras)
-        config: Any = self.model.config
+        config = self.model.config
         self.dim = int(config.hidden_size)
         self.sample_rate = SAMPLE_RATE
         self.do_normalize: bool | None = self.architecture.get("do_normalize")
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+        self.shortest_samples = receptive_field(self.kernels, self.strides)
         self._fingerprint: tuple[tuple[int, ...], str] | None = None
         self.train(self.training)
 
     @property
     def n_blocks(self) -> int:
-        return len(self.model.encoder.layers)  # type: ignore[union-attr,arg-type]
+        return len(self.model.encoder.layers)
 
     @property
     def n_states(self) -> int:
@@ -121,7 +118,7 @@ class Upstream(nn.Module):
     @property
     def part_names(self) -> list[str]:
         """Names of the parts that can be frozen, in the order of computation."""
-        return list(freezing.upstream_parts(self.model))
+        return list(trainable.upstream_parts(self.model))
 
     @property
     def frozen(self) -> bool:
@@ -134,16 +131,16 @@ class Upstream(nn.Module):
         Raises:
             ValueError: there are no such parts, or there are adapters, beside which nothing is trained.
         """
-        if any(map(adapters.is_lora, self.model.state_dict())):
+        if any(map(trainable.is_lora, self.model.state_dict())):
             raise ValueError("lora: the adapters alone are trained; no block can be unfrozen beside them")
         used = [name for name in self.part_names if name != "final_norm" or not self.states]
         if "final_norm" in extras and self.states:
             raise ValueError("trainable_extras: final_norm has no part in the states; it is used with layers=last only")
-        trained = freezing.trained_parts(used, blocks, list(extras))
+        trained = trainable.trained_parts(used, blocks, list(extras))
         if self.states and max(self.states) == 0 and "block_0" in trained:
             raise ValueError("trainable_blocks: no block has a part in layers=[0], the input of the first one")
         for name in self.part_names:
-            for parameter in freezing.part_parameters(self.model, name):
+            for parameter in trainable.part_parameters(self.model, name):
                 parameter.requires_grad_(name in trained)
         if self.mask_time_prob == 0 and hasattr(self.model, "masked_spec_embed"):
             self.model.masked_spec_embed.requires_grad_(False)  # without use
@@ -152,18 +149,18 @@ class Upstream(nn.Module):
     def train(self, mode: bool = True) -> Upstream:
         """As in every module, but frozen parts stay in evaluation mode."""
         super().train(mode)
-        for name, modules in freezing.upstream_parts(self.model).items():
+        for name, modules in trainable.upstream_parts(self.model).items():
             for module in modules:
-                module.train(mode and freezing.is_trained(self.model, name))
+                module.train(mode and trainable.is_trained(self.model, name))
         return self
 
     def parameter_groups(self, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
         """Groups `{params, lr, name}` of trained parts; the top block gets `lr`, each below `layer_decay` times it."""
-        return freezing.parameter_groups(self.model, lr, layer_decay)
+        return trainable.parameter_groups(self.model, lr, layer_decay)
 
     def merge_lora(self) -> None:
         """Fold the adapters into the weights, in place: the same states without adapters, all frozen."""
-        adapters.merge_lora(self.model)
+        trainable.merge_lora(self.model)
         self.set_trainable(0)
 
     def fingerprint(self) -> str:
@@ -212,20 +209,18 @@ class Upstream(nn.Module):
             check_lengths(lengths, waveform)
             counts = lengths
             waveform = waveform.masked_fill(~frame_mask(lengths, n_samples), 0)
-        shortest = receptive_field(self.kernels, self.strides)
-        if n_samples < shortest:
-            waveform = F.pad(waveform, (0, shortest - n_samples))
+        if n_samples < self.shortest_samples:
+            waveform = F.pad(waveform, (0, self.shortest_samples - n_samples))
         return waveform, frame_lengths(counts, self.kernels, self.strides)
 
     def _convolutions(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, time) -> (batch, channels, frames)."""
-        layers: Any = self.model.feature_extractor.conv_layers  # type: ignore[union-attr]
         x = waveform.unsqueeze(1)
-        for layer in layers:
+        for layer in self.model.feature_extractor.conv_layers:
             norm = getattr(layer, "layer_norm", None)
             if lengths is not None and isinstance(norm, nn.GroupNorm):
-                shortest = receptive_field(self.kernels, self.strides)
-                counts = frame_lengths(lengths.clamp(min=shortest), self.kernels[:1], self.strides[:1])
+                clamped = lengths.clamp(min=self.shortest_samples)
+                counts = frame_lengths(clamped, self.kernels[:1], self.strides[:1])
                 x = layer.activation(masked_group_norm(layer.conv(x), counts, norm))
             else:
                 x = layer(x)
@@ -233,28 +228,27 @@ class Upstream(nn.Module):
 
     def _projection(self, x: Tensor, n_frames: Tensor) -> Tensor:
         """(batch, frames, channels) -> (batch, frames, dim), with spans replaced in training."""
-        projected: Any = self.model.feature_projection(x)  # type: ignore[operator]
+        projected: Any = self.model.feature_projection(x)
         x = projected if isinstance(projected, Tensor) else projected[0]
         if not self.training or self.frozen or self.mask_time_prob == 0:
             return x
-        config: Any = self.model.config
+        config = self.model.config
         span, least = config.mask_time_length, config.mask_time_min_masks
         chosen = time_mask(n_frames, x.shape[1], self.mask_time_prob, span, least)
-        replacement: Tensor = self.model.masked_spec_embed  # type: ignore[assignment]
-        return torch.where(chosen.unsqueeze(-1), replacement.to(x.dtype), x)
+        return torch.where(chosen.unsqueeze(-1), self.model.masked_spec_embed.to(x.dtype), x)
 
     def _positions(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        encoder: Any = self.model.encoder
+        encoder = self.model.encoder
         if valid is not None:  # the positional convolution looks across the end of an item
             x = x.masked_fill(~valid.unsqueeze(-1), 0)
         x = x + encoder.pos_conv_embed(x)
-        if not self.model.config.do_stable_layer_norm:  # type: ignore[union-attr]
+        if not self.model.config.do_stable_layer_norm:
             x = encoder.layer_norm(x)
         return encoder.dropout(x)
 
     def _blocks(self, x: Tensor, valid: Tensor | None, first: int) -> Tensor:
         """(batch, frames, dim) -> (batch, states, frames, dim); blocks from `first` on keep a graph."""
-        blocks: Any = self.model.encoder.layers  # type: ignore[union-attr]
+        blocks = self.model.encoder.layers
         shared = self._shared_inputs(x, valid)
         states = [x]
         for i, block in enumerate(blocks):
@@ -263,9 +257,9 @@ class Upstream(nn.Module):
             states.append(x)
         if self.states:
             return torch.stack([states[i] for i in self.states], 1)
-        if self.model.config.do_stable_layer_norm:  # type: ignore[union-attr]
+        if self.model.config.do_stable_layer_norm:
             with _graph(first <= len(blocks)):
-                x = self.model.encoder.layer_norm(x)  # type: ignore[union-attr,operator]
+                x = self.model.encoder.layer_norm(x)
         return x.unsqueeze(1)
 
     def _block(self, block: nn.Module, x: Tensor, shared: dict[str, Tensor | None]) -> Tensor:
@@ -280,7 +274,7 @@ class Upstream(nn.Module):
         mask = None if valid is None else _additive_mask(valid, x.dtype)
         if self.architecture["model_type"] != "wavlm":
             return {"attention_mask": mask}
-        attention = self.model.encoder.layers[0].attention  # type: ignore[union-attr,index]
+        attention = self.model.encoder.layers[0].attention
         table = position_table(attention, x.shape[1])
         if self.attention == "eager":  # which wants the valid keys, and the table repeated per item
             return {"attention_mask": valid, "position_bias": table.expand(len(x), -1, -1, -1).flatten(0, 1)}
@@ -289,7 +283,7 @@ class Upstream(nn.Module):
     def _first_trained(self) -> int:
         """Position of the first trained part; behind the last one if everything is frozen."""
         names = self.part_names
-        return next((i for i, name in enumerate(names) if freezing.is_trained(self.model, name)), len(names))
+        return next((i for i, name in enumerate(names) if trainable.is_trained(self.model, name)), len(names))
 
     def _choose_states(self, layers: str | Sequence[int]) -> None:
         """Set `states`, the indices into all states (empty: the encoder's output), and drop the blocks above them."""
@@ -301,7 +295,7 @@ class Upstream(nn.Module):
         if isinstance(chosen, str) or not len(chosen) or not all(-n_states <= i < n_states for i in chosen):
             raise ValueError(f"layers={layers!r}: give last, all, or a list of indices from 0 to {n_states - 1}")
         self.states = [i % n_states for i in chosen]
-        self.model.encoder.layers = self.model.encoder.layers[: max(1, *self.states)]  # type: ignore[union-attr,index]
+        self.model.encoder.layers = self.model.encoder.layers[: max(1, *self.states)]
 
     def _train_lora(self, options: Mapping[str, Any] | None, blocks: int | str, extras: Sequence[str]) -> None:
         if options is None:
@@ -311,11 +305,11 @@ class Upstream(nn.Module):
             raise ValueError(
                 "lora trains adapters in every block and nothing else: set trainable_blocks=0 and no extras"
             )
-        rank, alpha, targets = adapters.check_lora(options, self.architecture["model_type"], self.attention)
-        adapters.add_lora(self.model, rank, alpha, targets)
+        rank, alpha, targets = trainable.check_lora(options, self.architecture["model_type"], self.attention)
+        trainable.add_lora(self.model, rank, alpha, targets)
 
     def _mask_probability(self, given: float | None) -> float:
-        config: Any = self.model.config
+        config = self.model.config
         usual = config.mask_time_prob if config.apply_spec_augment else 0.0
         probability = float(usual if given is None else given)
         if not 0 <= probability <= 1:
@@ -323,28 +317,6 @@ class Upstream(nn.Module):
         if probability > 0 and not hasattr(self.model, "masked_spec_embed"):
             raise ValueError(f"mask_time_prob={probability}: the model has no masked_spec_embed")
         return probability
-
-
-def _open(
-    source: str | None, architecture: Mapping[str, Any] | None, revision: str | None, attention: str
-) -> tuple[dict[str, Any], nn.Module]:
-    """Architecture and model, with the source's weights unless a state dict is to follow."""
-    later = are_weights_coming_later()
-    if source is not None and not later:
-        stored = pretrained_config(source, revision)
-        if architecture is not None and plain(architecture) != stored:
-            raise ValueError(f"architecture is not config.json of {source}; give ${{pretrained_config:{source}}}")
-        check_architecture(stored or {}, source)
-        return stored or {}, load_model(pretrained_folder(source, revision), stored or {}, attention)
-    if source is not None and architecture is None:
-        raise ValueError(f"architecture: without the content of config.json the network of {source} cannot be restored")
-    if architecture is None:
-        model = build_model(MINIATURE, attention)
-        shape_convolutions(model)
-        return plain(MINIATURE), model
-    described = plain(architecture)
-    check_architecture(described, "architecture")
-    return described, build_model(described, attention)
 
 
 def _additive_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:

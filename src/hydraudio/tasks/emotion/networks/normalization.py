@@ -1,10 +1,69 @@
-"""Features at mean 0 and variance 1 over the training items, learned on the way."""
+"""Mean 0 and variance 1: of waveforms before the upstream, of pooled vectors before the heads.
+
+In float32 under any precision; the padding of waveforms is zero afterwards.
+"""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
+
+CORPUS_EPS = 1e-6
+"""Added to the standard deviation, as in the public MSP-PODCAST baselines."""
+UTTERANCE_EPS = 1e-7
+"""Added to the variance, as in the feature extractor of wav2vec 2.0."""
+
+
+class WaveformNormalization(nn.Module):
+    """(batch, time) -> the same at mean 0 and variance 1, of all training samples or of each item's own.
+
+    With given moments (x - mean) / (std + 1e-6); without, what transformers' feature extractors do where their
+    configuration says ``do_normalize: true``: (x - mean) / sqrt(variance + 1e-7).
+
+    Args:
+        mean: of the training waveforms, full scale is 1; None: each item's own moments.
+        std: standard deviation of the same; the public value for MSP-PODCAST is 0.0914.
+    """
+
+    def __init__(self, mean: float | None = None, std: float | None = None) -> None:
+        super().__init__()
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean={mean} and std={std}: give both, or neither for the moments of each utterance")
+        if std is not None and not std > 0:
+            raise ValueError(
+                f"std={std} of the training waveforms must be positive; a silent corpus cannot be normalised"
+            )
+        self.mean, self.std = mean, std
+
+    @property
+    def per_utterance(self) -> bool:
+        """Whether the moments are each item's own."""
+        return self.std is None
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """waveform: (batch, time); lengths: (batch,) valid samples, None takes all."""
+        if self.mean is None or self.std is None:
+            return _by_own_moments(waveform.float(), lengths)
+        return _zero_padding((waveform.float() - self.mean) / (self.std + CORPUS_EPS), lengths)
+
+    def key(self) -> str:
+        """What it computes, in words: part of the key of cached features."""
+        return "utterance" if self.per_utterance else f"corpus mean={self.mean!r} std={self.std!r}"
+
+
+def _by_own_moments(waveform: Tensor, lengths: Tensor | None) -> Tensor:
+    waveform = _zero_padding(waveform, lengths)
+    count = waveform.shape[-1] if lengths is None else lengths.clamp_min(1).unsqueeze(1)
+    mean = waveform.sum(1, keepdim=True) / count
+    centred = _zero_padding(waveform - mean, lengths)
+    variance = centred.square().sum(1, keepdim=True) / count
+    return centred * torch.rsqrt(variance + UTTERANCE_EPS)
+
+
+def _zero_padding(waveform: Tensor, lengths: Tensor | None) -> Tensor:
+    return waveform if lengths is None else waveform.masked_fill(~frame_mask(lengths, waveform.shape[-1]), 0.0)
 
 
 class RunningStandardization(nn.Module):

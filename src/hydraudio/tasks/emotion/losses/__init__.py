@@ -1,1 +1,0 @@
-"""Losses of attributes and genders, and mixup of labels."""
