@@ -1,4 +1,4 @@
-"""MACs against counts by hand and against published ones."""
+"""MACs against counts by hand."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ from torch import nn
 
 from hydraudio.nn.complexity import count_macs, real_time_factor
 from hydraudio.nn.layers.scan import selective_scan
-from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 
 
 class Recurrent(nn.Module):
@@ -70,40 +69,12 @@ def test_selective_scan():
     assert count_macs(Scan(), 10, batch_size=3) == 9 * 3 * 10 * 6 * 8 // 2  # 9 operations, 2 per MAC
 
 
-def macs_of_conv_tasnet(frames, n, kernel, b, h, p, blocks, sources):
-    block = b * h + h * p + h * b
-    return frames * (n * kernel + n * b + blocks * block + b * n * sources + sources * n * kernel)
-
-
-def test_conv_tasnet_by_hand():
-    net = ConvTasNet(
-        2, n_filters=64, kernel_size=16, bottleneck_channels=24, hidden_channels=48, n_blocks=3, n_repeats=2
-    )
-    expected = macs_of_conv_tasnet(999, 64, 16, 24, 48, 3, 6, 2)
-    counted = count_macs(net, 8000)  # 999 frames and what pads to whole ones
-    assert expected <= counted <= expected * 1002 / 999
-
-
 def test_count_is_proportional_to_the_batch_and_leaves_the_network_alone():
-    net = ConvTasNet(1, n_filters=16, bottleneck_channels=8, hidden_channels=8, n_blocks=2, n_repeats=1).train()
+    net = Recurrent(nn.GRU(1, 5, batch_first=True)).train()
     before = net(torch.ones(1, 800))
     assert count_macs(net, 800, batch_size=4) == 4 * count_macs(net, 800)
     assert net.training
     torch.testing.assert_close(net(torch.ones(1, 800)), before)
-
-
-def test_published_count_of_tf_gridnet():
-    """445.56 G/s at 16 kHz (Li et al., "SPMamba", 2024, table 2)."""
-    from hydraudio.tasks.separation.networks.tf_gridnet import TFGridNet
-
-    assert count_macs(TFGridNet(2, n_fft=256), 16000) == pytest.approx(445.56e9, rel=0.05)
-
-
-def test_published_count_of_dprnn():
-    """85.3 G/s at 16 kHz with filters of two samples (the same table)."""
-    from hydraudio.tasks.separation.networks.dprnn import DPRNN
-
-    assert count_macs(DPRNN(2, kernel_size=2, chunk_size=250), 16000) == pytest.approx(85.3e9, rel=0.05)
 
 
 def test_wrong_sizes_are_refused():
