@@ -3,10 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 ARGS ?=
+# The first of these is what `make train` runs.
+# task: separation
 EXPERIMENT ?= separation/polsess_quick
+# end task
+# task: emotion
+EXPERIMENT ?= emotion/msp_wavlm_category
+# end task
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint format benchmark clean
+.PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint tables golden format benchmark clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +24,7 @@ $(SETUP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $(SETUP)
 
-train: $(SETUP) ## Train, test and report on an embedded corpus (EXPERIMENT=msp_wavlm_category ARGS="key=value ..." to change it)
+train: $(SETUP) ## Train, test and report on an embedded corpus (EXPERIMENT=task/name ARGS="key=value ..." to change it)
 	$(BIN)/python src/train.py experiment=$(EXPERIMENT) $(ARGS)
 
 eval: $(SETUP) ## Evaluate: make eval ARGS="ckpt_path=FILE"
@@ -30,8 +36,10 @@ predict: $(SETUP) ## Process audio files: make predict ARGS="ckpt_path=FILE inpu
 listen: $(SETUP) ## Open a local web page to listen to checkpoints (ARGS="--port 7861")
 	$(BIN)/python scripts/results/listen.py $(ARGS)
 
+# task: separation
 sweep: $(SETUP) ## Search hyper-parameters with Optuna (ARGS as for train)
 	$(BIN)/python src/train.py -m hparams_search=separation/conv_tasnet_optuna $(ARGS)
+# end task
 
 leaderboard: $(SETUP) ## Compare all tested runs below logs/ in one table and page
 	$(BIN)/python scripts/results/leaderboard.py $(ARGS)
@@ -47,6 +55,13 @@ lint: $(SETUP) ## Check style, types and every configuration file
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/check_configs.py
+	$(BIN)/python scripts/docs_tables.py --check
+
+tables: $(SETUP) ## Write the tables of the docs anew, from the YAMLs and the specs
+	$(BIN)/python scripts/docs_tables.py
+
+golden: $(SETUP) ## Compare the bits of short runs with those of the last commit (ARGS="--revision REVISION")
+	$(BIN)/python scripts/golden.py $(ARGS)
 
 format: $(SETUP) ## Format the code
 	$(BIN)/ruff check --fix .
