@@ -13,6 +13,8 @@ import soxr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from hydraudio.audio.io import read_info, require_decoded, require_finite
+
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
@@ -78,7 +80,7 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
 
     Args:
         jobs: what to do.
-        process: does one job; what it raises of ValueError, OSError and LibsndfileError fails that file only.
+        process: does one job; what it raises of ValueError and OSError fails that file only.
         overwrite: also do jobs whose outputs all exist, which are skipped otherwise.
 
     Returns:
@@ -92,7 +94,7 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
             progress.update(bar, description=job.source.name)
             try:
                 process(job, lambda seconds: progress.advance(bar, seconds))
-            except (ValueError, OSError, soundfile.LibsndfileError) as error:
+            except (ValueError, OSError) as error:
                 failed[job.source] = str(error)
     log.info("%d files given, %d skipped because their outputs exist", len(jobs), len(jobs) - len(todo))
     return failed
@@ -101,7 +103,9 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
 def report_failures(failed: dict[Path, str]) -> None:
     """Logs the files that failed, if any."""
     if failed:
-        reasons = "\n".join(f"  {path}: {reason}" for path, reason in failed.items())
+        reasons = "\n".join(
+            f"  {reason if reason.startswith(str(path)) else f'{path}: {reason}'}" for path, reason in failed.items()
+        )
         log.error("%d files failed:\n%s", len(failed), reasons)
 
 
@@ -111,16 +115,14 @@ def read_blocks(
     """Reads an open file in blocks of (channels, time) float32 at `sample_rate`, checked.
 
     Args:
-        file: at its beginning.
+        file: of `open_audio`, at its beginning.
         on_progress: told about each block.
         mono: mix the channels down to one.
         sample_rate: in Hz; the blocks are resampled to it.
 
     Raises:
-        ValueError: empty, cut off, or NaN or infinite samples.
+        ValueError: cut off, or NaN or infinite samples.
     """
-    if file.frames == 0:
-        raise ValueError("holds no samples")
     return resampled(_decoded(file, on_progress, mono), file.samplerate, sample_rate)
 
 
@@ -129,9 +131,8 @@ def _decoded(file: soundfile.SoundFile, on_progress: OnProgress, mono: bool) -> 
     while n_read < file.frames:
         frames = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
         if len(frames) == 0:
-            raise ValueError(f"only {n_read} of {file.frames} samples decode; the file is cut off")
-        if not np.isfinite(frames).all():
-            raise ValueError("holds NaN or infinite samples")
+            require_decoded(file.name, n_read, file.frames)
+        require_finite(file.name, file, frames)
         if mono:
             frames = frames.mean(axis=1, keepdims=True)
         n_read += len(frames)
@@ -191,9 +192,10 @@ def _without_collisions(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
 def _duration_s(path: Path) -> float:
     """Length as the header says; 0 for a file that cannot be opened, which fails later."""
     try:
-        return float(soundfile.info(path).duration)
-    except soundfile.LibsndfileError:
+        info = read_info(path)
+    except (ValueError, FileNotFoundError):
         return 0.0
+    return info.n_samples / info.sample_rate
 
 
 def _progress_bar() -> Progress:

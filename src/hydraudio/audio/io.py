@@ -1,4 +1,4 @@
-"""Strict reading and atomic writing of audio files.
+"""Strict reading and atomic writing of audio files: what any room knows of a file it learns here.
 
 Sample values are float32 in [-1, 1]; full scale is 1.0, and one 16-bit step is 1/32768 in both directions, so
 that a file that is read and written again keeps every bit. (soundfile alone truncates instead of rounding.)
@@ -6,7 +6,11 @@ that a file that is read and written again keeps every bit. (soundfile alone tru
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -15,6 +19,8 @@ import soxr
 from hydraudio.core.files import whole_path
 
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_UNKNOWN_SIZE = 2**32 - 1
+"""What programs write into a WAV file that do not know the length of a stream."""
 
 
 def read_audio(
@@ -35,16 +41,127 @@ def read_audio(
         FileNotFoundError: there is no such file.
         ValueError: unreadable, empty, too short, not mono, of another sample rate, or NaN/infinite samples.
     """
-    waveform, _ = _read(Path(path), sample_rate=sample_rate, start=start, n_samples=n_samples, mono=True)
-    return waveform[:, 0]
+    with open_audio(path) as file:
+        if sample_rate is not None and file.samplerate != sample_rate:
+            raise ValueError(
+                f"{path}: sample rate is {file.samplerate} Hz, expected {sample_rate} Hz; "
+                "resample the files or set the sample rate to theirs"
+            )
+        if file.channels != 1:
+            raise ValueError(f"{path}: has {file.channels} channels, expected mono; mix it down first")
+        return _read(file, path, start, n_samples)[:, 0]
 
 
-def read_audio_channels(
-    path: str | Path, *, sample_rate: int | None = None, start: int = 0, n_samples: int | None = None
-) -> tuple[np.ndarray, int]:
+def read_audio_channels(path: str | Path, *, start: int = 0, n_samples: int | None = None) -> tuple[np.ndarray, int]:
     """Like `read_audio` for any number of channels: ((channels, time) float32, sample rate in Hz)."""
-    waveform, file_rate = _read(Path(path), sample_rate=sample_rate, start=start, n_samples=n_samples, mono=False)
-    return np.ascontiguousarray(waveform.T), file_rate
+    with open_audio(path) as file:
+        return np.ascontiguousarray(_read(file, path, start, n_samples).T), file.samplerate
+
+
+def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: int | None = None) -> np.ndarray:
+    """Like `read_audio` for a file of any rate and channels: (time,), channels averaged, resampled to `sample_rate`.
+
+    `start` and `n_samples` count samples of the file.
+    """
+    channels, file_rate = read_audio_channels(path, start=start, n_samples=n_samples)
+    return resample(mixed_down(channels), file_rate, sample_rate)
+
+
+def decode_audio(content: bytes, where: str) -> tuple[np.ndarray, int]:
+    """Like `read_audio_channels` for the bytes of a file; `where` names them in messages."""
+    with open_audio(io.BytesIO(content), where) as file:
+        return np.ascontiguousarray(_read(file, where, 0, None).T), file.samplerate
+
+
+def mixed_down(channels: np.ndarray) -> np.ndarray:
+    """(channels, time) -> (time,) float32, their average."""
+    return channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
+
+
+class AudioInfo(NamedTuple):
+    """What the header of a file says: samples per channel, and their rate in Hz."""
+
+    n_samples: int
+    sample_rate: int
+
+
+def read_info(path: str | Path) -> AudioInfo:
+    """Length and rate by the header alone.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unreadable or empty.
+    """
+    with open_audio(path) as file:
+        return AudioInfo(file.frames, file.samplerate)
+
+
+@contextmanager
+def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[soundfile.SoundFile]:
+    """A file of any format, open for reading and not empty; what libsndfile says inside the block is translated too.
+
+    Args:
+        source: path, or an open file of bytes.
+        where: names an open file in messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unreadable or empty.
+    """
+    if isinstance(source, str | Path):
+        where = str(source)
+        if not Path(source).is_file():
+            raise FileNotFoundError(missing_text(source))
+    try:
+        with soundfile.SoundFile(source) as file:
+            if file.frames == 0:
+                raise ValueError(f"{where}: holds no samples; remove it or write it again")
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise ValueError(
+            f"{where}: not readable as audio ({error}); it may be damaged or cut off, fetch or write it again"
+        ) from error
+
+
+def missing_text(path: str | Path) -> str:
+    """What is said of a file that does not exist, by checks of a corpus and by training."""
+    return f"{path}: no such audio file; check the path and the corpus"
+
+
+def require_decoded(where: str | Path, n_read: int, n_wanted: int) -> None:
+    """Refuses a file that ends before its header says so.
+
+    Raises:
+        ValueError: it does.
+    """
+    if n_read != n_wanted:
+        raise ValueError(f"{where}: only {n_read} of {n_wanted} samples decode; it is cut off, write it again")
+
+
+def require_finite(where: str | Path, file: soundfile.SoundFile, frames: np.ndarray) -> None:
+    """Refuses (time, channels) that were read of a file if samples are NaN or infinite.
+
+    Raises:
+        ValueError: they are.
+    """
+    if file.subtype not in _PCM_BITS and not np.isfinite(frames).all():
+        n_bad = int((~np.isfinite(frames)).sum())
+        raise ValueError(f"{where}: {n_bad} samples are NaN or infinite; remove or repair the file")
+
+
+def require_whole(path: Path) -> None:
+    """Compares the size of a RIFF file (WAV) with the size in its header; other formats know themselves when they end.
+
+    Raises:
+        ValueError: the file is cut off.
+    """
+    with path.open("rb") as file:
+        header = file.read(8)
+    declared = int.from_bytes(header[4:8], "little")
+    if header[:4] == b"RIFF" and declared != _UNKNOWN_SIZE and declared + 8 > path.stat().st_size:
+        raise ValueError(
+            f"{path}: is cut off: {path.stat().st_size} of {declared + 8} bytes; fetch or write the file again"
+        )
 
 
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = "PCM_16") -> Path:
@@ -92,54 +209,26 @@ def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(waveform.T, from_hz, to_hz, quality="HQ").T)
 
 
-def _read(
-    path: Path, *, sample_rate: int | None, start: int, n_samples: int | None, mono: bool
-) -> tuple[np.ndarray, int]:
+def resampled_length(n_samples: int, from_hz: int, to_hz: int) -> int:
+    """Samples that `resample` makes of `n_samples`."""
+    return int(n_samples * to_hz / from_hz + 0.5)
+
+
+def _read(file: soundfile.SoundFile, where: str | Path, start: int, n_samples: int | None) -> np.ndarray:
+    """(time, channels) float32 of an open file, checked."""
     if start < 0 or (n_samples is not None and n_samples <= 0):
-        raise ValueError(f"{path}: start {start} and n_samples {n_samples} must be >= 0 and > 0")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such audio file; check the path and the corpus")
-    try:
-        with soundfile.SoundFile(path) as file:
-            _check_header(path, file, sample_rate, start, n_samples, mono)
-            file.seek(start)
-            waveform = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
-            file_rate, subtype = file.samplerate, file.subtype
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"{path}: not readable as audio ({error}); it may be damaged or cut off, fetch or write it again"
-        ) from error
-    if n_samples is not None and len(waveform) != n_samples:
-        raise ValueError(f"{path}: only {len(waveform)} of {n_samples} samples decode; write it again")
-    if subtype not in _PCM_BITS and not np.isfinite(waveform).all():
-        n_bad = int((~np.isfinite(waveform)).sum())
-        raise ValueError(f"{path}: {n_bad} samples are NaN or infinite; remove or repair the file")
-    return waveform, file_rate
-
-
-def _check_header(
-    path: Path,
-    file: soundfile.SoundFile,
-    sample_rate: int | None,
-    start: int,
-    n_samples: int | None,
-    mono: bool,
-) -> None:
-    if file.frames == 0:
-        raise ValueError(f"{path}: holds no samples; remove it or write it again")
-    if sample_rate is not None and file.samplerate != sample_rate:
-        raise ValueError(
-            f"{path}: sample rate is {file.samplerate} Hz, expected {sample_rate} Hz; "
-            "resample the files or set the sample rate to theirs"
-        )
-    if mono and file.channels != 1:
-        raise ValueError(f"{path}: has {file.channels} channels, expected mono; mix it down first")
+        raise ValueError(f"{where}: start {start} and n_samples {n_samples} must be >= 0 and > 0")
     stop = start + (1 if n_samples is None else n_samples)
     if stop > file.frames:
         raise ValueError(
-            f"{path}: has {file.frames} samples, but samples {start} to {stop} were asked for; "
+            f"{where}: has {file.frames} samples, but samples {start} to {stop} were asked for; "
             "the file is cut off or the wanted length is too long"
         )
+    file.seek(start)
+    frames = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
+    require_decoded(where, len(frames), len(frames) if n_samples is None else n_samples)
+    require_finite(where, file, frames)
+    return frames
 
 
 def _frames(path: Path, waveform: np.ndarray) -> np.ndarray:

@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Shared = TypeVar("Shared")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+N_THREADS = 16
+"""Threads for small reads: they wait for the disk, not for a processor."""
 
 _MIN_JOBS_PER_PROCESS = 24  # below this, starting a process costs more than it saves
 
@@ -46,6 +49,14 @@ def map_in_processes(
         yield from executor.map(_run_job, jobs, chunksize=4)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def map_in_threads(function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+    """[function(job)] computed in several threads; the first error is raised."""
+    if len(jobs) < N_THREADS:
+        return [function(job) for job in jobs]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        return list(pool.map(function, jobs))
 
 
 _worker: dict[str, Any] = {}  # filled in the worker processes only

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
 from hydraudio.audio.files import (
@@ -28,6 +27,7 @@ from hydraudio.audio.files import (
     read_blocks,
     report_failures,
 )
+from hydraudio.audio.io import open_audio
 from hydraudio.core.files import csv_text, whole_file, write_json, write_text
 from hydraudio.tasks.emotion.recognition import (
     Recognition,
@@ -126,7 +126,7 @@ class EmotionPredictor:
         return (*targets, folder / f"{stem}.json")
 
     def _recognise_file(self, task: Any, job: Job, on_progress: OnProgress) -> None:
-        with soundfile.SoundFile(job.source) as file:
+        with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=True, sample_rate=task.sample_rate)
             recognition = recognise_blocks(
                 task,

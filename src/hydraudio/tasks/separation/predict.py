@@ -33,6 +33,7 @@ from hydraudio.audio.files import (
     report_failures,
     resampled,
 )
+from hydraudio.audio.io import open_audio
 from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class SeparationPredictor:
 
     def _separate_file(self, task: Any, job: Job, device: torch.device, on_progress: OnProgress) -> None:
         mono = self.channels == "mono"
-        with soundfile.SoundFile(job.source) as file:
+        with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
             pieces = self._separated(task, blocks, device)
             merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)

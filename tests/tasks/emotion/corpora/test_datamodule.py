@@ -526,6 +526,8 @@ def test_cached_features_take_the_place_of_waveforms(make, what, tmp_path):
     waveforms = {
         row.file_name: data.datasets["train"][(0, n)]["waveform"] for n, row in enumerate(data.chosen("train"))
     }
+    with pytest.raises(ValueError, match="choose one of frames, statistics"):
+        data.cache_features("key", "mean", network)
     data.cache_features("key", what, network)
     assert sorted(network.seen) == sorted(ids(data, "train") + ids(data, "val"))
     if what == "statistics":  # of one size: no budget of seconds

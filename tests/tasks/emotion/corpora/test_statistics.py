@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from hydraudio.core.feature_cache import locked
 from hydraudio.tasks.emotion.corpora import statistics
-from hydraudio.tasks.emotion.corpora.caching import locked
 from hydraudio.tasks.emotion.corpora.statistics import compute_statistics, waveform_statistics
 
 RATE = 16000

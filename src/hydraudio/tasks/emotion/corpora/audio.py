@@ -6,26 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from hydraudio.audio.io import read_audio_channels, resample
-from hydraudio.core.files import sha256_of, sha256_of_file, whole_file
-from hydraudio.tasks.emotion.corpora.caching import (
-    MEMBER,
-    locked,
-    map_in_threads,
-    missing_text,
-    stat_digest,
+from hydraudio.audio.io import (
+    AudioInfo,
+    mixed_down,
+    read_audio_channels,
+    read_info,
+    require_whole,
+    resample,
+    resampled_length,
 )
+from hydraudio.core.feature_cache import kept_array, stat_digest
+from hydraudio.core.files import sha256_of, sha256_of_file
+from hydraudio.core.parallel import map_in_threads
 from hydraudio.tasks.emotion.corpora.webdataset.reader import read_member
 
-_UNKNOWN_SIZE = 2**32 - 1
-"""What programs write that do not know the length of a stream."""
+MEMBER = "#"
+"""Stands between the path of a shard and the key of an utterance in it."""
 
 
 def is_member(path: Path | str) -> bool:
     """Whether the path is "<shard.tar>#<key>"."""
     return isinstance(path, str) and MEMBER in path
+
+
+def stored_in(path: Path | str) -> Path:
+    """The file on disk that holds an utterance: itself, or its shard."""
+    return Path(path.rsplit(MEMBER, 1)[0]) if isinstance(path, str) else path
 
 
 def read_native(path: Path | str) -> tuple[np.ndarray, int]:
@@ -49,12 +56,7 @@ def read_waveform(path: Path | str, sample_rate: int) -> np.ndarray:
         ValueError: unreadable, empty, NaN or infinite.
     """
     waveform, file_rate = read_native(path)
-    return resample(waveform.mean(axis=0) if len(waveform) > 1 else waveform[0], file_rate, sample_rate)
-
-
-def resampled_length(n_samples: int, from_hz: int, to_hz: int) -> int:
-    """Samples that `hydraudio.audio.io.resample` makes of `n_samples`."""
-    return int(n_samples * to_hz / from_hz + 0.5)
+    return resample(mixed_down(waveform), file_rate, sample_rate)
 
 
 def read_lengths(
@@ -85,56 +87,13 @@ def read_lengths(
 def _cached_headers(files: list[Path], cache_dir: Path) -> np.ndarray:
     """(n, 2) samples and rates of the files themselves."""
     cache = cache_dir / "audio_headers" / f"{stat_digest(files)[:32]}.npy"
-    with locked(cache.parent / "audio_headers"):
-        if not cache.is_file():
-            headers = np.array(map_in_threads(_read_header, files), dtype=np.int64)
-            with whole_file(cache) as file:
-                np.save(file, headers)
-    return load_array(cache, (len(files), 2))
+    return kept_array(cache, (len(files), 2), lambda: np.array(map_in_threads(_read_header, files), dtype=np.int64))
 
 
-def _read_header(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        raise FileNotFoundError(missing_text(path))
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError:
-        read_audio_channels(path)  # says what is wrong with it
-        raise
-    if info.frames == 0:
-        read_audio_channels(path)
+def _read_header(path: Path) -> AudioInfo:
+    info = read_info(path)
     require_whole(path)
-    return info.frames, info.samplerate
-
-
-def require_whole(path: Path) -> None:
-    """Compares the size of a RIFF file (WAV) with the size in its header; other formats know themselves when they end.
-
-    Raises:
-        ValueError: the file is cut off.
-    """
-    with path.open("rb") as file:
-        header = file.read(8)
-    declared = int.from_bytes(header[4:8], "little")
-    if header[:4] == b"RIFF" and declared != _UNKNOWN_SIZE and declared + 8 > path.stat().st_size:
-        raise ValueError(
-            f"{path}: is cut off: {path.stat().st_size} of {declared + 8} bytes; fetch or write the file again"
-        )
-
-
-def load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of a cache.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: the cache is damaged here ({error}); delete it, it is made again") from error
-    if array.shape != shape:
-        raise ValueError(f"{path}: holds {array.shape} instead of {shape}; delete it, it is made again")
-    return array
+    return info
 
 
 def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:
@@ -142,12 +101,9 @@ def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:
 
     They are computed once and kept under `cache_dir` for as long as no file of the list changes its size or time.
     """
-    cache = cache_dir / "audio_digests" / f"{stat_digest(paths)[:32]}.npy"
-    with locked(cache.parent / "audio_digests"):
-        if not cache.is_file():
-            with whole_file(cache) as file:
-                np.save(file, np.array(map_in_threads(_digest, paths), dtype="S64"))
-    return [digest.decode() for digest in load_array(cache, (len(paths),)).tolist()]
+    cache = cache_dir / "audio_digests" / f"{stat_digest(paths, stored_in)[:32]}.npy"
+    found = kept_array(cache, (len(paths),), lambda: np.array(map_in_threads(_digest, paths), dtype="S64"))
+    return [digest.decode() for digest in found.tolist()]
 
 
 def _digest(path: Path | str) -> str:

@@ -14,14 +14,13 @@ from torch.utils.data import Dataset
 
 from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.feature_cache import FeatureCache, fill_cache
 from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.core.uses import check_limits, nested_sample
 from hydraudio.tasks.emotion.corpora.audio import read_lengths
-from hydraudio.tasks.emotion.corpora.cached_features import use_features
 from hydraudio.tasks.emotion.corpora.check import corpus_defects
 from hydraudio.tasks.emotion.corpora.dataset import EmotionDataset, Labelling, collate
-from hydraudio.tasks.emotion.corpora.feature_cache import FeatureCache, FeatureKind
 from hydraudio.tasks.emotion.corpora.selection import (
     SAMPLINGS,
     Splits,
@@ -36,6 +35,10 @@ from hydraudio.tasks.emotion.corpora.statistics import WaveformStatistics, wavef
 from hydraudio.tasks.emotion.corpora.utterances import ATTRIBUTES, Utterance, manifest_fingerprint
 
 log = logging.getLogger(__name__)
+
+N_AXES_OF_FEATURES = {"frames": 3, "statistics": 2}
+"""Kind of cached features -> axes of an item's array: (layers, frames, dimensions), or (layers, 2 * dimensions) for
+mean and deviation."""
 
 LENGTH_JITTER = 0.03
 """Of the bucketing: at the durations of MSP-PODCAST less than 3 % of a batch is padding."""
@@ -296,7 +299,7 @@ class EmotionDataModule(CorpusDataModule):
     def cache_features(
         self,
         key: str,
-        what: FeatureKind,
+        what: Literal["frames", "statistics"],
         compute: Callable[[dict[str, Any]], list[np.ndarray]],
         cache_dir: str | Path | None = None,
     ) -> None:
@@ -314,10 +317,13 @@ class EmotionDataModule(CorpusDataModule):
         """
         if self.random_crop and "train" in self.datasets:
             raise ValueError("features cannot be cached for random crops: set data.random_crop=false")
-        cache = FeatureCache(Path(cache_dir or self.cache_dir), key, what)
+        n_axes = N_AXES_OF_FEATURES[check_choice("what", what, N_AXES_OF_FEATURES)]
+        cache = FeatureCache(Path(cache_dir or self.cache_dir), key, what, n_axes)
         for use, dataset in self.datasets.items():
             if dataset.features is None:
-                use_features(dataset, cache, compute, self._build, name=use, cache_dir=self.cache_dir)
+                identities = dataset.audio_identities(self.cache_dir)
+                fill_cache(cache, dataset, identities, compute, self._build, use)
+                dataset.features, dataset.identities = cache, identities
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
         """Reads the whole corpus and returns every defect; `on_row` is told (rows done, rows in all)."""

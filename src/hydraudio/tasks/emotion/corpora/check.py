@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hydraudio.audio.io import missing_text
 from hydraudio.core.defects import Defect
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, require_whole
-from hydraudio.tasks.emotion.corpora.caching import missing_text, stored_in
+from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, require_whole, stored_in
 from hydraudio.tasks.emotion.corpora.selection import missing_splits, shared_speakers, without
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 

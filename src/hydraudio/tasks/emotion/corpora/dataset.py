@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from hydraudio.core.feature_cache import FeatureCache
 from hydraudio.core.options import check_choice
-from hydraudio.tasks.emotion.corpora.audio import read_waveform
+from hydraudio.tasks.emotion.corpora.audio import audio_digests, read_waveform
 from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.feature_cache import FeatureCache
 from hydraudio.tasks.emotion.corpora.targets import KINDS, label_of_target, make_target, vote_distribution
 from hydraudio.tasks.emotion.corpora.utterances import ATTRIBUTE_RANGE, ATTRIBUTES, GENDERS, Utterance
 
@@ -121,6 +122,12 @@ class EmotionDataset(Dataset):
     def items(self) -> list[str]:
         """Names of the files, in order; no audio is read."""
         return [utterance.file_name for utterance in self.utterances]
+
+    def audio_identities(self, cache_dir: Path) -> list[str]:
+        """A name per item that says what is heard: the hash of its audio file, the sample rate and the length."""
+        digests = audio_digests([each.path for each in self.utterances], cache_dir)
+        lengths = self.lengths.tolist()
+        return [f"{digest}_{self.sample_rate}_{n}" for digest, n in zip(digests, lengths, strict=True)]
 
     def strata(self) -> np.ndarray:
         """(n,) index of the class to balance by: the consensus, else the largest share of the target, else -1."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.feature_cache import locked, stat_digest
 from hydraudio.core.files import write_json
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.tasks.emotion.corpora.audio import read_waveform
-from hydraudio.tasks.emotion.corpora.caching import locked, stat_digest
+from hydraudio.tasks.emotion.corpora.audio import read_waveform, stored_in
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, manifest_fingerprint
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def waveform_statistics(
         FileNotFoundError: a file does not exist.
         ValueError: a file is not readable, the whole training set is silent, or the cache is damaged.
     """
-    name = f"{stat_digest(paths)[:32]}_{sample_rate}_{max_samples or 'all'}.json"
+    name = f"{stat_digest(paths, stored_in)[:32]}_{sample_rate}_{max_samples or 'all'}.json"
     cache = cache_dir / "waveform_statistics" / name
     with locked(cache.parent / "waveform_statistics"):
         if not cache.is_file():

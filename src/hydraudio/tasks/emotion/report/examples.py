@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,9 +9,8 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from hydraudio.audio.io import read_audio_channels, resample
+from hydraudio.audio.io import decode_audio, mixed_down, read_audio_channels, resample
 from hydraudio.report.media import (
     common_gain,
     data_uri,
@@ -61,7 +59,7 @@ def read_recording(path: str, sample_rate: int) -> np.ndarray:
         channels, file_rate = _read_member(Path(archive), key)
     else:
         channels, file_rate = read_audio_channels(path)
-    return resample(channels.mean(axis=0), file_rate, sample_rate)
+    return resample(mixed_down(channels), file_rate, sample_rate)
 
 
 def example_card(kind: str, example: EmotionExample, item: PredictionTable, sample_rate: int) -> str:
@@ -83,8 +81,7 @@ def _read_member(archive: Path, key: str) -> tuple[np.ndarray, int]:
         content = file.extractfile(member) if member else None
         if content is None:
             raise FileNotFoundError(f"{archive}: no audio of {key}")
-        waveform, sample_rate = soundfile.read(io.BytesIO(content.read()), dtype="float32", always_2d=True)
-    return waveform.T, sample_rate
+        return decode_audio(content.read(), f"{archive}#{key}")
 
 
 def _sound(example: EmotionExample, sample_rate: int) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from hydraudio.audio.io import decode_audio, mixed_down
 from hydraudio.core.defects import Defect, raise_defect
 from hydraudio.core.files import sha256_of_file
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
@@ -95,7 +95,7 @@ def read_member(path: str) -> tuple[np.ndarray, int]:
         content = file.read(n_bytes)
     if len(content) != n_bytes:
         raise ValueError(f"{path}: the shard ends inside this sample; copy the shard again")
-    waveform, file_rate = decode_audio(content, suffix, path)
+    waveform, file_rate = decode_member(content, suffix, path)
     if (len(waveform), file_rate) != (n_samples, sample_rate):
         raise ValueError(
             f"{path}: holds {len(waveform)} samples at {file_rate} Hz, the index says {n_samples} at {sample_rate} Hz; "
@@ -149,19 +149,15 @@ def load_index(root: Path) -> Record:
     return index
 
 
-def decode_audio(content: bytes, suffix: str, where: str) -> tuple[np.ndarray, int]:
-    """Encoded audio (flac, wav or audio) -> ((time,) float32, sample rate in Hz)."""
-    if suffix == "audio":
-        waveform, sample_rate = _decode_tensor(content, where), SAMPLE_RATE_OF_TENSORS
-    else:
-        try:
-            frames, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{where}: not readable as {suffix} ({error}); copy or write the shard again") from error
-        waveform = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+def decode_member(content: bytes, suffix: str, where: str) -> tuple[np.ndarray, int]:
+    """Content of a member (flac, wav or audio) -> ((time,) float32, sample rate in Hz)."""
+    if suffix != "audio":
+        channels, sample_rate = decode_audio(content, where)
+        return mixed_down(channels), sample_rate
+    waveform = _decode_tensor(content, where)
     if not len(waveform) or not np.isfinite(waveform).all():
         raise ValueError(f"{where}: holds no samples, or NaN or infinite ones; write the shard again without it")
-    return waveform, sample_rate
+    return waveform, SAMPLE_RATE_OF_TENSORS
 
 
 def _decode_tensor(content: bytes, where: str) -> np.ndarray:

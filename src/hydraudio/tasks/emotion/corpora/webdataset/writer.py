@@ -10,6 +10,7 @@ from pathlib import Path
 
 import soundfile
 
+from hydraudio.audio.io import open_audio
 from hydraudio.core.files import sha256_of_file, whole_path, write_json
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
@@ -19,7 +20,7 @@ from hydraudio.tasks.emotion.corpora.webdataset.reader import (
     INDEX,
     VERSION,
     Record,
-    decode_audio,
+    decode_member,
     is_webdataset,
     samples_of,
 )
@@ -127,17 +128,13 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _encode(path: Path) -> bytes:
     """The file's samples as FLAC, bit for bit."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such audio file; check the corpus with scripts/data/check.py")
-    try:
-        subtype = soundfile.info(path).subtype
+    buffer = io.BytesIO()
+    with open_audio(path) as file:
+        subtype = file.subtype
         if subtype not in _FLAC_SUBTYPES:
             raise ValueError(f"{path}: samples are {subtype}, which FLAC cannot hold without loss; convert to 16 bit")
-        frames, sample_rate = soundfile.read(path, dtype=_FLAC_SUBTYPES[subtype])
-        buffer = io.BytesIO()
-        soundfile.write(buffer, frames, sample_rate, format="FLAC", subtype=subtype)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path}: not readable as audio ({error}); check the corpus") from error
+        frames = file.read(dtype=_FLAC_SUBTYPES[subtype])
+        soundfile.write(buffer, frames, file.samplerate, format="FLAC", subtype=subtype)
     return buffer.getvalue()
 
 
@@ -193,7 +190,7 @@ def _index_sample(
     if not isinstance(metadata, dict):
         raise ValueError(f"{where}.json: holds a {type(metadata).__name__}, expected an object; write the shard again")
     metadata.setdefault("split", folder)
-    waveform, sample_rate = decode_audio(content(suffix), suffix, where)
+    waveform, sample_rate = decode_member(content(suffix), suffix, where)
     utterance_of(metadata, key, where, len(waveform), sample_rate)  # refuses what training would stumble over
     place = {"suffix": suffix, "offset": members[suffix].offset_data, "n_bytes": members[suffix].size}
     return {"key": key, **place, "n_samples": len(waveform), "sample_rate": sample_rate, "metadata": metadata}

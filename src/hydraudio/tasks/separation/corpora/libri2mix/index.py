@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import soundfile
 
+from hydraudio.audio.io import read_info
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.tasks.separation.corpora.polsess.index import list_files
 
@@ -103,19 +103,12 @@ class MixtureIndex:
         """
         known = self.table_lengths[rows]
         return np.array(
-            [length or header_length(self.path(row, self.problem)) for row, length in zip(rows, known, strict=True)],
+            [
+                length or read_info(self.path(row, self.problem)).n_samples
+                for row, length in zip(rows, known, strict=True)
+            ],
             dtype=np.int64,
         )
-
-
-def header_length(path: Path) -> int:
-    """Samples of a file, by its header."""
-    try:
-        return int(soundfile.info(str(path)).frames)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"{path}: not readable as audio ({error}); it may be damaged or cut off, fetch or write it again"
-        ) from error
 
 
 def read_index(place: Place, subset: str, problem: str) -> MixtureIndex:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
 
-from hydraudio.audio.io import read_audio
+from hydraudio.audio.io import read_audio, read_info
 from hydraudio.audio.packing import FULL_SCALE, Group, Pack, is_pack, write_pack
 from hydraudio.core.defects import raise_first
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, corpus_fingerprint, missing_files, read_index
@@ -203,8 +202,8 @@ def _read_codes(path: Path, sample_rate: int, n_samples: int) -> np.ndarray:
 
 def _header_length(path: Path) -> int | None:
     try:
-        return int(soundfile.info(str(path)).frames)
-    except soundfile.LibsndfileError:
+        return read_info(path).n_samples
+    except (ValueError, FileNotFoundError):
         return None
 
 

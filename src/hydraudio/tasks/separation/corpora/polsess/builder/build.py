@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from hydraudio.audio.io import open_audio
 from hydraudio.core.files import write_text
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import BuildConfig, Plan, make_plan
@@ -154,8 +154,9 @@ def _is_whole(plan: Plan, row: Mapping[str, Value]) -> bool:
             continue
         path = plan.root / str(row["subset"]) / folder / str(row[column])
         try:
-            codes, sample_rate = soundfile.read(path, dtype="int16")
-        except soundfile.LibsndfileError:
+            with open_audio(path) as file:
+                codes, sample_rate = file.read(dtype="int16"), file.samplerate
+        except (ValueError, FileNotFoundError):
             return False
         if codes.shape != total.shape or sample_rate != plan.config.sample_rate:
             return False

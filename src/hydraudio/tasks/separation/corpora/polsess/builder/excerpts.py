@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.audio.io import read_audio_channels, resample
+from hydraudio.audio.io import read_mono
 from hydraudio.tasks.separation.corpora.polsess.builder.sources import Recording
 
 
@@ -132,8 +132,7 @@ def _windows(recording: Recording, duration_s: float, rng: np.random.Generator) 
 
 
 def _read(recording: Recording, start: int, stop: int, sample_rate: int) -> np.ndarray:
-    channels, _ = read_audio_channels(recording.path, start=start, n_samples=stop - start)
-    return resample(channels.mean(axis=0, dtype=np.float32), recording.sample_rate, sample_rate)
+    return read_mono(recording.path, sample_rate, start=start, n_samples=stop - start)
 
 
 def _active_offset(stream: np.ndarray, n_samples: int, sample_rate: int, rng: np.random.Generator) -> int:
@@ -188,7 +187,6 @@ def _is_silent(recording: Recording) -> bool:
     second = recording.sample_rate
     for start in range(0, recording.n_samples, second):
         n_samples = min(second, recording.n_samples - start)
-        channels, _ = read_audio_channels(recording.path, start=start, n_samples=n_samples)
-        if _rms(channels.mean(axis=0)) > _MIN_RMS:
+        if _rms(read_mono(recording.path, recording.sample_rate, start=start, n_samples=n_samples)) > _MIN_RMS:
             return False
     return True

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import soundfile
 
+from hydraudio.audio.io import read_info
 from hydraudio.core.files import read_csv
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 
@@ -53,14 +53,8 @@ def list_recordings(folder: Path, base: Path) -> list[Recording]:
 
 
 def _recording(path: Path, base: Path) -> Recording:
-    try:
-        header = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path}: not readable as audio ({error}); repair or remove the file") from error
-    if header.frames == 0:
-        raise ValueError(f"{path}: holds no samples; remove the file")
     name = (Path(base.name) / path.relative_to(base)).as_posix()
-    return Recording(str(path), name, header.frames, header.samplerate)
+    return Recording(str(path), name, *read_info(path))
 
 
 def list_classes(folder: Path, base: Path) -> dict[str, list[Recording]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hydraudio.tasks.emotion.corpora.feature_cache import FeatureCache
+from hydraudio.core.feature_cache import FeatureCache, kept_array, stat_digest
 
 
 def arrays(n: int = 7, start: int = 0) -> dict[str, np.ndarray]:
@@ -20,7 +20,7 @@ def arrays(n: int = 7, start: int = 0) -> dict[str, np.ndarray]:
 
 
 def cache(folder: Path, **options) -> FeatureCache:
-    options = {"key": "network", "what": "frames", **options}
+    options = {"key": "network", "what": "frames", "n_axes": 3, **options}
     found = FeatureCache(folder, **options)
     found.refresh()
     return found
@@ -45,10 +45,10 @@ def test_arrays_come_back_in_half_precision(tmp_path):
 
 
 def test_statistics_have_two_axes(tmp_path):
-    fill(tmp_path, {"a": np.ones((4, 6))}, what="statistics")
-    assert cache(tmp_path, what="statistics")["a"].shape == (4, 6)
+    fill(tmp_path, {"a": np.ones((4, 6))}, what="statistics", n_axes=2)
+    assert cache(tmp_path, what="statistics", n_axes=2)["a"].shape == (4, 6)
     with pytest.raises(ValueError, match=r"\(statistics\) of b have the shape \(1, 2, 3\)"):
-        fill(tmp_path, {"b": np.ones((1, 2, 3))}, what="statistics")
+        fill(tmp_path, {"b": np.ones((1, 2, 3))}, what="statistics", n_axes=2)
 
 
 @pytest.mark.parametrize("other", [{"key": "another network"}, {"what": "statistics"}])
@@ -141,9 +141,35 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path, value):
         fill(tmp_path, {"a": np.full((1, 2, 3), value)})
 
 
-def test_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="choose one of frames, statistics"):
-        FeatureCache(tmp_path, "network", "mean")
+def test_an_array_is_computed_once_and_named_when_damaged(tmp_path):
+    path, calls = tmp_path / "lengths" / "abc.npy", []
+
+    def compute() -> np.ndarray:
+        calls.append(1)
+        return np.arange(3)
+
+    for _ in range(2):
+        assert kept_array(path, (3,), compute).tolist() == [0, 1, 2]
+    assert len(calls) == 1
+    with pytest.raises(ValueError, match=r"abc\.npy: holds \(3,\) instead of \(4,\); delete it"):
+        kept_array(path, (4,), compute)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"abc\.npy: the cache is damaged here"):
+        kept_array(path, (3,), compute)
+
+
+def test_a_digest_of_states_follows_the_files(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"x")
+    digest = stat_digest(paths)
+    assert digest == stat_digest(paths) != stat_digest(paths[::-1])
+    paths[0].write_bytes(b"xy")
+    assert digest != stat_digest(paths)
+    with pytest.raises(FileNotFoundError, match="c: no such audio file"):
+        stat_digest([tmp_path / "c"])
+    inside = [f"{paths[0]}#1", f"{paths[0]}#2"]
+    assert len(stat_digest(inside, lambda path: Path(str(path).split("#")[0]))) == 64
 
 
 def fill_missing(folder: Path, counts) -> None:
