@@ -21,7 +21,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "logs" / "golden"
-EXPERIMENTS = ("polsess_quick", "libri2mix_quick", "msp_wavlm_category", "msp_frozen_probe")
+EXPERIMENTS = (
+    # task: separation
+    "polsess_quick",
+    "libri2mix_quick",
+    # end task
+    # task: emotion
+    "msp_wavlm_category",
+    "msp_frozen_probe",
+    # end task
+)
 N_STEPS = 20
 SETTINGS = (
     f"trainer.max_steps={N_STEPS}",

@@ -1,4 +1,4 @@
-"""Check a corpus: python scripts/data/check.py data=separation/polsess data.root=FOLDER [key=value] [--processes N]
+"""Check a corpus: python scripts/data/check.py data=TASK/CORPUS data.root=FOLDER [key=value] [--processes N]
 
 Reads the whole corpus once and lists every defect; the exit status is 1 if there is any. The overrides are those of
 src/train.py.
@@ -39,9 +39,7 @@ def main() -> int:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "overrides", nargs="*", help="as for src/train.py, e.g. data=separation/polsess data.root=FOLDER"
-    )
+    parser.add_argument("overrides", nargs="*", help="as for src/train.py, e.g. data=TASK/CORPUS data.root=FOLDER")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one per CPU")
     return parser.parse_intermixed_args()
 

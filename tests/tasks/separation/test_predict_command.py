@@ -11,7 +11,6 @@ from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
 from hydraudio import run
 from hydraudio.core.run_folder import portable_config
-from hydraudio.tasks.emotion.predict import EmotionPredictor
 from hydraudio.tasks.separation.predict import SeparationPredictor
 
 SIZE = {
@@ -70,27 +69,14 @@ def test_short_names_are_laid_over_what_was_trained(predict, monkeypatch):
     assert settings == [expected]
 
 
-def emotional(cfg):
-    cfg.predict = {"_target_": "hydraudio.tasks.emotion.predict.EmotionPredictor", "window_s": 12.0}
-
-
-def test_priors_of_the_command_line_reach_the_predictor(predict, monkeypatch):
-    found = []
-    monkeypatch.setattr(EmotionPredictor, "run", lambda self, *args, **options: found.append(self.priors) or {})
-    predict("predict.priors={Neutral: 0.75, No agreement: 0.25}", change=emotional)
-    assert found == [{"Neutral": 0.75, "No agreement": 0.25}]
-
-
 @pytest.mark.parametrize(
     ("override", "change", "message"),
     [
-        ("streaming=true", emotional, r"predict\.streaming: .*EmotionPredictor has no argument 'streaming'"),
         (
             "predict.window_s=3",
             lambda cfg: None,
             r"predict\.window_s: .*SeparationPredictor has no argument 'window_s'",
         ),
-        ("predict.priors={A: often}", emotional, r"predict\.priors: .*wrong type"),
         ("chunk_s=long", lambda cfg: None, r"predict\.chunk_s: .*wrong type"),
         ("streaming=true", lambda cfg: None, "ConvTasNet is not causal"),
         ("overwrite=true", lambda cfg: cfg.pop("predict"), "has no key predict"),

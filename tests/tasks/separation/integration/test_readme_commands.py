@@ -1,4 +1,4 @@
-"""The commands that the README and docs/add_a_model.md give for separation, really run, with tiny networks and corpora."""
+"""The commands that the README and docs/add_a_model.md give for separation, run on tiny networks and corpora."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_model_of_the_docs_is_one_file_and_one_yaml(command, polsess_root, tmp_p
     for folder in ("src", "configs"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    for name, text in re.findall(r"^`((?:src|configs)/\S+)`:\n\n```\w+\n(.*?)```", MODEL_PAGE, re.DOTALL | re.MULTILINE):
+    for name, text in re.findall(
+        r"^`((?:src|configs)/\S+)`:\n\n```\w+\n(.*?)```", MODEL_PAGE, re.DOTALL | re.MULTILINE
+    ):
         (copy / name).write_text(text)
     assert (copy / "src/hydraudio/tasks/separation/networks/gru_mask.py").is_file()
     assert (copy / "configs/model/separation/gru_mask.yaml").is_file()

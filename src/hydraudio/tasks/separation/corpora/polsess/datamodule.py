@@ -43,7 +43,7 @@ class PolSESSDataModule(CorpusDataModule):
     Complex Acoustic Environments", 2024.
 
     Args:
-        root: the corpus, as WAV files or as written by `scripts/data/pack.py`; None makes the embedded one.
+        root: the corpus, as WAV files or as written by `scripts/separation/pack_polsess.py`; None: the embedded one.
         embedded: called with the folder to write the embedded corpus into.
         data_dir: where the embedded corpus goes.
         problem: ES (enhance speaker 1), EB (enhance both) or SB (separate both).

@@ -1,4 +1,4 @@
-"""Pack a PolSESS corpus into memory-mapped shards: python scripts/data/pack.py SOURCE TARGET [--processes N]
+"""Pack a PolSESS corpus into memory-mapped shards: python scripts/separation/pack_polsess.py SOURCE TARGET [...]
 
 TARGET can then be given as data.root. A run that was stopped continues where it was. `--verify TARGET` compares every
 file of a pack with the hashes in its manifest.
