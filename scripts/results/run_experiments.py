@@ -38,6 +38,7 @@ ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_e
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from hydra_preflight.compose import compose_run  # noqa: E402
 from hydra_preflight.errors import ConfigError  # noqa: E402
 from hydraudio.core.experiment_list import (  # noqa: E402
     Experiment,
@@ -107,7 +108,7 @@ def chosen(experiments: Sequence[Experiment], names: Sequence[str] | None) -> li
 def run(experiment: Experiment, log_dir: Path, dry_run: bool, console: Console) -> Outcome:
     """Bring one experiment to its end, if it is not there already."""
     try:
-        wanted = digest(experiment.overrides, log_dir / experiment.name)
+        wanted = digest(compose_run(experiment.overrides, log_dir / experiment.name))
     except ConfigError as error:
         console.print(f"{experiment.name}: {error}", markup=False, highlight=False)
         return Outcome(experiment.name, "failed", str(error).splitlines()[0])

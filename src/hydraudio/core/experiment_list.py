@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
 from hydraudio.core.files import read_csv, sha256_of_json
 
@@ -89,13 +88,12 @@ def override_text(key: str, value: Any) -> str:
     return f"{key}={_value_text(value)}"
 
 
-def digest(overrides: Sequence[str], output_dir: Path) -> str:
-    """What identifies a configuration: a hash of all that `overrides` compose to.
+def digest(cfg: DictConfig) -> str:
+    """What identifies a composed configuration: a hash of all that it says.
 
     Raises:
-        ConfigError: they do not compose, or the run would not train and test.
+        ConfigError: the run would not train and test.
     """
-    cfg = compose_run(overrides, output_dir)
     if not (cfg.train and cfg.test):
         raise ConfigError("train=false or test=false: experiments are trained and tested, the table shows test metrics")
     return _digest(OmegaConf.to_yaml(cfg))

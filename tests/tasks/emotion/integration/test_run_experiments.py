@@ -154,11 +154,17 @@ def make_run(log_dir: Path, name: str, overrides: list[str], *files: str, stamp:
     return folder
 
 
+def digest_of(overrides: list[str], log_dir: Path) -> str:
+    from hydra_preflight.compose import compose_run
+
+    return digest(compose_run(overrides, log_dir))
+
+
 def test_state_of_an_experiment(project, tmp_path):
     given = ["experiment=separation/polsess_quick", "name=a"]
-    wanted = digest(given, tmp_path)
-    assert wanted == digest([*given, "ckpt_path=last"], tmp_path)  # continuing is no other experiment
-    assert wanted != digest([*given, "seed=7"], tmp_path)
+    wanted = digest_of(given, tmp_path)
+    assert wanted == digest_of([*given, "ckpt_path=last"], tmp_path)  # continuing is no other experiment
+    assert wanted != digest_of([*given, "seed=7"], tmp_path)
     assert find_state(tmp_path, "a", wanted).status == "new"
     other = make_run(tmp_path, "a", [*given, "seed=7"], "report/index.html", "checkpoints/last.ckpt")
     assert find_state(tmp_path, "a", wanted).status == "new"
@@ -177,7 +183,7 @@ def test_state_of_an_experiment(project, tmp_path):
 
 def test_runs_without_a_test_are_refused(project, tmp_path):
     with pytest.raises(ConfigError, match="test=false"):
-        digest(["experiment=separation/polsess_quick", "test=false"], tmp_path)
+        digest_of(["experiment=separation/polsess_quick", "test=false"], tmp_path)
 
 
 def test_metrics_are_those_of_the_last_test(tmp_path):
