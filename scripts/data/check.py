@@ -49,7 +49,9 @@ def _make_datamodule(overrides: list[str]) -> Any:
 
     from hydra_preflight.compose import compose_run
 
-    data = instantiate(compose_run(overrides, ROOT / "logs").data, _convert_="all")
+    folders = [line.removeprefix("data=").partition("/")[0] for line in overrides if line.startswith("data=")]
+    tasks = [f"task={name}" for name in folders if (ROOT / "configs" / "task" / f"{name}.yaml").is_file()]
+    data = instantiate(compose_run([*tasks, *overrides], ROOT / "logs").data, _convert_="all")
     if not hasattr(data, "check"):
         raise ValueError(f"{type(data).__name__} has no check of its corpus")
     return data

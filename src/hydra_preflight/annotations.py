@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -161,43 +160,19 @@ def _union(specs: list[TypeSpec], text: str) -> TypeSpec:
     return TypeSpec("union", tuple(specs), text)
 
 
-def from_runtime(annotation: Any, namespace: dict[str, Any], depth: int = 0) -> TypeSpec:
-    """Read a live annotation; strings are looked up in ``namespace``, the globals of the module that wrote it."""
-    if annotation is inspect.Parameter.empty or annotation is Any or depth > 12:
+def from_runtime(annotation: Any, namespace: dict[str, Any]) -> TypeSpec:
+    """Read a live annotation by what it looks like in source.
+
+    Args:
+        annotation: as ``inspect.signature`` gives it: an object, or text.
+        namespace: globals of the module that wrote it, in which aliases in the text are looked up.
+    """
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:  # a representation such as <class ...> inside: accept anything
         return ANY
-    if isinstance(annotation, str):
-        return _from_string(annotation, namespace, depth)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    text = str(annotation).replace("typing.", "")
-    if origin in (typing.Union, types.UnionType):
-        return _union([from_runtime(item, namespace, depth + 1) for item in arguments], text)
-    if origin is typing.Literal:
-        return TypeSpec("literal", arguments, text)
-    if annotation is None or annotation is type(None):
-        return NONE
-    name = getattr(origin or annotation, "__name__", "")
-    if not arguments or name in OBJECT_NAMES:
-        return _from_class(annotation, name)
-    variadic = arguments[-1] is Ellipsis
-    items = tuple(from_runtime(item, namespace, depth + 1) for item in arguments[: -1 if variadic else None])
-    return _generic(name, items, variadic, text)
-
-
-def _from_class(annotation: Any, name: str) -> TypeSpec:
-    if name in OBJECT_NAMES:
-        return TypeSpec("object", text=name)
-    module = getattr(annotation, "__module__", "")
-    if module in ("builtins", "pathlib", "os", "typing", "collections.abc"):
-        return _named(ast.Name(name), lambda _: None, 0, name) if name.isidentifier() else ANY
-    return ANY
-
-
-def _from_string(text: str, namespace: dict[str, Any], depth: int) -> TypeSpec:
-    """Aliases in the string are followed through the live namespace, everything else is read as source."""
-    name = text.strip()
-    if name.isidentifier() and name in namespace and not isinstance(namespace[name], str):
-        return from_runtime(namespace[name], namespace, depth + 1)
-    return from_ast(ast.parse(name, mode="eval").body, lambda alias: _alias_source(alias, namespace), depth + 1)
+    return from_ast(node, lambda alias: _alias_source(alias, namespace))
 
 
 def _alias_source(name: str, namespace: dict[str, Any]) -> ast.expr | None:
@@ -206,6 +181,6 @@ def _alias_source(name: str, namespace: dict[str, Any]) -> ast.expr | None:
     if typing.get_origin(value) is None:
         return None
     try:
-        return ast.parse(str(value), mode="eval").body
-    except SyntaxError:  # a representation such as <class ...> inside the alias: accept anything
+        return ast.parse(inspect.formatannotation(value), mode="eval").body
+    except SyntaxError:
         return None

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.default_element import InputDefault
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.own_source import PackageSource
+from hydra_preflight.loading import Loader
+from hydra_preflight.own_source import own_package
 from hydra_preflight.problems import join, suggest
-from hydra_preflight.sources import COMMAND_LINE, line_of, shown_path
-from hydra_preflight.tree import is_target, leaf_keys
+from hydra_preflight.project import EXTRAS, TASK_GROUP
+from hydra_preflight.sources import COMMAND_LINE, find_default, line_of, shown_path
+from hydra_preflight.task_rules import foreign_parts, wrong_floor
+from hydra_preflight.tree import is_target, leaf_keys, raw_tree
 
-_SWEEP_EXTRA = 'It comes with the extra: pip install "hydraudio[sweep]".'
-_EXTRAS = {"hydra/sweeper/optuna": _SWEEP_EXTRA, "hydra/sweeper/sampler/tpe": _SWEEP_EXTRA}
+MAX_OPTIONS = 12
+"""More are not listed where one of them resembles what was written."""
 
 
-def reword(error: Exception, loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> str:
+def reword(error: Exception, loader: Loader, config_name: str, overrides: list[str]) -> str:
     """Message for an exception raised by ``loader.load_configuration(config_name, overrides, ...)``."""
     return Rewording(loader, config_name, overrides).message(error)
 
@@ -35,10 +34,10 @@ def reword(error: Exception, loader: ConfigLoaderImpl, config_name: str, overrid
 class Rewording:
     """Knows the files and overrides of a composition that failed."""
 
-    def __init__(self, loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> None:
+    def __init__(self, loader: Loader, config_name: str, overrides: list[str]) -> None:
         self.loader = loader
         self.config_name = config_name
-        self.overrides = overrides
+        self.overrides = loader.without_null_groups(config_name, overrides)
 
     def message(self, error: Exception) -> str:
         text = str(error)
@@ -65,7 +64,19 @@ class Rewording:
             return self._merge_failure(found[1], found[2])
         if found := re.match(r"In '?([^':]+)'?: Could not override '([^']+)'", text):
             return self._unknown_group(found[1], found[2])
+        if found := re.match(r"Could not delete (?:'([^'=]+)|from config. '([^']+)')", text):
+            return f"{COMMAND_LINE}: ~{found[1] or found[2]}: there is nothing of this name to leave out."
+        if "Config group override must be" in text:
+            return self._null_option()
         return self._other(error)
+
+    def _null_option(self) -> str:
+        given = next((o for o in self._parsed() if self.loader.chooses(o) and o.value() is None), None)
+        group = str(given.key_or_group) if given else "GROUP"
+        return (
+            f"{COMMAND_LINE}: {group}=null: this group is not in the defaults list of "
+            f"{self._shown(self.config_name)}, so there is nothing to leave out. Remove it, or choose an option."
+        )
 
     def _other(self, error: Exception) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip() and "hydra.cc" not in line]
@@ -80,21 +91,30 @@ class Rewording:
 
     def _missing_option(self, error: MissingConfigException) -> str:
         wanted = error.missing_cfg_file or ""
-        group, _, option = wanted.rpartition("/")
+        group = max((name for name in self._known_groups() if wanted.startswith(f"{name}/")), key=len, default="")
+        group = group or wanted.rpartition("/")[0]
+        option = wanted.removeprefix(f"{group}/")
         if not group:
             return f"{COMMAND_LINE}: --config-name: there is no {wanted}.{suggest(wanted, self._options(''))}"
-        options = [name for name in self._options(group) if not name.startswith("_")]
+        if extra := EXTRAS.get(wanted) or EXTRAS.get(group):
+            where = self._where(group, option)
+            return f'{where}: {group}: there is no option {option!r}. It comes with the extra: pip install "{extra}".'
+        options = self._options(group) if self.loader.repository.group_exists(group) else []
         if not options and error.options is None:
             return (
                 f"{self._where(group, option)}: {group}: there is no file {wanted}.yaml in the configuration folders."
             )
-        hint = _EXTRAS.get(wanted)
-        remedy = f" {hint}" if hint else f"{suggest(option, options).replace('key', 'option')}"
-        listed = "" if hint or "Valid" in remedy else f" Options: {', '.join(options)}."
+        remedy = suggest(option, options).replace("key", "option")
+        listed = "" if "Valid" in remedy or len(options) > MAX_OPTIONS else f" Options: {', '.join(options)}."
         return f"{self._where(group, option)}: {group}: there is no option {option!r}.{remedy}{listed}"
 
+    def _known_groups(self) -> list[str]:
+        """Groups of the primary file, those that the command line chooses from, and those that an extra brings."""
+        groups = [*self.loader.groups_of(self.config_name), *(str(o.key_or_group) for o in self._choices()), *EXTRAS]
+        return [*groups, *(group.rpartition("/")[0] for group in EXTRAS)]
+
     def _missing_group(self, group: str) -> str:
-        options = [name for name in self._options(group) if not name.startswith("_")]
+        options = self._options(group)
         return (
             f"{self._shown(self.config_name)}: {group}: an option of this group is required (???). "
             f"Choose one: {group}={options[0] if options else 'OPTION'}. Options: {', '.join(options)}."
@@ -107,21 +127,47 @@ class Rewording:
         )
 
     def _unknown_key(self, key: str) -> str:
-        """A key of the command line that the configuration does not hold."""
-        group = key.split("@")[0]
-        if group in self._groups():
-            return (
-                f"{COMMAND_LINE}: {key}: the group is not in the defaults list of {self._shown(self.config_name)}. "
-                f"Add it: +{key}=OPTION"
-            )
+        """A key or a group of the command line that the configuration does not hold."""
+        where = f"{COMMAND_LINE}: {key}"
         try:
-            cfg = self.loader.load_configuration(self.config_name, self._group_overrides(), RunMode.RUN)
-        except HydraException as error:
-            return self.message(error)
-        tree: Any = OmegaConf.to_container(cfg, resolve=False)
-        if not key.startswith("hydra"):
-            tree.pop("hydra", None)
-        return f"{COMMAND_LINE}: {key}: {self._advice(key, tree)}"
+            cfg, sources = self.loader.load(self.config_name, self._choices_without(key))
+        except HydraException as error:  # what remains cannot be composed either
+            return f"{where}: unknown key, and without it: {self._other(error)}"
+        tree: Any = raw_tree(cfg)
+        if foreign := foreign_parts(tree, sources):
+            return "\n".join(map(str, foreign))
+        group = key.split("@")[0]
+        if "/" in group or self.loader.repository.group_exists(group):
+            return f"{where}: {self._group_advice(group, sources.chosen)}"
+        if key.startswith("hydra"):
+            tree = {"hydra": OmegaConf.to_container(cfg.hydra, resolve=False)}
+        return f"{where}: {self._advice(key, tree)}"
+
+    def _group_advice(self, group: str, chosen: dict[str, str | None]) -> str:
+        """A group that nothing chosen brings: of another task, of another option, or of no file at all."""
+        task = str(chosen.get(TASK_GROUP))
+        floor = next((part for part in group.split("/") if part in self._tasks()), task)
+        if floor != task and task in self._tasks():
+            return wrong_floor(task, floor, f"group {group}")
+        if group in EXTRAS:
+            return f'this group comes with the extra: pip install "{EXTRAS[group]}".'
+        if group in self._groups():
+            return f"the group is not in the defaults list of {self._shown(self.config_name)}. Add it: +{group}=OPTION"
+        parent = group.split("/")[0]
+        if self.loader.repository.group_exists(group):
+            having = [name for name in self._options(parent) if self._brings(f"{parent}/{name}", group)]
+            listed = f" These have it: {', '.join(f'{parent}={name}' for name in having)}." if having else ""
+            return f"{parent}={chosen.get(parent)} has no such part.{listed}"
+        folders = self.loader.inner_groups(parent) if self.loader.repository.group_exists(parent) else []
+        return f"there is no such group.{suggest(group, [*folders, *self._groups()]).replace('key', 'group')}"
+
+    def _brings(self, config_path: str, group: str) -> bool:
+        """Whether the defaults list of a file chooses an option of the group."""
+        path = self._path(config_path)
+        return path is not None and find_default(path, group.partition("/")[2]) is not None
+
+    def _tasks(self) -> list[str]:
+        return self._options(TASK_GROUP) if self.loader.repository.group_exists(TASK_GROUP) else []
 
     def _advice(self, key: str, tree: dict[str, Any]) -> str:
         parts, node, depth = key.split("."), tree, 0
@@ -139,7 +185,7 @@ class Rewording:
 
     def _argument_advice(self, key: str, parent: str, name: str, node: dict[str, Any]) -> str:
         """An argument of a target that the YAML does not list: it may exist all the same."""
-        target, source = str(node["_target_"]), PackageSource()
+        target, source = str(node["_target_"]), own_package()
         names = [other for other in node if not str(other).startswith("_")]
         if source.owns(target):
             try:
@@ -168,62 +214,46 @@ class Rewording:
         cfg = self.loader.load_configuration(None, [], RunMode.RUN)
         return OmegaConf.to_container(cfg.hydra, resolve=False)  # type: ignore[return-value]
 
-    def _group_overrides(self) -> list[str]:
+    def _choices(self) -> list[Override]:
         """The overrides that choose options, without those that set values."""
-        return [str(o.input_line) for o in self._parsed() if self.loader.repository.group_exists(o.key_or_group)]
+        return [override for override in self._parsed() if self.loader.chooses(override)]
+
+    def _choices_without(self, key: str) -> list[str]:
+        return [str(o.input_line) for o in self._choices() if key not in (o.key_or_group, o.get_key_element())]
 
     def _parsed(self) -> list[Override]:
-        return OverridesParser.create(config_loader=self.loader).parse_overrides(self.overrides)
+        return self.loader.parse(self.overrides)
 
     def _groups(self) -> list[str]:
         return [name for name in self.loader.list_groups("") if not name.startswith("_")]
 
     def _options(self, group: str) -> list[str]:
-        return self.loader.get_group_options(group, ObjectType.CONFIG)
+        return self.loader.options(group, self.config_name)
 
     def _where(self, group: str, option: str) -> str:
-        """Command line or file:line that chose ``option``."""
-        for override in self._parsed():
-            if override.key_or_group == group and option in str(override.input_line):
-                return COMMAND_LINE
-        for config_path in self._chosen_files():
-            found = self._find_default(config_path, group, option)
-            if found:
-                return found
+        """Command line or file:line that chose ``option``: files that the command line chose come first."""
+        if any(o.key_or_group == group and option in str(o.input_line) for o in self._parsed()):
+            return COMMAND_LINE
+        chosen = [self._path(f"{o.key_or_group}/{o.value()}") for o in self._choices()]
+        files = (path for folder in self._folders() for path in sorted(folder.rglob("*.yaml")))
+        for path in chain(filter(None, chosen), files):
+            line = find_default(path, group, option)
+            if line:
+                return f"{shown_path(path)}:{line}"
         return self._shown(self.config_name)
-
-    def _chosen_files(self) -> Iterator[str]:
-        """Files named by the command line and, transitively, by defaults lists."""
-        waiting = [self.config_name]
-        waiting += [f"{o.key_or_group}/{o.value()}" for o in self._parsed() if isinstance(o.value(), str)]
-        seen: set[str] = set()
-        while waiting:
-            config_path = waiting.pop()
-            result = None
-            if config_path not in seen and self.loader.repository.config_exists(config_path):
-                result = self.loader.repository.load_config(config_path)
-            seen.add(config_path)
-            if result is not None:
-                yield config_path
-                waiting += [default.get_config_path() for default in _with_parent(result.defaults_list, config_path)]
 
     def _find_default(self, config_path: str, group: str, option: str | None = None) -> str | None:
         """``file:line`` of an item of a defaults list that names the group (and option)."""
         path = self._path(config_path)
-        if path is None:
-            return None
-        leaf = re.escape(group.rpartition("/")[2])
-        value = re.escape(option) if option else ".*"
-        pattern = re.compile(rf"^\s*-\s+(.*[\s/])?{leaf}(@\S+)?\s*:.*{value}|^\s*-\s+(\S*/)?{value}\s*$")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if pattern.match(line.partition(" #")[0]):
-                return f"{shown_path(path)}:{number}"
-        return None
+        line = find_default(path, group, option) if path else None
+        return f"{shown_path(path)}:{line}" if path and line else None
 
     def _path(self, config_path: str) -> Path | None:
         name = config_path if config_path.endswith((".yaml", ".yml")) else config_path + ".yaml"
-        folders = [Path(source.path) for source in self.loader.get_sources() if source.scheme() == "file"]
-        return next((folder / name for folder in folders if (folder / name).is_file()), None)
+        return next((folder / name for folder in self._folders() if (folder / name).is_file()), None)
+
+    def _folders(self) -> list[Path]:
+        return [Path(source.path) for source in self.loader.get_sources() if source.scheme() == "file"]
 
     def _shown(self, config_path: str) -> str:
         path = self._path(config_path)
@@ -237,15 +267,6 @@ class Rewording:
         key = next((key for key in leaf_keys(content) if key.rpartition(".")[2] == name), "")
         line = line_of(path, key.split(".")) if key else None
         return join(shown_path(path)) + (f":{line}" if line else "")
-
-
-def _with_parent(defaults: list[InputDefault] | None, config_path: str) -> Iterator[InputDefault]:
-    group = config_path.rpartition("/")[0]
-    for default in defaults or []:
-        if not default.is_self() and not default.is_interpolation():
-            default.update_parent(group, "")
-            if default.get_name() is not None and not default.is_missing():
-                yield default
 
 
 def _yaml_message(error: yaml.YAMLError) -> str:

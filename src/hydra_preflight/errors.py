@@ -14,7 +14,7 @@ class DataAttributeUnbound(ConfigError):
 
 
 class DataMismatchError(ConfigError):
-    """The corpus has another sample rate, number of sources, ... than the network was built for.
+    """The corpus belongs to another task, or has another sample rate, ... than the network was built for.
 
     Args:
         name: of the attribute.
@@ -27,7 +27,7 @@ class DataMismatchError(ConfigError):
 
     def __init__(self, name: str, given: object, built: object) -> None:
         super().__init__(
-            f"the data has {name}={given}, but the model was built for {name}={built}; choose data "
-            "(data.sample_rate, data.problem) or a checkpoint to match"
+            f"the data has {name}={given}, but the model was built for {name}={built}; choose "
+            "data (data=OPTION, or data.KEY=VALUE for its settings) or a checkpoint to match"
         )
         self.reason = f"{name}: data {given}, model {built}"

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.own_source import PackageSource
+from hydra_preflight.own_source import own_package
 from hydra_preflight.problems import Problem
 from hydra_preflight.sources import Sources
 from hydra_preflight.tree import is_target, walk_targets
@@ -48,7 +48,7 @@ def _hydra_problems(hydra_cfg: DictConfig, sources: Sources, trusted: tuple[str,
 
 def _callable_refusal(target: Any, trusted: tuple[str, ...]) -> str | None:
     """Why Hydra may not call ``target`` before our code runs: it must be defined by us or by a trusted package."""
-    source = PackageSource()
+    source = own_package()
     if isinstance(target, str) and (source.owns(target) or has_prefix(target, trusted)):
         try:
             source.signature(target) if source.owns(target) else locate(target, trusted)

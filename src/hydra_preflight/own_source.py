@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from hydra_preflight.annotations import ANY, Lookup, from_ast, optional
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.problems import suggest
+from hydra_preflight.project import PACKAGE_DIR
 from hydra_preflight.signatures import Argument, Signature
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-PACKAGE_DIR = Path(__file__).resolve().parents[1] / "hydraudio"
 
 
 class OwnModule:
@@ -62,10 +63,11 @@ class OwnModule:
 class PackageSource:
     """The source of one package on disk."""
 
-    def __init__(self, package_dir: Path = PACKAGE_DIR) -> None:
+    def __init__(self, package_dir: Path) -> None:
         self.package_dir = package_dir
         self.package = package_dir.name
         self._modules: dict[str, OwnModule] = {}
+        self._signatures: dict[str, Signature] = {}
 
     def owns(self, target: str) -> bool:
         """Whether the dotted name begins with the package."""
@@ -77,13 +79,18 @@ class PackageSource:
         Raises:
             ConfigError: there is no such module or name; the message names the nearest one.
         """
+        if target not in self._signatures:
+            self._signatures[target] = replace(self._read_signature(target), target=target)
+        return self._signatures[target]
+
+    def _read_signature(self, target: str) -> Signature:
         module, name = self._split(target)
         definition = module.definitions.get(name)
         if definition is None:
             raise ConfigError(self._absent(target, module, name))
         if isinstance(definition, ast.ClassDef):
-            return replace(self._class_signature(module, definition), target=target)
-        return replace(self._function_signature(module, definition, method=False), target=target)
+            return self._class_signature(module, definition)
+        return self._function_signature(module, definition, method=False)
 
     def _split(self, target: str) -> tuple[OwnModule, str]:
         dotted, _, name = target.rpartition(".")
@@ -205,6 +212,12 @@ class PackageSource:
             return ast.Name("Module") if is_object else owner.aliases.get(attribute)
 
         return find
+
+
+@cache
+def own_package() -> PackageSource:
+    """The source of the project's package; what was read from it is kept."""
+    return PackageSource(PACKAGE_DIR)
 
 
 def _makes_objects(node: ast.ClassDef) -> bool:

@@ -1,15 +1,17 @@
-"""Interpolations that Hydraudio adds: ``data_attribute``, ``run_dir``, ``existing_dir`` and ``pretrained_config``."""
+"""Interpolations beside OmegaConf's: ``data_attribute``, ``run_dir``, ``existing_dir`` and those of the project."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from hydra_preflight.errors import ConfigError, DataAttributeUnbound
-from hydraudio.core.pretrained import pretrained_config
+from hydra_preflight.project import RESOLVERS
 
 LATEST = "latest"
 _claimed: dict[tuple[str, str, str], str] = {}
@@ -21,8 +23,8 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
     Args:
         claim_run_dir: create the folder that ``run_dir`` names when it is first read, so that two runs which start
             in the same second get two folders. False only names it.
-        read_sources: let ``pretrained_config`` read the folders of pretrained models. False makes it null, where
-            configurations are checked that no one is about to run.
+        read_sources: let the interpolations of the project do their work, which may read files. False makes them
+            null, where configurations are checked that no one is about to run.
     """
     OmegaConf.register_new_resolver("data_attribute", _unbound, replace=True)
     OmegaConf.register_new_resolver(
@@ -33,8 +35,8 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
         lambda log_dir, name, ckpt_path=None: run_dir(log_dir, name, ckpt_path, claim=claim_run_dir),
         replace=True,
     )
-    read = pretrained_config if read_sources else _no_config
-    OmegaConf.register_new_resolver("pretrained_config", read, replace=True)
+    for name, dotted in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, _imported_when_read(dotted) if read_sources else _null, replace=True)
 
 
 def bind_data_attributes(datamodule: Any) -> None:
@@ -69,7 +71,12 @@ def existing_dir(folder: str, *, claim: bool = False) -> str:
     return folder
 
 
-def _no_config(source: str | None, revision: str | None = None) -> None:
+def _imported_when_read(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    return lambda *arguments: getattr(import_module(module), name)(*arguments)
+
+
+def _null(*arguments: Any) -> None:
     return None
 
 

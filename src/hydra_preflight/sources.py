@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,19 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.override_parser.types import Override
-from hydra.plugins.config_source import ConfigSource
-from omegaconf import DictConfig, OmegaConf
+
+from hydra_preflight.project import DELTA_GROUPS, TASK_GROUP
 
 COMMAND_LINE = "command line"
-# Files of these groups change the run as a whole: they need `# @package _global_` and declare no keys.
-DELTA_GROUPS = ("experiment", "hparams_search", "debug", "local")
-TASK_GROUP = "task"
-"""Its files say what belongs together; they write into several groups and declare keys of their own."""
 
 
 @dataclass
@@ -75,11 +68,22 @@ class SourceFile:
 
 @dataclass
 class Sources:
-    """The files of a configuration in the order in which they are merged, and the overrides of the command line."""
+    """The files of a configuration in the order in which they are merged, and what the command line said.
+
+    ``overrides`` set values; ``chosen`` is the option of each group, ``given`` are groups that the command line chose,
+    ``listed`` those of the primary file.
+    """
 
     files: list[SourceFile]
     overrides: list[Override] = field(default_factory=list)
-    groups: set[str] = field(default_factory=set)
+    chosen: dict[str, str | None] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+    listed: list[str] = field(default_factory=list)
+
+    @cached_property
+    def groups(self) -> set[str]:
+        """Names of the groups, without the package that some are written with."""
+        return {key.split("@")[0] for key in self.chosen}
 
     def origin(self, key: str) -> str:
         """``file:line`` or ``command line`` that had the last word on ``key`` or the nearest mapping above it."""
@@ -98,6 +102,23 @@ class Sources:
         if self.from_command_line(key):
             return None
         return next((file for file in reversed(self.files) if file.has(key)), None)
+
+    def choice(self, file: SourceFile) -> tuple[str, str] | None:
+        """Group and option that brought a file; None for files that no group brought."""
+        groups = [group for group in self.groups | self.given if file.config_path.startswith(f"{group}/")]
+        group = max(groups, key=len, default=None)
+        return (group, self.chosen.get(group) or file.config_path.removeprefix(f"{group}/")) if group else None
+
+    def choice_origin(self, group: str, file: SourceFile) -> str:
+        """Who chose the option of a group: the command line, a file with its line, or the chosen ``file`` itself."""
+        if group in self.given:
+            return COMMAND_LINE
+        for other in reversed(self.files):
+            chooses = other.in_delta_group or other.group == TASK_GROUP
+            line = find_default(other.path, group) if chooses and other.path else None
+            if line:
+                return f"{other.shown}:{line}"
+        return file.shown
 
     def comment(self, key: str) -> str:
         """The comment behind the key in the file that declares it; empty if there is none."""
@@ -143,43 +164,6 @@ class Sources:
         return COMMAND_LINE if any(_sets(key, override.key_or_group) for override in self.overrides) else None
 
 
-def read_sources(hydra_cfg: DictConfig) -> Sources:
-    """Load the files behind the composed configuration that ``hydra_cfg`` (its ``hydra`` node) describes."""
-    loader = ConfigLoaderImpl(_search_path(hydra_cfg))
-    lines = [*hydra_cfg.overrides.hydra, *hydra_cfg.overrides.task]
-    name = hydra_cfg.job.config_name
-    overrides, repository = loader._parse_overrides_and_create_caching_repo(name, lines)
-    defaults = create_defaults_list(repository, name, overrides, prepend_hydra=True, skip_missing=False)
-    files = [
-        _source_file(repository, default.config_path, default.package or "", bool(default.primary))
-        for default in defaults.defaults
-        if default.config_path is not None and not _is_builtin(default.config_path)
-    ]
-    groups = {str(key).split("@")[0] for key in hydra_cfg.runtime.choices}
-    return Sources([file for file in files if file], list(defaults.config_overrides), groups)
-
-
-def _search_path(hydra_cfg: DictConfig) -> ConfigSearchPathImpl:
-    search_path = ConfigSearchPathImpl()
-    for source in hydra_cfg.runtime.config_sources:
-        search_path.append(source.provider, f"{source.schema}://{source.path}")
-    return search_path
-
-
-def _is_builtin(config_path: str) -> bool:
-    """Hydra's own configuration, which our files only change."""
-    return config_path.startswith("hydra/") and config_path.count("/") == 1 and config_path.endswith("/config")
-
-
-def _source_file(repository: IConfigRepository, config_path: str, package: str, primary: bool) -> SourceFile | None:
-    result = repository.load_config(config_path)
-    if result is None or not isinstance(result.config, DictConfig) or not result.path.startswith("file://"):
-        return None
-    content: Any = OmegaConf.to_container(result.config, resolve=False)
-    folder = Path(result.path.removeprefix("file://"))
-    return SourceFile(config_path, package, content, folder / ConfigSource._normalize_file_name(config_path), primary)
-
-
 def _sets(override_key: str, key: str) -> bool:
     return key == override_key or key.startswith(override_key + ".")
 
@@ -204,6 +188,16 @@ def shown_path(path: Path) -> str:
     """Path relative to the working directory where it lies below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def find_default(path: Path, group: str, option: str | None = None) -> int | None:
+    """Line (from 1) of a file whose defaults list names the group (and the option); None if none does."""
+    leaf = re.escape(group.rpartition("/")[2])
+    value = re.escape(option) if option else ".*"
+    item = rf"|^\s*-\s+(\S*/)?{value}\s*$" if option else ""
+    pattern = re.compile(rf"^\s*-\s+(.*[\s/])?{leaf}(@\S+)?\s*:.*{value}{item}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if pattern.match(line.partition(" #")[0])), None)
 
 
 def located(file: SourceFile, key: str) -> str:

@@ -9,10 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.hydra_node import check_hydra_node, check_multirun
-from hydra_preflight.own_source import PackageSource
+from hydra_preflight.loading import read_sources
+from hydra_preflight.own_source import PackageSource, own_package
 from hydra_preflight.problems import Problem, join, raise_problems, suggest
-from hydra_preflight.signatures import check_arguments, check_special_keys
-from hydra_preflight.sources import Sources, read_sources
+from hydra_preflight.project import REQUIRED, TASK_GROUP
+from hydra_preflight.sources import COMMAND_LINE, Sources
+from hydra_preflight.targets import check_name
+from hydra_preflight.task_rules import check_headline, foreign_parts
 from hydra_preflight.tree import (
     DEFERRED,
     MISSING,
@@ -20,10 +23,11 @@ from hydra_preflight.tree import (
     is_missing_reference,
     is_target,
     leaf_keys,
+    raw_tree,
     to_tree,
     walk_targets,
 )
-from hydra_preflight.whitelist import clean_prefixes, refusal
+from hydra_preflight.whitelist import clean_prefixes
 
 TRUSTED_KEY = "extras.trusted_targets"
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
@@ -33,6 +37,7 @@ def check_structure(
     cfg: DictConfig,
     hydra_cfg: Any,
     *,
+    sources: Sources | None = None,
     trusted_prefixes: list[str] | tuple[str, ...] | None = None,
     package: PackageSource | None = None,
 ) -> None:
@@ -41,18 +46,24 @@ def check_structure(
     Args:
         cfg: composed configuration, with or without its ``hydra`` node.
         hydra_cfg: its ``hydra`` node (DictConfig), ``HydraConfig.get()`` inside a job.
+        sources: the files behind it, where they are known; None = they are looked up.
         trusted_prefixes: packages whose classes may be instantiated; None = ``extras.trusted_targets`` of ``cfg``.
         package: source of our own package.
 
     Raises:
         ConfigError: with one line per mistake: file and line, full key, nearest valid key and remedy.
     """
-    sources = read_sources(hydra_cfg)
+    sources = sources or read_sources(hydra_cfg)
     raise_problems(_forgotten_packages(sources))
-    raise_problems(check_hydra_node(hydra_cfg, sources, _trusted(cfg, trusted_prefixes, sources)))
-    check = StructureCheck(cfg, sources, _trusted(cfg, trusted_prefixes, sources), package or PackageSource())
+    raise_problems(_missing_groups(sources))
+    trusted = _trusted(cfg, trusted_prefixes, sources)
+    raise_problems(check_hydra_node(hydra_cfg, sources, trusted))
+    package = package or own_package()
+    check = StructureCheck(cfg, sources, trusted, package)
+    raise_problems(foreign_parts(check.tree, sources))
     raise_problems(check.run())
     raise_problems(check_multirun(check.tree, hydra_cfg, sources))
+    raise_problems(check_headline(check.tree, sources, trusted, package))
 
 
 def _trusted(cfg: DictConfig, given: Any, sources: Sources) -> tuple[str, ...]:
@@ -85,15 +96,21 @@ def _forgotten_packages(sources: Sources) -> list[Problem]:
     ]
 
 
+def _missing_groups(sources: Sources) -> list[Problem]:
+    """Groups that a run needs and that were set to null."""
+    brought = {choice[0] for choice in map(sources.choice, sources.files) if choice}
+    brought.update(key for file in sources.files if file.primary for key in file.content)
+    missing = [group for group in sources.listed if group in REQUIRED and group not in brought]
+    missing = [TASK_GROUP] if TASK_GROUP in missing else missing  # which chooses data and model
+    return [Problem(COMMAND_LINE, group, f"a run needs an option of this group: {group}=OPTION.") for group in missing]
+
+
 class StructureCheck:
     """One pass over a composed configuration; ``run`` returns the problems."""
 
     def __init__(self, cfg: DictConfig, sources: Sources, trusted: tuple[str, ...], package: PackageSource) -> None:
-        bare = cfg
-        if "hydra" in cfg:
-            bare = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        self.tree, self.failures = to_tree(bare)
-        self.raw: Any = OmegaConf.to_container(bare, resolve=False)
+        self.tree, self.failures = to_tree(cfg)
+        self.raw = raw_tree(cfg)
         self.sources = sources
         self.trusted = trusted
         self.package = package
@@ -105,7 +122,7 @@ class StructureCheck:
         self._check_mapping("", self.tree, self.sources.declared)
         for key, node in walk_targets(self.tree):
             if key:
-                self._check_target(key, node)
+                check_name(key, node, self.trusted, self.package, self._report)
         self._check_missing("", self.tree)
         keys = {problem.key for problem in self.problems}
         return [problem for problem in self.problems if self._referred_key(problem.key) not in keys]
@@ -178,21 +195,6 @@ class StructureCheck:
         if isinstance(value, dict) and path and _is_collection(declared):
             return text + " A new entry needs a _target_."
         return text if "Nearest" in text else text + " Only the primary file and group files can declare a new key."
-
-    def _check_target(self, key: str, node: dict[str, Any]) -> None:
-        target = node["_target_"]
-        check_special_keys(key, node, self._report)
-        if not isinstance(target, str) or not self.package.owns(target):
-            reason = refusal(target, self.trusted)
-            if reason:
-                self._report(join(key, "_target_"), reason)
-            return
-        try:
-            signature = self.package.signature(target)
-        except ConfigError as error:
-            self._report(join(key, "_target_"), str(error))
-            return
-        check_arguments(key, node, signature, self._report)
 
     def _check_missing(self, path: str, node: Any) -> None:
         """Report ``???``, except for arguments of a ``_partial_``, which come at call time."""

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.own_source import PackageSource
+from hydra_preflight.loading import read_sources
+from hydra_preflight.own_source import PackageSource, own_package
 from hydra_preflight.problems import Problem, join, raise_problems
-from hydra_preflight.signatures import check_arguments, check_special_keys, signature_of
-from hydra_preflight.sources import Sources, read_sources
+from hydra_preflight.signatures import Report, check_arguments, check_special_keys, signature_of
+from hydra_preflight.sources import Sources
 from hydra_preflight.tree import is_text_only, to_tree, walk_targets
 from hydra_preflight.whitelist import clean_prefixes, locate, refusal
 
@@ -40,9 +41,28 @@ def check_targets(
     Raises:
         ConfigError: with one line per mistake.
     """
-    check = TargetCheck(cfg, hydra_cfg, clean_prefixes(trusted_prefixes or ()), origin, package or PackageSource())
+    check = TargetCheck(cfg, hydra_cfg, clean_prefixes(trusted_prefixes or ()), origin, package or own_package())
     raise_problems(check.refused())
     raise_problems(check.bound())
+
+
+def check_name(
+    key: str, node: dict[str, Any], trusted: tuple[str, ...], package: PackageSource, report: Report
+) -> None:
+    """Report a target that may not be instantiated, and what our own takes but is not given or the other way round."""
+    target = node["_target_"]
+    check_special_keys(key, node, report)
+    if not isinstance(target, str) or not package.owns(target):
+        reason = refusal(target, trusted)
+        if reason:
+            report(join(key, "_target_"), reason)
+        return
+    try:
+        signature = package.signature(target)
+    except ConfigError as error:
+        report(join(key, "_target_"), str(error))
+        return
+    check_arguments(key, node, signature, report)
 
 
 class TargetCheck:
@@ -56,9 +76,8 @@ class TargetCheck:
         origin: str,
         package: PackageSource,
     ) -> None:
-        bare = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
-        tree, failures = to_tree(bare)
-        self.failures = [failure for failure in failures if not is_text_only(bare, failure[0])]
+        tree, failures = to_tree(cfg)
+        self.failures = [failure for failure in failures if not is_text_only(cfg, failure[0])]
         self.targets = list(walk_targets(tree))
         self.hydra_cfg = hydra_cfg
         self.trusted = trusted
@@ -73,13 +92,7 @@ class TargetCheck:
         for key, error in self.failures:
             self._report(key, f"the interpolation failed: {str(error).splitlines()[0]}")
         for key, node in self.targets:
-            target = node["_target_"]
-            if isinstance(target, str) and self.package.owns(target):
-                self._own(key, node, target)
-            else:
-                reason = refusal(target, self.trusted)
-                if reason:
-                    self._report(join(key, "_target_"), reason)
+            check_name(key, node, self.trusted, self.package, self._report)
         return self.problems
 
     def bound(self) -> list[Problem]:
@@ -94,15 +107,6 @@ class TargetCheck:
                 continue
             check_arguments(key, node, signature_of(target, obj), self._report)
         return self.problems
-
-    def _own(self, key: str, node: dict[str, Any], target: str) -> None:
-        check_special_keys(key, node, self._report)
-        try:
-            signature = self.package.signature(target)
-        except ConfigError as error:
-            self._report(join(key, "_target_"), str(error))
-            return
-        check_arguments(key, node, signature, self._report)
 
     def _import(self, target: str) -> Any:
         if not self.package.owns(target):

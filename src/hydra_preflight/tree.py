@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from hydra_preflight.errors import ConfigError, DataAttributeUnbound
 
 MAX_DEPTH = 40
+_HYDRA = "hydra"
 SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -20,6 +21,9 @@ SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _DEFERRABLE = re.compile(r"(?:[^${}]|\$\{[\w.]+\}|\$\{data_attribute:\w+\})*")
 # What may fail in a checkpoint's configuration on another machine, since it can only be text.
 _TEXT_ONLY = re.compile(r"(?:[^${}]|\$\{[\w.]+\}|\$\{oc\.env:\w+\})*")
+
+
+_REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 
 
 class _Marker:
@@ -36,7 +40,7 @@ Failure = tuple[str, Exception]
 
 
 def to_tree(cfg: Container) -> tuple[Any, list[Failure]]:
-    """Resolve ``cfg`` into dicts, lists and scalars.
+    """Resolve ``cfg`` into dicts, lists and scalars, without the ``hydra`` node at its root.
 
     Returns:
         the tree, in which ``MISSING`` stands for ``???`` and ``DEFERRED`` for what depends on
@@ -46,13 +50,21 @@ def to_tree(cfg: Container) -> tuple[Any, list[Failure]]:
     return _convert(cfg, "", failures), failures
 
 
+def raw_tree(cfg: Container) -> Any:
+    """``cfg`` in plain Python with interpolations as they are written, without the ``hydra`` node at its root."""
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    if isinstance(tree, dict):
+        tree.pop(_HYDRA, None)
+    return tree
+
+
 def _convert(node: Any, path: str, failures: list[Failure]) -> Any:
     if path.count(".") > MAX_DEPTH:
         raise ConfigError(f"{path[:120]}...: an interpolation refers to itself")
     if isinstance(node, DictConfig):
         if node._is_none():
             return None
-        return {key: _child(node, key, path, failures) for key in node}
+        return {key: _child(node, key, path, failures) for key in node if path or key != _HYDRA}
     if isinstance(node, ListConfig):
         if node._is_none():
             return None
@@ -65,7 +77,8 @@ def _child(node: Any, key: Any, path: str, failures: list[Failure]) -> Any:
     if OmegaConf.is_missing(node, key):
         return MISSING
     try:
-        value = node[key]
+        found = _followed(node, key)
+        value = node[key] if found is None else found if isinstance(found, Container) else found._value()
     except InterpolationToMissingValueError:
         return MISSING
     except OmegaConfBaseException as error:
@@ -74,6 +87,24 @@ def _child(node: Any, key: Any, path: str, failures: list[Failure]) -> Any:
             failures.append((full_key, error))
         return DEFERRED
     return _convert(value, full_key, failures)
+
+
+def _followed(node: Any, key: Any) -> Node | None:
+    """What references such as ``${data.sample_rate}`` lead to; None for all that needs OmegaConf's (slow) parser."""
+    root: Any = node._get_root()
+    child: Any = node._get_node(key)
+    for _ in range(MAX_DEPTH):
+        written = child._value()
+        if not isinstance(written, str) or ("$" not in written and written != "???"):
+            return child
+        found = _REFERENCE.fullmatch(written)
+        child = root if found else None
+        for part in found[1].split(".") if found else ():
+            is_mapping = isinstance(child, DictConfig) and isinstance(child._value(), dict)
+            child = child._get_node(part, validate_access=False) if is_mapping else None
+        if child is None:
+            return None
+    return None
 
 
 def _is_deferred(error: BaseException | None) -> bool:
@@ -87,7 +118,7 @@ def _is_deferred(error: BaseException | None) -> bool:
 
 def is_text_only(cfg: Container, key: str) -> bool:
     """Whether the value of ``key`` consists of text, references and environment variables: it can hold no target."""
-    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    raw = raw_tree(cfg)
     for part in key.split("."):
         raw = raw[int(part)] if isinstance(raw, list) else raw.get(part) if isinstance(raw, dict) else None
     return isinstance(raw, str) and _TEXT_ONLY.fullmatch(raw) is not None

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.resolvers import bind_data_attributes
+from hydra_preflight.task_rules import floor_of
 from hydraudio.core.files import write_text
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) ->
     if "_target_" in cfg.data:
         if cfg.get("variant") is not None:
             raise ConfigError("variant: with another corpus (data=OPTION) say what it calls them: data.KEY=VALUE")
+        if floor_of(cfg.data._target_) not in (None, trained.task.name):
+            raise DataMismatchError("task", floor_of(cfg.data._target_), trained.task.name)
         trained.data = OmegaConf.to_container(cfg.data, resolve=True)
     else:
         _lay_over(trained, cfg, "data")
@@ -277,9 +280,11 @@ def _load_weights(task: Task, path: str) -> None:
 
 
 def _build_trainer(cfg: DictConfig) -> Trainer:
-    callbacks = [instantiate(node) for node in [*cfg.callbacks.values(), cfg.report] if node]
-    loggers = [instantiate(node) for node in (cfg.logger or {}).values() if node]
-    return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or False)
+    from lightning.pytorch.loggers.logger import DummyLogger
+
+    callbacks = [instantiate(node) for node in [*(cfg.get("callbacks") or {}).values(), cfg.get("report")] if node]
+    loggers = [instantiate(node) for node in (cfg.get("logger") or {}).values() if node]
+    return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or DummyLogger())
 
 
 def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:

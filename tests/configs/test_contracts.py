@@ -8,6 +8,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
+from hydra_preflight.catalogue import Case, Catalogue
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 TASKS = sorted(path.stem for path in (CONFIGS / "task").glob("*.yaml"))
@@ -24,6 +26,17 @@ def options(group: str) -> list[str]:
     )
 
 
+def task_of(option: str) -> list[str]:
+    """The override for the task that an option belongs to."""
+    folder = option.rpartition("/")[0]
+    return [f"task={folder}"] if folder in TASKS else []
+
+
+def is_pair(case: Case) -> bool:
+    """Whether a case combines an experiment with a debug option: make lint composes those."""
+    return {choice.partition("=")[0] for choice in case.choices} >= {"experiment", "debug"}
+
+
 @pytest.fixture
 def compose_train(tmp_path, monkeypatch):
     """Compose train.yaml as the entry script does, with the run folder below tmp_path."""
@@ -34,26 +47,16 @@ def compose_train(tmp_path, monkeypatch):
     return lambda *overrides: compose_run(overrides, tmp_path)
 
 
-GROUPS = [
-    "callbacks",
-    "data",
-    "debug",
-    "experiment",
-    "hparams_search",
-    "logger",
-    "model",
-    "task",
-    "trainer",
-]
-EVERY = [(group, option) for group in GROUPS for option in options(group)]
+ALL = [case for case in Catalogue(CONFIGS).first_cases() if case.primary == "train.yaml"]
+CASES = [case for case in ALL if case.choices and not is_pair(case)]
 
 
-@pytest.mark.parametrize(("group", "option"), EVERY)
-def test_composes_and_passes_the_check(compose_train, group, option):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_composes_and_passes_the_check(compose_train, case):
     from hydra_preflight import check_targets
 
-    cfg = compose_train(f"{group}={option}")
-    if option not in NEEDS_PACKAGE:
+    cfg = compose_train(*case.choices)
+    if case.choices[-1].partition("=")[2] not in NEEDS_PACKAGE:
         check_targets(cfg, HydraConfig.get())
 
 
@@ -74,7 +77,7 @@ def test_trainers_instantiate(compose_train, option):
 def test_callbacks_instantiate(compose_train, option):
     from lightning.pytorch import Callback
 
-    cfg = compose_train(f"callbacks={option}")
+    cfg = compose_train(*task_of(option), f"callbacks={option}")
     callbacks = [instantiate(node) for node in cfg.callbacks.values()]
     assert callbacks
     assert all(isinstance(callback, Callback) for callback in callbacks)

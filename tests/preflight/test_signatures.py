@@ -15,7 +15,7 @@ import pytest
 
 from hydra_preflight.annotations import accepts, from_ast, from_runtime
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.own_source import PackageSource
+from hydra_preflight.own_source import PackageSource, own_package
 from hydra_preflight.signatures import Signature, check_arguments, signature_of
 
 Norm = Literal["gLN", "cLN"]
@@ -182,7 +182,7 @@ def test_arguments_are_bound(package: PackageSource) -> None:
 
 def test_signatures_of_every_class_of_the_package_are_those_of_python() -> None:
     """Source and import agree for all public classes of models, losses and tasks."""
-    source, checked = PackageSource(), 0
+    source, checked = own_package(), 0
     for path in sorted(source.package_dir.glob("[mlt]*/**/*.py")):
         module_name = ".".join(("hydraudio", *path.relative_to(source.package_dir).with_suffix("").parts))
         for name, definition in source._module(module_name).definitions.items() if path.stem != "__init__" else []:

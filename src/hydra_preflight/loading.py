@@ -1,0 +1,236 @@
+"""Hydra's loader, in which each file is parsed once and which says what a configuration is composed of."""
+
+from __future__ import annotations
+
+import copy
+import os
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal import defaults_list as hydra_defaults
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from hydra_preflight.sources import SourceFile, Sources
+
+
+@cache
+def _yaml_loader() -> Any:
+    """OmegaConf's rules with the parser of libyaml, where PyYAML was built with it."""
+    rules = get_yaml_loader()
+    if not yaml.__with_libyaml__:
+        return rules
+    from yaml.cyaml import CParser
+
+    class Loader(CParser, rules):  # type: ignore[misc, valid-type]
+        def __init__(self, stream: Any) -> None:
+            CParser.__init__(self, stream)
+            yaml.constructor.SafeConstructor.__init__(self)
+            yaml.resolver.Resolver.__init__(self)
+
+    return Loader
+
+
+@cache
+def _parsed(path: str, modified_ns: int, size: int) -> tuple[dict[str, str | None], Any]:
+    """The header of a YAML file, and its content as OmegaConf has it."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+        file.seek(0)
+        try:
+            content: Any = yaml.load(text, Loader=_yaml_loader())
+            config: Any = OmegaConf.create({} if content is None else content)
+        except yaml.YAMLError:
+            config = OmegaConf.load(file)  # says what is wrong in the words of the parser in Python, with the file
+    return ConfigSource._get_header_dict(text[:512]), config
+
+
+class CachedFiles(FileConfigSource):
+    """A folder of YAML files, each parsed once as long as it does not change."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path)))
+        if not os.path.isfile(path):
+            return super().load_config(config_path)  # says what is wrong
+        header, config = _parsed(path, os.stat(path).st_mtime_ns, os.stat(path).st_size)
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", copy.deepcopy(config), dict(header))
+
+
+def speed_up_hydra() -> None:
+    """Let every loader of this process, Hydra's own too, parse each file once and make no map that nothing reads."""
+    Plugins.instance()  # registers Hydra's own source of files, which is replaced here
+    SourcesRegistry.instance().types["file"] = CachedFiles
+    hydra_defaults._create_interpolation_map = _interpolation_map
+
+
+_every_map = hydra_defaults._create_interpolation_map
+
+
+def _interpolation_map(
+    overrides: hydra_defaults.Overrides, defaults_list: list[InputDefault], self_added: bool
+) -> DictConfig:
+    """Hydra makes this map for every file, a quarter of a composition, but reads it only for interpolated defaults."""
+    is_read = any(not default.is_self() and default.is_interpolation() for default in defaults_list)
+    return _every_map(overrides, defaults_list, self_added) if is_read else OmegaConf.create()
+
+
+_HEAD = "<what Hydra brings>"
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes, and keeps what was read for the next composition.
+
+    After ``load``, ``sources`` says which files and overrides the result is made of.
+    """
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        speed_up_hydra()
+        super().__init__(search_path)
+        self._files: dict[str, ConfigResult | None] = {}
+        self._parser = OverridesParser.create(config_loader=self)
+        self._parsed: dict[str, Override] = {}
+        self._used = self._repository()
+        self._defaults: list[ResultDefault] = []
+        self._contents: dict[str, SourceFile | None] = {}
+        self._heads: dict[tuple[tuple[str | None, str | None], ...], DictConfig] = {}
+
+    def parse(self, lines: list[str]) -> list[Override]:
+        """Overrides of a command line, each parsed once."""
+        new = [line for line in lines if line not in self._parsed]
+        self._parsed.update(zip(new, self._parser.parse_overrides(new), strict=True))
+        return [self._parsed[line] for line in lines]
+
+    def load(
+        self, config_name: str | None, overrides: list[str], mode: RunMode = RunMode.RUN
+    ) -> tuple[DictConfig, Sources]:
+        """Compose as ``load_configuration`` does, and say from what."""
+        lines = self.without_null_groups(config_name, overrides)
+        cfg = self.load_configuration(config_name, lines, mode)
+        return cfg, self._sources(config_name, self.parse(lines), cfg.hydra.runtime.choices)
+
+    def without_null_groups(self, config_name: str | None, overrides: list[str]) -> list[str]:
+        """``GROUP=null`` as ``~GROUP``, which Hydra understands, for the groups of the primary defaults list."""
+        if not any(line.endswith("=null") for line in overrides):
+            return list(overrides)
+        nulls = {f"{group}=null": f"~{group}" for group in self.groups_of(config_name)}
+        absent = {null for null, delete in nulls.items() if not self._used.group_exists(delete[1:])}
+        return [nulls.get(line, line) for line in overrides if line not in absent]
+
+    def groups_of(self, config_name: str | None) -> list[str]:
+        """Groups in the defaults list of a primary file."""
+        loaded = self._used.load_config(config_name) if config_name else None
+        defaults = (loaded.defaults_list if loaded else None) or []
+        return [str(default.group) for default in defaults if isinstance(default, GroupDefault)]
+
+    def sources(self, config_name: str, lines: list[str], choices: Any) -> Sources:
+        """What a configuration that was composed elsewhere is made of."""
+        self._defaults = self.compute_defaults_list(config_name, lines, RunMode.RUN).defaults
+        return self._sources(config_name, self.parse(lines), choices)
+
+    def _sources(self, config_name: str | None, overrides: list[Override], choices: Any) -> Sources:
+        files = [self._source_file(default) for default in self._defaults if default.config_path is not None]
+        values = [o for o in overrides if not o.is_sweep_override() and not self.chooses(o)]
+        chosen = {str(key): value for key, value in choices.items()}
+        given = {o.get_key_element().lstrip("+~") for o in overrides if self.chooses(o)}
+        return Sources([file for file in files if file], values, chosen, given, self.groups_of(config_name))
+
+    def options(self, group: str, config_name: str | None = None) -> list[str]:
+        """Options of a group, those in folders of tasks too; without bases and without groups inside the group."""
+        names = self._used.get_group_options(group)
+        listed = self.groups_of(config_name)
+        for folder in self._used.get_group_options(group, ObjectType.GROUP) if group else []:
+            if f"{group}/{folder}" not in listed:
+                names += [f"{folder}/{name}" for name in self._used.get_group_options(f"{group}/{folder}")]
+        return [name for name in names if not name.rpartition("/")[2].startswith("_")]
+
+    def inner_groups(self, group: str) -> list[str]:
+        """All folders below that of a group."""
+        folders = [f"{group}/{name}" for name in self._used.get_group_options(group, ObjectType.GROUP)]
+        return [name for folder in folders for name in (folder, *self.inner_groups(folder))]
+
+    def chooses(self, override: Override) -> bool:
+        """Whether an override chooses an option of a group and does not set a value."""
+        return self._used.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def _source_file(self, default: ResultDefault) -> SourceFile | None:
+        key = f"{default.config_path}@{default.package}"
+        if key not in self._contents:
+            path = str(default.config_path)
+            result = None if _is_builtin(path) else self._used.load_config(path)
+            self._contents[key] = _source_file(result, path, default) if result is not None else None
+        return self._contents[key]
+
+    def _repository(self) -> CachingConfigRepository:
+        repository = CachingConfigRepository(self.repository)
+        repository.cache = self._files
+        return repository
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        parsed, repository = self.parse(overrides), self._repository()
+        self._process_config_searchpath(config_name, parsed, repository)
+        if len(repository.get_sources()) != len(self.repository.get_sources()):
+            repository.cache = {}  # with further folders, the same name may mean another file
+            self._contents.clear()
+        self._used = repository
+        return parsed, repository
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        """Merge the files; what Hydra itself brings comes first and is merged once."""
+        self._defaults = defaults
+        head = list(takewhile(lambda default: not default.primary, defaults))
+        key = tuple((default.config_path, default.package) for default in head)
+        if key not in self._heads:
+            self._heads[key] = super()._compose_config_from_defaults_list(head, repo)
+        merged = ResultDefault(config_path=_HEAD, package=None)
+        self._head = self._heads[key]
+        return super()._compose_config_from_defaults_list([merged, *defaults[len(head) :]], repo)
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        if default.config_path == _HEAD:
+            return ConfigResult("hydra", "", copy.deepcopy(self._head), {})
+        result = super()._load_single_config(default, repo)
+        kept = repo.load_config(str(default.config_path))
+        if kept is not None and result.config is kept.config:  # not below a package: merging would change what is kept
+            result = copy.copy(result)
+            result.config = copy.deepcopy(result.config)
+        return result
+
+
+def read_sources(hydra_cfg: DictConfig) -> Sources:
+    """Find the files behind the composed configuration that ``hydra_cfg`` (its ``hydra`` node) describes."""
+    search_path = ConfigSearchPathImpl()
+    for source in hydra_cfg.runtime.config_sources:
+        search_path.append(source.provider, f"{source.schema}://{source.path}")
+    lines = [*hydra_cfg.overrides.hydra, *hydra_cfg.overrides.task]
+    return Loader(search_path).sources(hydra_cfg.job.config_name, lines, hydra_cfg.runtime.choices)
+
+
+def _is_builtin(config_path: str) -> bool:
+    """Hydra's own configuration, which our files only change."""
+    return config_path.startswith("hydra/") and config_path.count("/") == 1 and config_path.endswith("/config")
+
+
+def _source_file(result: ConfigResult, config_path: str, default: ResultDefault) -> SourceFile | None:
+    if not isinstance(result.config, DictConfig) or not result.path.startswith("file://"):
+        return None
+    content: Any = OmegaConf.to_container(result.config, resolve=False)
+    path = Path(result.path.removeprefix("file://")) / ConfigSource._normalize_file_name(config_path)
+    return SourceFile(config_path, default.package or "", content, path, bool(default.primary))
