@@ -5,13 +5,14 @@
 
 Nine checks run on that very copy, downloaded at one fixed commit: it is reachable and as visible as asked; the files
 are complete, without pickles and tokens; their checksums; the model card; loading in a process without network; names
-and types of the tensors; the results of three clips, alone and in a batch; labels, frames and preprocessing; scores of
-validation items. Exit status 1 if one fails. Needs the extra `ssl`.
+and types of the tensors; the results of three clips, alone and in a batch; what the numbers mean (sample rate, labels,
+preprocessing ...); what the task logs of validation items. Exit status 1 if one fails. Needs the extra `ssl`.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, temporary: Path) -> bool:
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # which devices there are
     from hydra_preflight.compose import compose_run
     from hydraudio.run import restore_data
     from hydraudio.share.checks import Validation

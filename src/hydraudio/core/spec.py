@@ -93,6 +93,19 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A public model at a fixed revision.
+
+    Attributes:
+        revision: commit.
+        sha256: of its weights.
+    """
+
+    revision: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """One task of the house.
 
@@ -108,6 +121,7 @@ class TaskSpec:
         inputs: tensors of `batch` that `Task.predict` reads; results are compared with the others.
         names: axis -> attribute of the task that lists what lies along it, e.g. the names of classes.
         group: key of an item that says its group, where the items of a test set come in groups; empty without any.
+        pretrained: name on the Hugging Face hub -> pin of the public models that training may start from.
         listening: dotted name of the floor's :class:`hydraudio.report.listen.listening.Listening`; empty for its base.
     """
 
@@ -122,6 +136,7 @@ class TaskSpec:
     inputs: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    pretrained: Mapping[str, Pin] = field(default_factory=dict)
     listening: str = ""
 
     def reference(self, output: str) -> str | None:

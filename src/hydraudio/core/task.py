@@ -41,7 +41,7 @@ class Task(LightningModule):
     spec: ClassVar[TaskSpec]
     """What the floor is, as values; the configuration names the same under ``task.spec``."""
     parts: ClassVar[tuple[str, ...]] = ("net",)
-    """Attributes that hold the networks: what is shared, and what a resumed run must have in common with the old one."""
+    """Attributes that hold the networks: what is shared, and what a resumed run must have in common with its past."""
     data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
     """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
 
@@ -122,6 +122,14 @@ class Task(LightningModule):
     def predict_waveform(self, waveform: Tensor) -> Tensor:
         """Turn raw audio, (batch, time) float32 in [-1, 1] at ``sample_rate``, into the task's result."""
         raise NotImplementedError
+
+    def stand_alone(self) -> dict[str, Any]:
+        """The arguments of the task in which a shared model differs from a training, with what stands there then.
+
+        Any module inside may have a method of this name: it takes in what lies outside of it, and gives the arguments
+        that build it again without that; a state dict brings the weights.
+        """
+        return {}
 
     def export_module(self) -> Exportable:
         """What goes into a file when the network is exported: from raw audio to the task's result, without names."""

@@ -8,39 +8,21 @@ from typing import Any
 
 import yaml
 
-from hydra_preflight.errors import ConfigError
+from hydraudio.core.spec import Axes, Metric, TaskSpec
 
 DIVIDER = "---\n"
-LICENSE_NOTE = (
-    "Emotional speech corpora such as MSP-PODCAST are given out under academic licences. Weights trained on them are "
-    "usually not free for commercial use: check the licence of the corpus before you use or pass on this model."
-)
 GENERATED_NOTE = (
     " **The recordings were generated**: a synthetic miniature in the corpus's format stood in for it, and the scores "
-    "say nothing about real speech."
+    "say nothing about real recordings."
 )
-_SHOWN_SCORES = {
-    "macro_f1": ("f1", "Macro-F1"),
-    "weighted_f1": ("f1", "Weighted F1"),
-    "accuracy": ("accuracy", "Accuracy"),
-    "uar": ("recall", "Unweighted average recall"),
-    "top2": ("accuracy", "Top-2 accuracy"),
-    "nll": ("nll", "Negative log-likelihood / nats"),
-    "brier": ("brier", "Brier score"),
-    "ece": ("ece", "Expected calibration error"),
-    "ece_scaled": ("ece", "Expected calibration error after temperature"),
-    "nll_scaled": ("nll", "Negative log-likelihood after temperature / nats"),
-    "ccc": ("ccc", "Concordance correlation, mean of attributes"),
-    "pearson": ("pearson", "Pearson correlation, mean of attributes"),
-    "rmse": ("rmse", "Root mean square error, scale 1 to 7"),
-}
-_PIPELINES = {"EmotionTask": "audio-classification", "SeparationTask": "audio-to-audio"}
-_TASK_TAGS = {
-    "EmotionTask": ["speech-emotion-recognition", "emotion", "speech"],
-    "SeparationTask": ["audio-source-separation", "speech-separation", "speech"],
-}
-# Folders and addresses of one machine.
-_PRIVATE = {"root", "data_dir", "cache_dir", "label_file", "embedded", "_convert_"}
+USAGE = (
+    "```python\nfrom pathlib import Path\n\nfrom hydraudio.share.model_folder import load_model_folder\n"
+    "from hydraudio.share.probe import examples\n\n"
+    'task = load_model_folder(Path("FOLDER"))  # of this repository\n'
+    "result = task.predict(examples(task)[0])  # a synthetic clip, as a dict of what Preprocessing names\n```"
+)
+# Where something lies on one machine, and what stands in for a corpus.
+_PRIVATE = {"root", "data_dir", "cache_dir", "embedded", "_convert_"}
 
 
 @dataclass(frozen=True)
@@ -61,33 +43,68 @@ class CardOptions:
     base_model: str | None = None
 
 
-def model_card(config: Mapping[str, Any], trained: Any, metrics: Mapping[str, Any] | None, options: CardOptions) -> str:
+@dataclass(frozen=True)
+class CardContent:
+    """What a card is written from.
+
+    Attributes:
+        spec: of the task.
+        config: content of config.json.
+        trained: the configuration of the run, as plain dicts, interpolations as they are.
+        metrics: content of the run's metrics.json, or None.
+        sections: those of the floor, see :meth:`hydraudio.share.sharing.Sharing.sections`.
+        parts: names of the task's networks.
+    """
+
+    spec: TaskSpec
+    config: Mapping[str, Any]
+    trained: Mapping[str, Any]
+    metrics: Mapping[str, Any] | None
+    sections: Mapping[str, str]
+    parts: Sequence[str]
+
+    @property
+    def what(self) -> str:
+        """The task in words."""
+        return self.spec.card.tags[0].replace("-", " ")
+
+    @property
+    def scores(self) -> list[tuple[Metric, str, Mapping[str, Any]]]:
+        """Metric, label and entry of the scores that have a value, in the order of the specification."""
+        given = (self.metrics or {}).get("scores", {})
+        found = [(self.spec.metric(name), name, entry) for name, entry in given.items()]
+        return [
+            (metric, _label(metric, name), entry)
+            for metric in self.spec.metrics
+            for other, name, entry in sorted(found, key=lambda one: one[1] != metric.name)
+            if other is metric and entry.get("value") is not None
+        ]
+
+
+def model_card(content: CardContent, options: CardOptions) -> str:
     """README.md of a shared model.
 
     Args:
-        config: content of config.json.
-        trained: the configuration of the run, as plain dicts.
-        metrics: content of the report's metrics.json, or None.
+        content: what is known about the model.
         options: licence, language, title.
     """
+    config, own = content.config, dict(content.sections)
     title = options.title or str(config["source"]["experiment"])
-    front = yaml.safe_dump(_front_matter(config, metrics, options, title), sort_keys=False, allow_unicode=True)
-    sections = [
-        f"# {title}",
-        _summary(config),
-        "## Data and splits\n\n" + _data(config, trained, metrics),
-        "## Output\n\n" + _output(config),
-        "## Preprocessing\n\n" + _preprocessing(config),
-        "## Use\n\n" + _usage(),
-        "## Intended use and limits\n\n" + _limits(config),
-        "## Results\n\n" + _results(metrics),
-        "## Groups\n\n" + _groups(metrics),
-        "## Calibration\n\n" + _calibration(metrics),
-        "## Training\n\n" + _training(config, trained),
-        "## Licence\n\n" + _license(options),
-        "## Citation\n\n" + _citation(config, title),
-    ]
-    return DIVIDER + front + DIVIDER + "\n" + "\n\n".join(section.rstrip() for section in sections) + "\n"
+    texts = {
+        "Data and splits": _data(content),
+        "Output": _output(content),
+        "Preprocessing": _preprocessing(content),
+        "Use": USAGE,
+        "Intended use and limits": content.spec.card.limits,
+        "Results": _results(content),
+    }
+    texts = {name: "\n\n".join(filter(None, (text, own.pop(name, "")))) for name, text in texts.items()}
+    texts |= own
+    texts |= {"Training": _training(content), "Licence": _license(content.spec, options)}
+    texts["Citation"] = _citation(config, title)
+    front = yaml.safe_dump(_front_matter(content, options, title), sort_keys=False, allow_unicode=True)
+    body = [f"# {title}", _summary(content), *(f"## {name}\n\n{text}" for name, text in texts.items())]
+    return DIVIDER + front + DIVIDER + "\n" + "\n\n".join(part.rstrip() for part in body) + "\n"
 
 
 def read_card(text: str) -> tuple[dict[str, Any], str]:
@@ -108,214 +125,151 @@ def read_card(text: str) -> tuple[dict[str, Any], str]:
     return metadata, body
 
 
-def _front_matter(
-    config: Mapping[str, Any], metrics: Mapping[str, Any] | None, options: CardOptions, title: str
-) -> dict[str, Any]:
-    kind = config["architectures"][0]
-    if kind not in _PIPELINES:
-        raise ConfigError(f"a model of {kind} has no card yet; those that have one are {', '.join(_PIPELINES)}")
+def card_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def interval_text(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """A score of metrics.json with its interval, as far as it has one."""
+    if entry.get("low") is None or entry.get("high") is None:
+        return number_text(entry.get("value"), digits)
+    value, low, high = (number_text(entry[name], digits) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A number of metrics.json; empty for null."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _front_matter(content: CardContent, options: CardOptions, title: str) -> dict[str, Any]:
+    card, config = content.spec.card, content.config
     front: dict[str, Any] = {"license": options.license}
     if options.license == "other":
         front |= {"license_name": "see-licence-section", "license_link": "README.md"}
     front["language"] = options.language
     if config["base_model"] is not None:
         front["base_model"] = config["base_model"]
-    front |= {"pipeline_tag": _PIPELINES[kind], "library_name": config["library_name"], "tags": _TASK_TAGS[kind]}
-    scores = _shown(metrics)
-    if scores:
-        front["metrics"] = sorted({kind for kind, *_ in scores})
-        front["model-index"] = [_model_index(config, metrics or {}, scores, title)]
+    front |= {"pipeline_tag": card.pipeline_tag, "library_name": config["library_name"], "tags": list(card.tags)}
+    if content.scores:
+        front["metrics"] = sorted({_hub_type(content.spec, metric) for metric, *_ in content.scores})
+        front["model-index"] = [{"name": title, "results": [_model_index(content)]}]
     return front
 
 
-def _model_index(
-    config: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    scores: Sequence[tuple[str, str, Mapping[str, Any]]],
-    title: str,
-) -> dict[str, Any]:
-    corpus = str(config["source"]["corpus"]) + " (generated)" * config["source"]["generated_corpus"]
-    kind = config["architectures"][0]
-    dataset = {"name": corpus, "type": corpus, "split": str(metrics.get("information", {}).get("Splits", "test"))}
-    found = [{"type": kind_, "name": name, "value": float(entry["value"])} for kind_, name, entry in scores]
-    task = {"type": _PIPELINES[kind], "name": _TASK_TAGS[kind][0].replace("-", " ")}
-    return {"name": title, "results": [{"task": task, "dataset": dataset, "metrics": found}]}
+def _model_index(content: CardContent) -> dict[str, Any]:
+    source = content.config["source"]
+    corpus = str(source["corpus"]) + " (generated)" * source["generated_corpus"]
+    split = str((content.metrics or {}).get("information", {}).get("Splits", "test"))
+    metrics = [
+        {"type": _hub_type(content.spec, metric), "name": label, "value": float(entry["value"])}
+        for metric, label, entry in content.scores
+    ]
+    task = {"type": content.spec.card.pipeline_tag, "name": content.what}
+    return {"task": task, "dataset": {"name": corpus, "type": corpus, "split": split}, "metrics": metrics}
 
 
-def _shown(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Type, name and entry of the scores that have a value."""
-    scores = (metrics or {}).get("scores", {})
-    named = dict(_SHOWN_SCORES)
-    for attribute in (metrics or {}).get("attribute_names", []):
-        named[f"ccc_{attribute}"] = ("ccc", f"Concordance correlation, {attribute}")
-    rows = ((*named[name], scores[name]) for name in named if name in scores)
-    return [row for row in rows if row[2].get("value") is not None]
+def _hub_type(spec: TaskSpec, metric: Metric) -> str:
+    return spec.card.metric_types.get(metric.name, metric.name)
 
 
-def _summary(config: Mapping[str, Any]) -> str:
-    start = f", fine-tuned from [{config['base_model']}](https://huggingface.co/{config['base_model']})"
-    what = _TASK_TAGS[config["architectures"][0]][0].replace("-", " ")
-    text = f"A network for {what}{start if config['base_model'] else ''}, trained on {config['source']['corpus']}."
-    return text + (GENERATED_NOTE if config["source"]["generated_corpus"] else "")
+def _label(metric: Metric | None, name: str) -> str:
+    """The metric's label, with the part that the name ends with."""
+    if metric is None or metric.name == name:
+        return "" if metric is None else metric.label
+    return f"{metric.label}, {name.removeprefix(metric.name + '_')}"
 
 
-def _data(config: Mapping[str, Any], trained: Any, metrics: Mapping[str, Any] | None) -> str:
-    source, data = config["source"], trained["data"]
+def _summary(content: CardContent) -> str:
+    base, source = content.config["base_model"], content.config["source"]
+    start = f", fine-tuned from [{base}](https://huggingface.co/{base})" if base else ""
+    text = f"A network for {content.what}{start}, trained on {source['corpus']}."
+    return text + (GENERATED_NOTE if source["generated_corpus"] else "")
+
+
+def _data(content: CardContent) -> str:
+    source, metrics = content.config["source"], content.metrics or {}
     lines = [f"- Corpus: {source['corpus']} (fingerprint of its labels `{source['corpus_fingerprint']}`)"]
-    for use, names in (data.get("splits") or {}).items():
-        lines.append(f"- {use}: {', '.join(names) if isinstance(names, list) else names}")
-    if config.get("max_s"):
-        lines.append(f"- Utterances are cut to their first {config['max_s']:g} s.")
-    if metrics and "n_items" in metrics:
-        lines.append(f"- Tested on {metrics['n_items']} items, of which {metrics['n_labelled']} have a category.")
+    splits = content.trained["data"].get("splits")
+    for split, names in splits.items() if isinstance(splits, Mapping) else ():
+        lines.append(f"- {split}: {', '.join(names) if isinstance(names, list) else names}")
+    if "n_items" in metrics:
+        lines.append(f"- Tested on {metrics['n_items']} items.")
     return "\n".join(lines)
 
 
-def _output(config: Mapping[str, Any]) -> str:
-    parts = []
-    if "class_names" in config:
-        letters = config["class_letters"] or [""] * len(config["class_names"])
-        rows = [
-            (str(i), name, letter) for i, (name, letter) in enumerate(zip(config["class_names"], letters, strict=True))
-        ]
-        parts.append(
-            "Probabilities of the categories, in this order:\n\n" + _table(("Index", "Category", "Letter"), rows)
-        )
-    if "attribute_names" in config:
-        names = ", ".join(config["attribute_names"])
-        parts.append(f"Attributes, in this order: {names}; in [0, 1], which stands for ratings from 1 to 7.")
-    if "gender_order" in config:
-        parts.append(f"Genders are indexed {', '.join(config['gender_order'])} (mode: {config['gender_mode']}).")
-    return "\n\n".join(parts) or "Estimated sources, (batch, n_sources, time), at the sample rate of the input."
-
-
-def _preprocessing(config: Mapping[str, Any]) -> str:
-    lines = [
-        f"- Mono float32 in [-1, 1] at {config['sample_rate']} Hz; shorter items of a batch are padded with zeros."
-    ]
-    if "normalization" in config:
-        values = {key: value for key, value in config["normalization"].items() if key != "kind"}
-        lines.append(
-            f"- The network normalises the waveform itself: {config['normalization']['kind']} {values or ''}".rstrip()
-        )
-    if "frames" in config:
-        frames = config["frames"]
-        lines.append(
-            f"- Frames: convolutions of {frames['kernels']} samples every {frames['strides']}; {frames['formula']}."
-        )
+def _output(content: CardContent) -> str:
+    """One line per output that the model has, and the names along its axes."""
+    lines = []
+    for name, axes in content.spec.outputs.items():
+        keys = [content.spec.names[axis] for axis in axes.axes.split() if axis in content.spec.names]
+        if any(key not in content.config for key in keys):
+            continue  # a part that this model does not have
+        lines.append(f"- `{name}`: {_axes(axes)}")
+        lines += [f"  {key.replace('_', ' ')}, in this order: {', '.join(content.config[key])}" for key in keys]
     return "\n".join(lines)
 
 
-def _usage() -> str:
-    return (
-        "```python\nfrom pathlib import Path\n\nimport torch\n\n"
-        "from hydraudio.share.model_folder import load_model_folder\n\n"
-        'task = load_model_folder(Path("FOLDER"))  # of this repository\n'
-        "result = task.predict_waveform(torch.zeros(1, task.sample_rate))\n```"
-    )
+def _preprocessing(content: CardContent) -> str:
+    given = {name: content.spec.batch[name] for name in content.spec.inputs}
+    lines = [f"- `{name}`: {_axes(axes)}" for name, axes in given.items()]
+    if any(axes.is_waveform for axes in given.values()):
+        lines.append(f"- Waveforms are mono at {content.config['sample_rate']} Hz; shorter ones are padded with zeros.")
+    return "\n".join(lines)
 
 
-def _limits(config: Mapping[str, Any]) -> str:
-    if config["architectures"][0] != "EmotionTask":
-        return "For research. Recordings that are unlike the training data are separated worse."
-    return (
-        "For research on how emotion is perceived in speech. Labels are the perceptions of raters, not what a speaker "
-        "felt. Scores differ between speakers and groups of speakers (see below) and fall on other recordings, "
-        "languages and cultures. Not for decisions about people: hiring, policing, health, education, credit."
-    )
+def _axes(axes: Axes) -> str:
+    return f"({axes.axes.replace(' ', ', ')}) {axes.dtype}" + (f", {axes.unit}" if axes.unit else "")
 
 
-def _results(metrics: Mapping[str, Any] | None) -> str:
-    scores = _shown(metrics)
-    if not scores:
+def _results(content: CardContent) -> str:
+    if not content.scores:
         return "The run has no report about these weights."
-    rows = [(name, _interval(entry), str(entry.get("n", ""))) for _, name, entry in scores]
-    convention = str((metrics or {}).get("convention", ""))
-    table = _table(("Score", "Value [95 % interval]", "Items"), rows)
-    per_class = (metrics or {}).get("classes", {})
-    found = [
-        (name, *(_number(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
-        for name, row in per_class.items()
-    ]
-    classes = _table(("Category", "Precision", "Recall", "F1", "Items"), found) if found else ""
-    return "\n\n".join(part for part in (convention, table, classes) if part)
-
-
-def _groups(metrics: Mapping[str, Any] | None) -> str:
-    groups = (metrics or {}).get("groups", {})
     rows = [
-        (
-            name,
-            ", ".join(group["classes"]),
-            *(_number(group[key]) for key in ("accuracy", "recall", "f1")),
-            str(group["n"]),
-        )
-        for name, group in groups.items()
+        (_title(metric, label), interval_text(entry, metric.digits), str(entry.get("n", "")))
+        for metric, label, entry in content.scores
     ]
-    parts = [_table(("Classes", "Which", "Accuracy", "Mean recall", "Mean F1", "Items"), rows)] if rows else []
-    slices = [entry for entry in (metrics or {}).get("slices", []) if not entry["suppressed"]]
-    shown = [name for name in ("macro_f1", "uar", "ccc") if any(name in entry["scores"] for entry in slices)]
-    found = [
-        (
-            entry["slice"],
-            str(entry["value"]),
-            *(_interval(entry["scores"].get(name, {})) for name in shown),
-            str(entry["n"]),
-        )
-        for entry in slices
-    ]
-    if found:
-        parts.append(_table(("Property", "Group", *(_SHOWN_SCORES[name][1] for name in shown), "Items"), found))
-    return "\n\n".join(parts) or "Not reported."
+    convention = str((content.metrics or {}).get("convention", ""))
+    table = card_table(("Score", "Value [95 % interval]", "Items"), rows)
+    return "\n\n".join(filter(None, (convention, table)))
 
 
-def _calibration(metrics: Mapping[str, Any] | None) -> str:
-    scores = (metrics or {}).get("scores", {})
-    if "ece" not in scores:
-        return "Not reported."
-    text = f"Expected calibration error over 15 bins: {_number(scores['ece'].get('value'))}."
-    temperature = (metrics or {}).get("temperature")
-    if temperature is None:
-        return text + " No temperature was fitted."
-    after = _number(scores.get("ece_scaled", {}).get("value"))
-    return f"{text} Dividing the logits by {temperature:.3f}, which was fitted on validation data, gives {after}."
+def _title(metric: Metric, label: str) -> str:
+    unit = f" / {metric.unit}" if metric.unit else ""
+    return f"{label}{unit}" + (" (less is better)" if metric.better == "lower" else "")
 
 
-def _training(config: Mapping[str, Any], trained: Any) -> str:
-    source = config["source"]
+def _training(content: CardContent) -> str:
+    source, trained = content.config["source"], content.trained
     facts = [
         f"- Run {source['run']}, epoch {source['epoch']}, step {source['global_step']}",
         f"- Hydraudio {source['trained_with_version']}, revision `{source['git_revision']}`",
     ]
-    data = {key: value for key, value in trained["data"].items() if key not in _PRIVATE}
-    model = {key: value for key, value in trained["model"].items() if key not in {"net", "cache_dir"}}
-    shown = {"seed": trained.get("seed"), "data": data, "model": model, "trainer": trained.get("trainer")}
-    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    model = {key: value for key, value in trained["model"].items() if key not in content.parts}
+    shown = {"seed": trained.get("seed"), "data": trained["data"], "model": model, "trainer": trained.get("trainer")}
+    text = yaml.safe_dump(_public(shown), sort_keys=False, allow_unicode=True)
     return "\n".join(facts) + f"\n\nThe network is in config.json; everything else:\n\n```yaml\n{text}```"
 
 
-def _license(options: CardOptions) -> str:
-    return (
-        f"Licence: {options.license}. {LICENSE_NOTE}" if options.license == "other" else f"Licence: {options.license}."
-    )
+def _public(node: Any) -> Any:
+    """A configuration without the folders and addresses of one machine."""
+    if not isinstance(node, Mapping):
+        return node
+    kept = {key: value for key, value in node.items() if key not in _PRIVATE and not _is_place(value)}
+    return {key: _public(value) for key, value in kept.items()}
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value or "${paths." in value)
+
+
+def _license(spec: TaskSpec, options: CardOptions) -> str:
+    return f"Licence: {options.license}." + (f" {spec.card.license_note}" if options.license == "other" else "")
 
 
 def _citation(config: Mapping[str, Any], title: str) -> str:
     key = "".join(letter for letter in title if letter.isalnum() or letter == "_")
     note = f"Trained with Hydraudio {config['library_version']}, run {config['source']['run']}"
     return f"```bibtex\n@misc{{{key},\n  title = {{{title}}},\n  note = {{{note}}}\n}}\n```"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _interval(entry: Mapping[str, Any]) -> str:
-    if entry.get("low") is None or entry.get("high") is None:
-        return _number(entry.get("value"))
-    return f"{_number(entry['value'])} [{_number(entry['low'])}, {_number(entry['high'])}]"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, read_json
-from hydraudio.metrics.classification import category_scores
+from hydraudio.core.task import Task
 from hydraudio.share.card import read_card
 from hydraudio.share.hub import COMMIT
-from hydraudio.share.model_config import ATTRIBUTE_SCALE, GENDER_ORDER, read_model_config
+from hydraudio.share.model_config import read_model_config
 from hydraudio.share.model_folder import (
     CARD,
     METRICS,
@@ -23,14 +26,11 @@ from hydraudio.share.model_folder import (
     differences,
     file_hashes,
     load_model_folder,
+    plain_config,
     read_weights,
 )
-from hydraudio.share.probe import clips, probe_in_clean_process, probe_outputs
-from hydraudio.tasks.emotion.metrics import attribute_scores
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
+from hydraudio.share.probe import probe_in_clean_process, probe_outputs
+from hydraudio.share.sharing import sharing_of
 
 OUTPUT_TOLERANCE = 1e-5
 METRIC_TOLERANCE = 1e-4
@@ -82,7 +82,7 @@ class Validation:
     copy: Copy
     reference: Path
     trained: Trained
-    datamodule: Any
+    datamodule: pl.LightningDataModule
     n_items: int = 64
     private: bool | None = None
     trusted_prefixes: tuple[str, ...] = ()
@@ -167,64 +167,38 @@ class Validation:
         return f"three clips, alone and in a batch, differ by {worst[0]:.1e} at most"
 
     def description(self) -> str:
-        """Labels, frames, sample rate and normalisation are those of the checkpoint and of its data."""
+        """What the numbers mean is as the checkpoint, its data and its floor say."""
         config, expected = read_model_config(self.folder), read_model_config(self.reference)
         keys = [key for key in expected.keys() | config.keys() if key not in _VARYING_KEYS]
         wrong = sorted(key for key in keys if config.get(key) != expected.get(key))
         _require(not wrong, f"{CONFIG} differs from the checkpoint in {', '.join(wrong)}")
-        self._agrees_with_data(config)
+        task, sharing = self.trained.task, sharing_of(self.trained.task.spec)
+        task.check_data(self.datamodule)
+        facts = sharing.facts(task, plain_config(self.trained.config), self.datamodule)
+        wrong = [name for name, value in facts.items() if config[name] != value]
+        _require(not wrong, f"{CONFIG} differs from the data in {', '.join(wrong)}")
+        sharing.check(task, config)
         preprocessor = read_json(self.folder / PREPROCESSOR)
         same = preprocessor == read_json(self.reference / PREPROCESSOR)
         _require(same, f"{PREPROCESSOR} differs from the checkpoint's preprocessing")
-        if "frames" in config:
-            self._count_frames(config["frames"])
         return f"{CONFIG} and {PREPROCESSOR} agree with the checkpoint and its data"
 
     def metric(self) -> str:
         """Items of the validation set score as with the checkpoint."""
         copy = load_model_folder(self.folder, self.trusted_prefixes)
         loader_items = validation_items(self.datamodule, self.n_items)
-        expected, found = scores(self.trained.task, loader_items), scores(copy, loader_items)
+        expected = scores(self.trained.task, self.datamodule, loader_items)
+        found = scores(copy, self.datamodule, loader_items)
         _require(expected.keys() == found.keys(), f"the copy has other scores: {sorted(found)}")
         far = {name: found[name] - value for name, value in expected.items() if _differ(found[name], value)}
         listed = ", ".join(f"{name} by {value:+.2e}" for name, value in far.items())
         _require(not far, f"on {self.n_items} items the copy differs in {listed}")
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in expected.items())
+        names = [metric.name for metric in self.trained.task.spec.metrics if metric.name in expected]
+        shown = ", ".join(f"{name} {expected[name]:.4f}" for name in names)
         return f"{sum(map(_size, loader_items))} validation items: {shown}"
 
-    def _agrees_with_data(self, config: Mapping[str, Any]) -> None:
-        data = self.datamodule
-        _require(
-            config["sample_rate"] == data.sample_rate, f"sample_rate {config['sample_rate']}, data {data.sample_rate}"
-        )
-        if "class_names" in config:
-            names = list(data.class_names)
-            by_index = {str(index): name for index, name in enumerate(names)}
-            _require(
-                config["class_names"] == names and config["num_labels"] == len(names),
-                f"classes {config['class_names']}",
-            )
-            _require(config["class_letters"] == list(data.class_letters), f"letters {config['class_letters']}")
-            _require(config["id2label"] == by_index, f"id2label {json.dumps(config['id2label'])}")
-            inverse = {name: int(index) for index, name in by_index.items()}
-            _require(config["label2id"] == inverse, f"label2id {json.dumps(config['label2id'])}")
-        if "attribute_names" in config:
-            same = config["attribute_names"] == list(data.attribute_names)
-            _require(same and config["attribute_scale"] == ATTRIBUTE_SCALE, f"attributes {config['attribute_names']}")
-        if "gender_order" in config:
-            _require(config["gender_order"] == list(GENDER_ORDER), f"gender_order {config['gender_order']}")
 
-    def _count_frames(self, frames: Mapping[str, Any]) -> None:
-        task: Any = self.trained.task
-        for clip in clips(task.sample_rate):
-            counted = int(task.net.encode(clip[None])[1][0])
-            expected = len(clip)
-            for kernel, stride in zip(frames["kernels"], frames["strides"], strict=True):
-                expected = (expected - kernel) // stride + 1
-            _require(counted == expected, f"{len(clip)} samples are {counted} frames, the formula says {expected}")
-
-
-def validation_items(datamodule: Any, n_items: int) -> list[dict[str, Any]]:
+def validation_items(datamodule: pl.LightningDataModule, n_items: int) -> list[dict[str, Any]]:
     """Items from the whole length of the validation set as batches."""
     datamodule.prepare_data()
     datamodule.setup("validate")
@@ -235,28 +209,25 @@ def validation_items(datamodule: Any, n_items: int) -> list[dict[str, Any]]:
     return [loader.collate_fn(list(chunk)) for chunk in iter(lambda: list(itertools.islice(items, 8)), [])]
 
 
-def scores(task: Any, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Scores over all items: of categories and attributes where there are any, else means of what the task measures."""
-    import torch
+def scores(task: Task, datamodule: pl.LightningDataModule, batches: list[dict[str, Any]]) -> dict[str, float]:
+    """What the task logs of these batches as its validation, by the names of its metrics."""
+    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **silent)
+    (found,) = trainer.validate(task, datamodule=_Items(task, datamodule, batches), verbose=False)
+    return {name.partition("/")[2]: value for name, value in found.items()}
 
-    outputs: list[dict[str, Any]] = []
-    with torch.inference_mode():
-        for batch in batches:
-            outputs.append({**task.evaluate_batch(batch), "_batch": batch})
-    found: dict[str, float] = {}
-    names, attributes = getattr(task, "class_names", []), getattr(task, "attribute_names", [])
-    if names:
-        labels = torch.cat([output["_batch"]["label"] for output in outputs])
-        scored = category_scores(torch.cat([output["probabilities"] for output in outputs]), labels, len(names))
-        found |= {name: scored[name] for name in ("macro_f1", "accuracy", "uar", "nll")}
-    if attributes:
-        truth = torch.cat([output["_batch"]["attributes"] for output in outputs])
-        given = torch.cat([output["attributes"] for output in outputs])
-        found |= {name: attribute_scores(given, truth, attributes)[name] for name in ("ccc", "rmse")}
-    if not found:
-        measured = [name for name, value in outputs[0].items() if name != "_batch" and value.is_floating_point()]
-        found = {name: torch.cat([output[name].flatten() for output in outputs]).mean().item() for name in measured}
-    return found
+
+class _Items(pl.LightningDataModule):
+    """Some batches in the place of the validation set of a corpus."""
+
+    def __init__(self, task: Task, datamodule: pl.LightningDataModule, batches: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.batches = batches
+        for name in task.spec.agree:
+            setattr(self, name, getattr(datamodule, name, None))
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(cast(Dataset, self.batches), batch_size=None)
 
 
 def _differ(found: float, expected: float) -> bool:

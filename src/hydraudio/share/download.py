@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hydraudio.core.files import sha256_of_file, write_json
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, WEIGHTS
+from hydraudio.core.spec import Pin, find
 from hydraudio.share.hub import COMMIT, HubError, check_repo_name, endpoint_in_use, explained, hub_api
 
 RECORD = "source.json"
 
 
-class Pin(NamedTuple):
-    """A revision of a model.
-
-    Attributes:
-        revision: commit.
-        sha256: of its weights.
-    """
-
-    revision: str
-    sha256: str
-
-
-PINS: Mapping[str, Pin] = MappingProxyType(
-    {
-        "microsoft/wavlm-base-plus": Pin(
-            "4c66d4806a428f2e922ccfa1a962776e232d487b",
-            "3bb273a6ace99408b50cfc81afdbb7ef2de02da2eab0234e18db608ce692fe51",
-        ),
-        "microsoft/wavlm-large": Pin(
-            "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
-            "fdee460e529396ddb2f8c8e8ce0ad74cfb747b726bc6f612e666c7c1e1963c9d",
-        ),
-        "facebook/hubert-base-ls960": Pin(
-            "dba3bb02fda4248b6e082697eee756de8fe8aa8a",
-            "062249fffb353eab67547a2fbc129f7c31a2f459faf641b19e8fb007cc5c48ad",
-        ),
-        "facebook/wav2vec2-base": Pin(
-            "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
-            "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21",
-        ),
-    }
-)
-"""The upstreams of configs/model/upstream at the commits that public experiments name, with their pytorch_model.bin."""
+def recommended() -> dict[str, Pin]:
+    """The public models that the floors of this house start from, at the commits that their experiments name."""
+    found: dict[str, Pin] = {}
+    for floor in pkgutil.iter_modules(importlib.import_module("hydraudio.tasks").__path__):
+        found |= find(f"hydraudio.tasks.{floor.name}.spec.SPEC").pretrained
+    return found
 
 
 class Download(NamedTuple):
@@ -83,7 +58,7 @@ def download_model(
     Args:
         model_id: OWNER/NAME.
         folder: gets the files.
-        revision: commit, branch or tag; None takes the pinned commit of a model in `PINS`, else the newest.
+        revision: commit, branch or tag; None takes that of a `recommended` model, else the newest.
         sha256: of the weights.
         offline: only verify what is there.
         endpoint: address of the hub; None takes HF_ENDPOINT.
@@ -94,7 +69,7 @@ def download_model(
         FileNotFoundError: `offline`, and the folder is not complete.
     """
     check_repo_name(model_id)
-    pin = PINS.get(model_id)
+    pin = recommended().get(model_id)
     wanted = revision or (pin.revision if pin else None)
     expected = sha256 or (pin.sha256 if pin and wanted == pin.revision else None)
     expected = expected.lower() if expected else None

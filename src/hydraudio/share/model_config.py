@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError
 from hydraudio import __version__
 from hydraudio.core.pretrained import CONFIG, HUB_ID, read_json
+from hydraudio.core.task import Task
 
 LIBRARY = "hydraudio"
-FORMAT_VERSION = 1
-GENDER_ORDER = ("Female", "Male", "Unknown")
-ATTRIBUTE_SCALE = {"model": [0.0, 1.0], "ratings": [1.0, 7.0]}
-# What training needs and a shared model does not: folders of one machine, caches, changes of training batches.
-_TRAINING_ONLY = {"cache_features": None, "cache_dir": None, "mixup": None, "compile": False}
+FORMAT_VERSION = 2
+
+
+@runtime_checkable
+class StandsAlone(Protocol):
+    """A module that can do without what its configuration names outside of it, see `Task.stand_alone`."""
+
+    def stand_alone(self) -> Mapping[str, Any]: ...
 
 
 def model_config(
-    task: Any, trained: DictConfig, checkpoint: Mapping[str, Any], origin: str, class_letters: Sequence[str]
+    task: Task, trained: DictConfig, checkpoint: Mapping[str, Any], origin: str, model: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Content of config.json.
+    """Content of config.json, but for what the floor adds.
 
     Args:
-        task: restored, with LoRA merged.
+        task: restored.
         trained: its configuration.
         checkpoint: its contents.
         origin: name of the run.
-        class_letters: of the corpus, in the order of the classes; empty if there are none.
+        model: what :func:`self_contained` gave.
     """
-    config: dict[str, Any] = {
+    said = {name: getattr(task, name) for name in task.spec.agree}
+    return {
         "library_name": LIBRARY,
         "format_version": FORMAT_VERSION,
         "library_version": __version__,
         "model_type": LIBRARY,
         "architectures": [trained.model._target_.rpartition(".")[2]],
         "base_model": base_model(trained),
-        "sample_rate": task.sample_rate,
+        **{name: _plain(value) for name, value in said.items() if value not in (None, [])},
         "source": _source(trained, checkpoint, origin),
+        "model": model,
     }
-    config |= _classes(task, class_letters) | _attributes(task) | _frames(task.net) | _normalization(trained)
-    if hasattr(task.net, "gender_mode"):
-        config |= {"gender_order": list(GENDER_ORDER), "gender_mode": task.net.gender_mode}
-    if trained.data.get("max_s") is not None:
-        config["max_s"] = trained.data.max_s
-    config["model"] = self_contained(trained, task)
-    return config
 
 
 def preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,24 +66,25 @@ def preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def base_model(trained: DictConfig) -> str | None:
     """Name on the hub of the pretrained model that the training started from; None without one, or for a folder."""
-    source = OmegaConf.select(trained, "model.net.upstream.source")
-    name = None if source is None else str(source)
-    if name is None or Path(name).expanduser().is_dir():
-        record = None if name is None else Path(name).expanduser() / "source.json"
-        return None if record is None or not record.is_file() else str(json.loads(record.read_text())["model_id"])
-    return name if HUB_ID.fullmatch(name) else None
+    source = next(_sources(OmegaConf.to_container(trained.model, resolve=True)), None)
+    if source is None:
+        return None
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return read_json(folder / "source.json")["model_id"] if (folder / "source.json").is_file() else None
+    return source if HUB_ID.fullmatch(source) else None
 
 
-def self_contained(trained: DictConfig, task: Any) -> dict[str, Any]:
-    """The node `model` without anything outside of it: no folder, no pretrained source, no adapters."""
+def self_contained(trained: DictConfig, task: Task) -> dict[str, Any]:
+    """The node `model` without anything outside of it: no folder, no pretrained source, no adapters.
+
+    The task is changed with it: what its modules take in is in their weights then.
+    """
     model: Any = OmegaConf.to_container(trained.model, resolve=True)
-    model |= {key: value for key, value in _TRAINING_ONLY.items() if key in model}
-    for name, module in task.net.named_modules():
-        node = _node_at(model["net"], name)
-        if node is not None and hasattr(module, "architecture"):
-            node |= {"source": None, "revision": None, "architecture": _plain(module.architecture)}
-        if node is not None and hasattr(module, "merge_lora"):
-            node["lora"] = None
+    for name, module in list(task.named_modules()):
+        node = _node_at(model, name)
+        if node is not None and isinstance(module, StandsAlone):
+            node |= _plain(module.stand_alone())
     return model
 
 
@@ -123,50 +122,18 @@ def _source(trained: DictConfig, checkpoint: Mapping[str, Any], origin: str) -> 
     }
 
 
-def _classes(task: Any, letters: Sequence[str]) -> dict[str, Any]:
-    names = list(getattr(task, "class_names", []))
-    if not names:
-        return {}
-    by_index = {str(index): name for index, name in enumerate(names)}
-    return {
-        "num_labels": len(names),
-        "class_names": names,
-        "class_letters": list(letters),
-        "id2label": by_index,
-        "label2id": {name: index for index, name in enumerate(names)},
-    }
+def _sources(node: Any) -> Iterator[str]:
+    """The values of keys `source` in a node, outermost first."""
+    if isinstance(node, dict):
+        if isinstance(node.get("source"), str):
+            yield node["source"]
+        for item in node.values():
+            yield from _sources(item)
 
 
-def _attributes(task: Any) -> dict[str, Any]:
-    names = list(getattr(task, "attribute_names", []))
-    return {"attribute_names": names, "attribute_scale": ATTRIBUTE_SCALE} if names else {}
-
-
-def _frames(net: Any) -> dict[str, Any]:
-    upstream = getattr(net, "upstream", None)
-    if upstream is None:
-        return {}
-    return {
-        "frames": {
-            "kernels": list(upstream.kernels),
-            "strides": list(upstream.strides),
-            "formula": "per layer: frames = (frames - kernel) // stride + 1, from samples; no padding",
-        }
-    }
-
-
-def _normalization(trained: DictConfig) -> dict[str, Any]:
-    node = OmegaConf.select(trained, "model.net.normalization")
-    if node is None:
-        return {}
-    values: Any = OmegaConf.to_container(node, resolve=True)
-    kind = values.pop("_target_").rpartition(".")[2]
-    return {"normalization": {"kind": kind, **values}}
-
-
-def _node_at(net: dict[str, Any], module_name: str) -> dict[str, Any] | None:
+def _node_at(model: dict[str, Any], module_name: str) -> dict[str, Any] | None:
     """The node of the configuration that a module was made of, if its path is the module's."""
-    node: Any = net
+    node: Any = model
     for part in module_name.split(".") if module_name else []:
         node = node.get(part) if isinstance(node, dict) else None
     return node if isinstance(node, dict) else None
@@ -181,11 +148,7 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_interpolations(value: Any, path: Path) -> None:
-    if isinstance(value, dict):
-        for item in value.values():
-            _refuse_interpolations(item, path)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_interpolations(item, path)
-    elif isinstance(value, str) and "${" in value:
+    if isinstance(value, str) and "${" in value:
         raise ConfigError(f"{path}: refused, because it holds an interpolation ({value!r}); a shared model has none")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_interpolations(item, path)

@@ -13,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydraudio.core.files import sha256_of_file, whole_path, write_json, write_text
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, read_json
-from hydraudio.share.card import CardOptions, model_card
-from hydraudio.share.model_config import model_config, preprocessor_config, read_model_config
+from hydraudio.core.task import Task
+from hydraudio.share.card import CardContent, CardOptions, model_card
+from hydraudio.share.model_config import model_config, preprocessor_config, read_model_config, self_contained
+from hydraudio.share.sharing import sharing_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 WEIGHTS, CARD, METRICS = "model.safetensors", "README.md", "metrics.json"
@@ -33,21 +35,23 @@ _TOKENS = re.compile(
 
 @dataclass(frozen=True)
 class Trained:
-    """A restored checkpoint.
+    """A restored checkpoint that stands alone: what its modules took from elsewhere is in its weights.
 
     Attributes:
         path: of the checkpoint.
         config: its configuration, with targets that were checked.
         contents: of the checkpoint.
         task: the restored task, in evaluation mode.
-        class_letters: of its corpus, in the order of the classes; empty if there are none.
+        model: the node `model` that builds the task from its weights alone.
+        facts: what the floor says of the model.
     """
 
     path: Path
     config: DictConfig
     contents: dict[str, Any]
-    task: Any
-    class_letters: tuple[str, ...] = ()
+    task: Task
+    model: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def open_trained(cfg: DictConfig, path: Path) -> Trained:
@@ -61,19 +65,15 @@ def open_trained(cfg: DictConfig, path: Path) -> Trained:
 
     config, contents = open_checkpoint(cfg, path)
     task = restore_task(config, contents)
-    merge_adapters(task.net)
-    letters: Any = ()
-    if getattr(task, "class_names", None):
-        datamodule: Any = restore_data(cfg, copy.deepcopy(config), path)  # which lays cfg.data over its argument
-        letters = datamodule.class_letters
-    return Trained(path, config, contents, task, tuple(letters))
+    model = self_contained(config, task)
+    datamodule = restore_data(cfg, copy.deepcopy(config), path)  # which lays cfg.data over its argument
+    facts = sharing_of(task.spec).facts(task, plain_config(config), datamodule)
+    return Trained(path, config, contents, task, model, facts)
 
 
-def merge_adapters(net: nn.Module) -> None:
-    """Fold the adapters of every part that offers `merge_lora` into its weights, in place."""
-    for module in list(net.modules()):
-        if hasattr(module, "merge_lora"):
-            module.merge_lora()  # type: ignore[operator]
+def plain_config(config: DictConfig, resolve: bool = True) -> Any:
+    """A configuration as plain dicts and lists."""
+    return OmegaConf.to_container(config, resolve=resolve)
 
 
 def write_model_folder(
@@ -100,23 +100,26 @@ def write_model_folder(
     if foreign:
         raise FileExistsError(f"{folder}: holds other files ({', '.join(foreign[:3])}); give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    config = model_config(trained.task, trained.config, trained.contents, run_name(trained.path), trained.class_letters)
+    config = model_config(trained.task, trained.config, trained.contents, run_name(trained.path), trained.model)
+    config |= trained.facts
     options = options or CardOptions()
     config["base_model"] = options.base_model or config["base_model"]
     metrics = run_metrics(trained.path, report)
     with whole_path(folder / WEIGHTS) as partial:
-        save_file(plain_weights(trained.task.net), partial, metadata={"format": "pt"})
+        save_file(plain_weights(trained.task), partial, metadata={"format": "pt"})
     write_json(folder / CONFIG, config)
     write_json(folder / PREPROCESSOR, preprocessor_config(config))
     (folder / METRICS).unlink(missing_ok=True)
     if metrics is not None:
         write_json(folder / METRICS, metrics)
-    card = model_card(config, OmegaConf.to_container(trained.config, resolve=False), metrics, options)
-    write_text(folder / CARD, card)
+    spec, as_given = trained.task.spec, plain_config(trained.config, resolve=False)
+    sections = sharing_of(spec).sections(config, metrics)
+    card = CardContent(spec, config, as_given, metrics, sections, trained.task.parts)
+    write_text(folder / CARD, model_card(card, options))
     return folder
 
 
-def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Any:
+def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Task:
     """The task of a folder that :func:`write_model_folder` wrote, in evaluation mode; no other file is read.
 
     Args:
@@ -139,21 +142,22 @@ def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Any
     except Exception as error:  # whatever a constructor says to arguments that nobody checked
         raise ValueError(f"{folder / CONFIG}: the network cannot be built: {' '.join(str(error).split())}") from error
     state = read_weights(folder)
-    problems = differences(state, task.net.state_dict())
+    problems = differences(state, plain_weights(task))
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise ValueError(
             f"{folder / WEIGHTS}: not the weights of the network in {CONFIG}: {'; '.join(problems[:4])}{more}"
         )
-    task.net.load_state_dict(state, strict=True)
+    task.load_state_dict(state, strict=False)  # losses and metrics have none here; the parts are complete
     return task.eval()
 
 
-def plain_weights(net: nn.Module) -> dict[str, Tensor]:
-    """State dict on the CPU, floating-point values as float32."""
+def plain_weights(task: Task) -> dict[str, Tensor]:
+    """State of the task's parts by name, on the CPU, floating-point values as float32."""
+    own = {name: value for name, value in task.state_dict().items() if name.split(".")[0] in task.parts}
     return {
         name: (value.float() if value.is_floating_point() else value).detach().cpu().clone().contiguous()
-        for name, value in net.state_dict().items()
+        for name, value in own.items()
     }
 
 

@@ -8,7 +8,6 @@ loads a model folder where no network can be reached, and writes what it gives.
 from __future__ import annotations
 
 import argparse
-import inspect
 import math
 import os
 import socket
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hydraudio.core.task import Task
 
 
 DURATIONS_S = (1.0, 0.63, 1.47)
@@ -41,26 +42,60 @@ def clips(sample_rate: int) -> list[Tensor]:
     return found
 
 
-def probe_outputs(task: Any) -> dict[str, Tensor]:
-    """Results of the clips by `clip0/<name>` ... and `batch/<name>`.
+def examples(task: Task) -> list[dict[str, Tensor]]:
+    """Inputs of `Task.predict` for the three clips: one by one, then together.
 
-    A task whose `predict_waveform` takes lengths gets clips of three lengths in its batch; others get clips that are
-    cut to the shortest.
+    Where the inputs have lengths, clips of three lengths lie padded in the batch; else all are cut to the shortest.
+
+    Raises:
+        ValueError: the task has no size for an axis of its inputs.
     """
     import torch
 
-    waveforms = clips(task.sample_rate)
-    if "lengths" in inspect.signature(task.predict_waveform).parameters:
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
-        together = task.predict_waveform(batch, lengths)
-    else:
-        waveforms = [waveform[: min(map(len, waveforms))] for waveform in waveforms]
-        together = task.predict_waveform(torch.stack(waveforms))
-    outputs = {f"batch/{name}": value for name, value in _named(together).items()}
-    for number, waveform in enumerate(waveforms):
-        alone = _named(task.predict_waveform(waveform[None]))
-        outputs |= {f"clip{number}/{name}": value for name, value in alone.items()}
+    waveforms, rate = clips(task.sample_rate), task.sample_rate
+    if "lengths" not in task.spec.inputs:
+        waveforms = [waveform[: round(min(DURATIONS_S) * rate)] for waveform in waveforms]
+    together = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    batches = [(waveform[None], lengths[number : number + 1]) for number, waveform in enumerate(waveforms)]
+    return [_example(task, *batch) for batch in [*batches, (together, lengths)]]
+
+
+def _example(task: Task, waveform: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    import torch
+
+    example = {}
+    for name in task.spec.inputs:
+        axes = task.spec.batch[name]
+        sizes = [len(waveform), *(_size(task, axis, waveform.shape[-1]) for axis in axes.axes.split()[1:])]
+        if name == "lengths":
+            example[name] = lengths
+        elif axes.is_waveform:
+            example[name] = waveform.reshape(len(waveform), *[1] * (len(sizes) - 2), -1).expand(sizes).contiguous()
+        else:
+            row = torch.rand(sizes[1:], generator=torch.Generator().manual_seed(0)).to(getattr(torch, axes.dtype))
+            example[name] = row.expand(sizes).contiguous()
+    return example
+
+
+def _size(task: Task, axis: str, n_samples: int) -> int:
+    """Of an axis of the inputs: the samples of the clip, what the task has names for, or its attribute n_<axis>."""
+    if axis == "time":
+        return n_samples
+    if axis in task.spec.names:
+        return len(getattr(task, task.spec.names[axis]))
+    size = getattr(task, f"n_{axis}", None)
+    if size is None:
+        raise ValueError(f"{type(task).__name__} does not say how long the axis {axis} of its inputs is: n_{axis}")
+    return int(size)
+
+
+def probe_outputs(task: Task) -> dict[str, Tensor]:
+    """What the task predicts from the clips, by `clip0/<name>` ... and `batch/<name>`."""
+    outputs = {}
+    for number, example in enumerate(examples(task)):
+        kind = f"clip{number}" if number < len(DURATIONS_S) else "batch"
+        outputs |= {f"{kind}/{name}": value for name, value in task.predict(example).items()}
     return outputs
 
 
@@ -98,8 +133,8 @@ def forbid_network() -> None:
     def refuse(*_: Any) -> NoReturn:
         raise OSError("this process may not use the network: a shared model must load from its folder alone")
 
-    socket.socket.connect = refuse  # type: ignore[method-assign]
-    socket.socket.connect_ex = refuse  # type: ignore[method-assign]
+    for name in ("connect", "connect_ex"):
+        setattr(socket.socket, name, refuse)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,10 +157,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     save_file({name: value.contiguous() for name, value in outputs.items()}, arguments.output)
     return 0
-
-
-def _named(result: Any) -> dict[str, Tensor]:
-    return dict(result) if isinstance(result, dict) else {"estimate": result}
 
 
 def _last_line(text: str) -> str:

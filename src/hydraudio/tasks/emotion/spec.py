@@ -1,6 +1,6 @@
 """Speech emotion recognition as a value: an utterance in, probabilities of categories, attributes or both out."""
 
-from hydraudio.core.spec import Axes, Card, Metric, TaskSpec
+from hydraudio.core.spec import Axes, Card, Metric, Pin, TaskSpec
 
 SPEC = TaskSpec(
     name="emotion",
@@ -57,7 +57,26 @@ SPEC = TaskSpec(
             "ece_scaled": "ece",
             "nll_scaled": "nll",
         },
+        sharing="hydraudio.tasks.emotion.sharing.EmotionSharing",
     ),
     inputs=("waveform", "lengths"),
+    pretrained={  # configs/model/emotion/upstream, with the SHA-256 of their pytorch_model.bin
+        "microsoft/wavlm-base-plus": Pin(
+            "4c66d4806a428f2e922ccfa1a962776e232d487b",
+            "3bb273a6ace99408b50cfc81afdbb7ef2de02da2eab0234e18db608ce692fe51",
+        ),
+        "microsoft/wavlm-large": Pin(
+            "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
+            "fdee460e529396ddb2f8c8e8ce0ad74cfb747b726bc6f612e666c7c1e1963c9d",
+        ),
+        "facebook/hubert-base-ls960": Pin(
+            "dba3bb02fda4248b6e082697eee756de8fe8aa8a",
+            "062249fffb353eab67547a2fbc129f7c31a2f459faf641b19e8fb007cc5c48ad",
+        ),
+        "facebook/wav2vec2-base": Pin(
+            "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
+            "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21",
+        ),
+    },
     names={"classes": "class_names", "attributes": "attribute_names"},
 )

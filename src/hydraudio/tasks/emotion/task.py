@@ -165,6 +165,10 @@ class EmotionTask(Task):
         """
         return _results(self.net(waveform, lengths))
 
+    def stand_alone(self) -> dict[str, Any]:
+        self.cached, self.mixup = None, None
+        return {"cache_features": None, "cache_dir": None, "mixup": None}
+
     def export_module(self) -> Exportable:
         """``waveform`` (1, time) to ``probabilities`` (1, n_classes) and ``attributes`` (1, n_attributes) in [0, 1]."""
         lists = {"class_names": self.class_names, "attribute_names": self.attribute_names}

@@ -1,14 +1,10 @@
-"""A run of an emotion network that was never trained, with a report, its shared folder, and a hub to put it on."""
+"""A run of an emotion network that was never trained, with a report, and its shared folder."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +14,6 @@ from scipy.special import softmax
 
 from hydraudio.share.model_folder import Trained, open_trained, write_model_folder
 
-TOKENS = {"hf_" + "owner" * 5: "me", "hf_" + "guest" * 5: "guest"}
 SMALL = {
     "model_type": "wavlm",
     "hidden_size": 16,
@@ -41,19 +36,6 @@ NETWORK = (
     "model.net.pooling.attention_dim=8",
     "model/emotion/gender=auxiliary",
 )
-
-
-def load_module(name: str, path: Path) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-hub_server = load_module("hydraudio_test_hub_server", Path(__file__).parent / "hub_server.py")
 
 
 def write_run(folder: Path, root: Path, overrides: tuple[str, ...] = ()) -> Path:
@@ -159,38 +141,3 @@ def trained(checkpoint: Path) -> Trained:
 def model_folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shared folder of the checkpoint. Do not write into it."""
     return write_model_folder(tmp_path_factory.mktemp("shared") / "model", trained)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """A hub of which this process knows the owner's token, and nothing of the machine's logins and caches."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import _http
-
-    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
-    with hub_server.running_hub(dict(TOKENS)) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", next(iter(TOKENS)))
-        yield server
-
-
-@pytest.fixture
-def as_guest(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Calls after it use this token; None: no login."""
-
-    def use(token: str | None) -> None:
-        monkeypatch.delenv("HF_TOKEN")
-        if token is not None:
-            monkeypatch.setenv("HF_TOKEN", token)
-
-    return use
-
-
-@pytest.fixture
-def fault() -> Any:
-    return hub_server.Fault

@@ -1,4 +1,4 @@
-"""Validation: an honest copy passes every check, and each check fails on a folder that was sabotaged for it."""
+"""Validation of emotion networks: what only their checks can notice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from hydraudio.share import validate as validation
 from hydraudio.share.checks import Copy, Validation
 from hydraudio.share.model_folder import load_model_folder
 from hydraudio.share.probe import probe_outputs
-from hydraudio.share.upload import publish
-from hydraudio.share.validate import CHECKS, fetch_copy, report, validate
+from hydraudio.share.validate import CHECKS, report, validate
 
 
 def probe_here(folder: Path, trusted: tuple[str, ...]) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def replace_text(name: str, old: str, new: str) -> Callable[[Path], None]:
 def change_weight(factor: float) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
-        weights["category.output.weight"] *= factor
+        weights["net.category.output.weight"] *= factor
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
     return apply
@@ -86,52 +85,27 @@ def test_an_honest_copy_passes_every_check(base):
     assert "8 validation items: macro_f1" in outcomes[-1].finding
 
 
-def test_a_folder_that_is_not_there_fails(base, tmp_path):
-    copy = fetch_copy(str(tmp_path / "nothing"), tmp_path / "x")
-    outcomes = validate(dataclasses.replace(base, copy=copy))
-    assert not outcomes[0].passed
-    assert "neither a folder nor" in outcomes[0].finding
-    assert not report(base, outcomes)["passed"]
-
-
 @pytest.mark.parametrize(
     ("change", "check", "words"),
     [
-        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x"), "files", "can execute code"),
-        (lambda folder: (folder / "README.md").open("a").write("hf_" + "abcd" * 6), "files", "token"),
-        (lambda folder: (folder / "preprocessor_config.json").unlink(), "files", "is missing"),
         (change_weight(1 + 1e-7), "checksums", "SHA-256"),
-        (replace_text("README.md", "license: other\n", ""), "card", "license"),
-        (replace_text("README.md", "language: en", "base_model: a/b"), "card", "base_model"),
         (
             replace_text("README.md", "name: Macro-F1\n      value: 0.", "name: Macro-F1\n      value: 1."),
             "card",
             "results",
         ),
-        (edit("config.json", lambda c: c["model"].update(_target_="os.system")), "loading", "may not be"),
-        (change_weight(1.01), "results", "logits differs"),
+        (change_weight(1.01), "results", "differs by"),
         (change_weight(-1.0), "metric", "differs in"),
         (edit("config.json", lambda c: c["id2label"].update({"0": "Sad", "1": "Angry"})), "description", "id2label"),
         (edit("config.json", lambda c: c["frames"].update(strides=[5] * 7)), "description", "frames"),
         (edit("config.json", lambda c: c.update(sample_rate=8000)), "description", "sample_rate"),
         (edit("config.json", lambda c: c["normalization"].update(std=1.0)), "description", "normalization"),
-        (edit("preprocessor_config.json", lambda c: c.update(do_normalize=True)), "description", "preprocess"),
     ],
 )
 def test_each_check_notices_its_sabotage(sabotaged, change, check, words):
     failed = sabotaged(change, check, *(["loading"] if check == "results" else []))
     assert check in failed
     assert words in failed[check]
-
-
-def test_other_types_fail_the_tensors_and_the_loading(sabotaged):
-    def halve(folder: Path) -> None:
-        weights = load_file(folder / "model.safetensors")
-        save_file({name: value.half() for name, value in weights.items()}, folder / "model.safetensors")
-
-    failed = sabotaged(halve, "tensors", "loading")
-    assert "float16" in failed["tensors"]
-    assert "float16" in failed["loading"]
 
 
 @pytest.fixture
@@ -150,34 +124,5 @@ def test_the_agreement_with_the_data_is_checked_beside_that_with_the_checkpoint(
             )
 
     outcomes = {outcome.name: outcome for outcome in validate(dataclasses.replace(base, datamodule=Data()))}
-    assert "classes" in outcomes["description"].finding
+    assert "class_names" in outcomes["description"].finding
     assert not outcomes["description"].passed
-
-
-def test_the_copy_on_the_hub_is_the_one_that_is_checked(hub, base, model_folder, tmp_path, only):
-    first = publish(model_folder, "me/model", private=False).revision
-    copy = fetch_copy("me/model", tmp_path / "good", first)
-    outcomes = validate(dataclasses.replace(base, copy=copy, private=False))
-    assert all(outcome.passed for outcome in outcomes), outcomes
-    assert first in outcomes[0].finding
-    assert Validation.reachable.__get__(base) != ""
-
-    only("reachable", "checksums")
-    spoiled = dict(hub.repos["me/model"].files)
-    spoiled["model.safetensors"] = spoiled["model.safetensors"][:-4] + b"\0\0\x80\x3f"
-    hub.repos["me/model"].commit(spoiled)
-    newest = validate(dataclasses.replace(base, copy=fetch_copy("me/model", tmp_path / "bad")))
-    assert "checksums" in {outcome.name for outcome in newest if not outcome.passed}
-    again = validate(dataclasses.replace(base, copy=fetch_copy("me/model", tmp_path / "again", first)))
-    assert all(outcome.passed for outcome in again)
-
-
-def test_visibility_and_the_hubs_own_checksums_are_checked(base, only):
-    only("reachable", "checksums")
-    copy = Copy(base.folder, "me/model", "0" * 40, is_private=False, remote_hashes={"model.safetensors": "0" * 64})
-    failed = {o.name: o.finding for o in validate(dataclasses.replace(base, copy=copy, private=True)) if not o.passed}
-    assert "public, which was not asked for" in failed["reachable"]
-    assert "not what the hub reports" in failed["checksums"]
-    moving = dataclasses.replace(copy, revision="main", remote_hashes={})
-    failed = {o.name: o.finding for o in validate(dataclasses.replace(base, copy=moving)) if not o.passed}
-    assert "not a commit" in failed["reachable"]

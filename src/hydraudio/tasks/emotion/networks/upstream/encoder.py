@@ -115,6 +115,11 @@ class Upstream(nn.Module):
     def n_states(self) -> int:
         return len(self.states) if self.states else 1
 
+    def stand_alone(self) -> dict[str, Any]:
+        """Fold the adapters into the weights; gives the arguments that build the result without its source."""
+        self.merge_lora()
+        return {"source": None, "revision": None, "architecture": dict(self.architecture), "lora": None}
+
     @property
     def part_names(self) -> list[str]:
         """Names of the parts that can be frozen, in the order of computation."""

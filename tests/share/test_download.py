@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hydraudio.core.pretrained import pretrained_config
+from hydraudio.core.spec import Pin
 from hydraudio.share import download
-from hydraudio.share.download import PINS, Pin, download_model
+from hydraudio.share.download import download_model, recommended
 from hydraudio.share.hub import HubError
 
 NAME = "org/encoder"
@@ -64,24 +65,18 @@ def test_a_commit_stays_the_commit_when_the_branch_moves_on(hub, folder):
 def test_the_recommended_models_are_pinned(hub, folder, monkeypatch):
     commit = hub.add(NAME, FILES)
     hub.repos[NAME].commit({"config.json": b"{}", "model.safetensors": b"newer"})
-    monkeypatch.setattr(download, "PINS", {NAME: Pin(commit, DIGEST)})
+    monkeypatch.setattr(download, "recommended", lambda: {NAME: Pin(commit, DIGEST)})
     assert download_model(NAME, folder).revision == commit
-    monkeypatch.setattr(download, "PINS", {NAME: Pin(commit, "0" * 64)})
+    monkeypatch.setattr(download, "recommended", lambda: {NAME: Pin(commit, "0" * 64)})
     with pytest.raises(ValueError, match="expected 000"):
         download_model(NAME, folder)
-    for pin in PINS.values():
+
+
+def test_a_pin_is_a_commit_and_a_checksum():
+    for pin in recommended().values():
         assert (len(pin.revision), len(pin.sha256)) == (40, 64)
         assert int(pin.revision, 16)
         assert int(pin.sha256, 16)
-
-
-def test_the_configured_upstreams_have_the_same_pins(repository):
-    import yaml
-
-    files = (repository / "configs" / "model" / "upstream").glob("*.yaml")
-    options = [yaml.safe_load(file.read_text()) for file in files]
-    configured = {option["source"]: option["revision"] for option in options if option.get("source")}
-    assert configured == {name: pin.revision for name, pin in PINS.items()}
 
 
 def test_repeating_verifies_without_a_network(hub, folder):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -336,3 +338,11 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     (r"/lfs-storage/(\w+)", "POST", _Handler.lfs_verify),
     (rf"/{_NAME}/resolve/([^/]+)/(.+)", "GET", _Handler.resolve),
 ]
+
+
+def environment(hub: Any, folder: Path, token: str) -> dict[str, str]:
+    """Of commands that know this hub and nothing of the machine's logins and caches; they write below the folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
+    folders = {"HYDRAUDIO_LOG_DIR": str(folder / "logs"), "HYDRAUDIO_DATA_DIR": str(folder / "data")}
+    return {**kept, **own, **folders, "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
