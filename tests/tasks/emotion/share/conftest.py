@@ -33,7 +33,7 @@ ARCHITECTURE = ",".join(f"{key}:{str(value).lower()}" for key, value in SMALL.it
 NETWORK = (
     "model.net.upstream.trainable_blocks=1",
     "model.net.category.hidden_dim=16",
-    "model.net.pooling.attention_dim=8",
+    "+model.net.pooling.attention_dim=8",
     "model/emotion/gender=auxiliary",
 )
 
