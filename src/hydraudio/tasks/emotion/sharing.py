@@ -12,6 +12,7 @@ from hydraudio.share.card import card_table, interval_text, number_text
 from hydraudio.share.probe import clips
 from hydraudio.share.sharing import Sharing
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
+from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
 from hydraudio.tasks.emotion.spec import SPEC
 from hydraudio.tasks.emotion.task import EmotionTask
 
@@ -29,7 +30,7 @@ class EmotionSharing(Sharing):
         found = _classes(task.class_names, getattr(datamodule, "class_letters", []))
         if task.attribute_names:
             found["attribute_scale"] = ATTRIBUTE_SCALE
-        found |= _frames(task.network) | {"gender_order": list(GENDER_ORDER), "gender_mode": task.network.gender_mode}
+        found |= _frames(task.net) | {"gender_order": list(GENDER_ORDER), "gender_mode": task.net.gender_mode}
         if "normalization" in trained["model"]["net"] and trained["model"]["net"]["normalization"]:
             found["normalization"] = _kind(trained["model"]["net"]["normalization"])
         if trained["data"].get("max_s") is not None:
@@ -39,8 +40,8 @@ class EmotionSharing(Sharing):
     def check(self, task: Task, config: Content) -> None:
         """The frames of the network are as many as the formula says."""
         assert isinstance(task, EmotionTask)
-        for clip in clips(task.sample_rate):
-            counted = int(task.network.encode(clip[None])[1][0])
+        for clip in clips(task.sample_rate) if "frames" in config else ():
+            counted = int(task.net.encode(clip[None])[1][0])
             expected = len(clip)
             for kernel, stride in zip(config["frames"]["kernels"], config["frames"]["strides"], strict=True):
                 expected = (expected - kernel) // stride + 1
@@ -66,6 +67,9 @@ def _classes(names: list[str], letters: list[str]) -> dict[str, Any]:
 
 
 def _frames(net: EmotionNetwork) -> dict[str, Any]:
+    """Of encoders of ours; those of others do not say how they cut."""
+    if not isinstance(net.upstream, Upstream):
+        return {}
     formula = "per layer: frames = (frames - kernel) // stride + 1, from samples; no padding"
     return {
         "frames": {"kernels": list(net.upstream.kernels), "strides": list(net.upstream.strides), "formula": formula}
