@@ -41,10 +41,10 @@ def hydraudio_net(name: str) -> nn.Module:
     if name == "conv_tasnet":
         from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 
-        return ConvTasNet(2, kernel_size=16, **NETS[name])
+        return ConvTasNet(n_sources=2, kernel_size=16, **NETS[name])
     from hydraudio.tasks.separation.networks.dprnn import DPRNN
 
-    return DPRNN(2, kernel_size=16, **NETS[name])
+    return DPRNN(n_sources=2, kernel_size=16, **NETS[name])
 
 
 def asteroid_net(name: str) -> nn.Module:

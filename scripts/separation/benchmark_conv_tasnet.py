@@ -112,7 +112,7 @@ def main() -> None:
     SpeechBrainConvTasNet(args.sources, size)  # imports SpeechBrain
     build = {
         "SpeechBrain": lambda: SpeechBrainConvTasNet(args.sources, size),
-        "Hydraudio": lambda: ConvTasNet(args.sources, **size),
+        "Hydraudio": lambda: ConvTasNet(n_sources=args.sources, **size),
     }
     construction = {name: statistics.median(elapsed_ms(make) for _ in range(3)) for name, make in build.items()}
 
@@ -122,7 +122,7 @@ def main() -> None:
     target = 0.1 * torch.randn(args.batch_size, args.sources, mixture.shape[-1])
     with torch.no_grad():
         difference = (reference(mixture) - net(mixture)).abs().max().item()
-    zero = ConvTasNet(args.sources, **size)
+    zero = ConvTasNet(n_sources=args.sources, **size)
     nets = {"SpeechBrain": reference, "Hydraudio": net, "Hydraudio, padding zero": zero}
     medians = measure(nets, mixture, target, args.steps)
 

@@ -23,7 +23,14 @@ SAMPLE_RATE_HZ = 8000
 def train_step(seconds: float, batch_size: int, n_blocks: int, activation_checkpointing: bool) -> None:
     """Forward, backward and one step of Adam; prints seconds and GB."""
     torch.manual_seed(0)
-    net = SPMamba(n_sources=2, n_blocks=n_blocks, activation_checkpointing=activation_checkpointing)
+    net = SPMamba(
+        n_sources=2,
+        n_fft=256,
+        n_channels=16,
+        kernel_size=8,
+        n_blocks=n_blocks,
+        activation_checkpointing=activation_checkpointing,
+    )
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     mixture = torch.randn(batch_size, int(seconds * SAMPLE_RATE_HZ))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

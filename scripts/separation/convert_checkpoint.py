@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
+from hydraudio.tasks.separation.networks.converters import conv_tasnet, dprnn, resepformer, sepformer
 from hydraudio.tasks.separation.networks.converters.conv_tasnet import (
     conv_tasnet_from_speechbrain,
     conv_tasnet_to_speechbrain,
@@ -49,15 +50,20 @@ from hydraudio.tasks.separation.networks.sepformer import SepFormer
 
 class Converter(NamedTuple):
     net: type[nn.Module]
+    arguments: Callable[..., dict[str, Any]]
     read: Callable[..., Any]
     write: Callable[..., dict[str, StateDict]]
 
 
 CONVERTERS = {
-    "conv_tasnet": Converter(ConvTasNet, conv_tasnet_from_speechbrain, conv_tasnet_to_speechbrain),
-    "dprnn": Converter(DPRNN, dprnn_from_speechbrain, dprnn_to_speechbrain),
-    "sepformer": Converter(SepFormer, sepformer_from_speechbrain, sepformer_to_speechbrain),
-    "resepformer": Converter(RESepFormer, resepformer_from_speechbrain, resepformer_to_speechbrain),
+    "conv_tasnet": Converter(
+        ConvTasNet, conv_tasnet.arguments, conv_tasnet_from_speechbrain, conv_tasnet_to_speechbrain
+    ),
+    "dprnn": Converter(DPRNN, dprnn.arguments, dprnn_from_speechbrain, dprnn_to_speechbrain),
+    "sepformer": Converter(SepFormer, sepformer.arguments, sepformer_from_speechbrain, sepformer_to_speechbrain),
+    "resepformer": Converter(
+        RESepFormer, resepformer.arguments, resepformer_from_speechbrain, resepformer_to_speechbrain
+    ),
 }
 
 
@@ -66,12 +72,13 @@ def target(net: type[nn.Module]) -> str:
 
 
 def from_speechbrain(model: str, folder: Path, output: Path, **options: Any) -> None:
-    convert = CONVERTERS[model].read
-    net = convert(read_speechbrain_folder(folder), **matching_options(convert, model, options))
+    converter, parts = CONVERTERS[model], read_speechbrain_folder(folder)
+    options = matching_options(converter.read, model, options)
+    net, arguments = converter.read(parts, **options), converter.arguments(parts, **options)
     output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"target": target(type(net)), "arguments": net.arguments, "state_dict": net.state_dict()}, output)
+    torch.save({"target": target(type(net)), "arguments": arguments, "state_dict": net.state_dict()}, output)
     print(f"wrote {output}; in configs/model set net to:")
-    print("\n".join(f"  {name}: {value}" for name, value in net.arguments.items()))
+    print("\n".join(f"  {name}: {value}" for name, value in arguments.items()))
 
 
 def to_speechbrain(file: Path, folder: Path, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Checks of options that several corpora have; each returns the value."""
+"""Checks of options that several classes have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 def check_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
-    """One of the choices.
+    """The value, one of the choices.
 
     Raises:
         ValueError: it is none of them.
@@ -21,7 +21,7 @@ def check_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
 
 
 def check_positive(name: str, value: float | None) -> float | None:
-    """A positive number, or None.
+    """The value, a positive number or None.
 
     Raises:
         ValueError: it is zero, negative or NaN.
@@ -29,3 +29,14 @@ def check_positive(name: str, value: float | None) -> float | None:
     if value is not None and not value > 0:
         raise ValueError(f"{name}={value} must be positive, or null")
     return value
+
+
+def check_sizes(**sizes: int) -> None:
+    """Whole numbers from 1, by their names.
+
+    Raises:
+        ValueError: one is less than 1.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")

@@ -225,7 +225,16 @@ def test_an_hour_of_audio_takes_little_memory(tmp_path):
 
 
 def separation_task(causal):
-    net = ConvTasNet(2, 16, 16, 8, 16, 3, 3, 2, norm="cLN", causal=causal)
+    net = ConvTasNet(
+        n_sources=2,
+        n_filters=16,
+        bottleneck_channels=8,
+        hidden_channels=16,
+        n_blocks=3,
+        n_repeats=2,
+        norm="cLN",
+        causal=causal,
+    )
     return SeparationTask(net, PermutationInvariant(SISDRLoss()), optimizer=torch.optim.Adam, sample_rate=8000)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers import ops
+from hydraudio.nn.layers import elementary
 from hydraudio.nn.layers.masking import frame_mask, global_norm
 
 NORMS = ("gLN", "cLN", "BN")
@@ -19,6 +19,13 @@ CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depe
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision tensors as float32; float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class LayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` with statistics in float32 under any precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(at_least_float32(x)).to(x.dtype)
 
 
 class _AffineNorm(nn.Module):
@@ -41,12 +48,10 @@ class GlobalLayerNorm(_AffineNorm):
     """
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None and elementary.is_channels_last(x):
+            return elementary.global_layer_norm(x.transpose(1, 2), self.weight, self.bias, self.eps).transpose(1, 2)
         valid = None if n_frames is None else frame_mask(n_frames, x.shape[-1]).unsqueeze(1)
         return global_norm(x, self.weight, self.bias, self.eps, valid)
-
-    def forward_channels_last(self, x: Tensor) -> Tensor:
-        """(batch, frames, channels) -> same."""
-        return ops.global_layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class ChannelwiseLayerNorm(_AffineNorm):
@@ -56,15 +61,13 @@ class ChannelwiseLayerNorm(_AffineNorm):
     """
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None and elementary.is_channels_last(x):
+            return F.layer_norm(x.transpose(1, 2), (x.shape[1],), self.weight, self.bias, self.eps).transpose(1, 2)
         x32 = at_least_float32(x)
         centred = x32 - x32.mean(1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
         y = centred * scale * self.weight[:, None] + self.bias[:, None]
         return _zero_padding(y, n_frames).to(x.dtype)
-
-    def forward_channels_last(self, x: Tensor) -> Tensor:
-        """(batch, frames, channels) -> same."""
-        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -75,6 +78,9 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        if n_frames is None and elementary.is_channels_last(x):
+            frames = x.transpose(1, 2)  # (batch, frames, channels)
+            return super().forward(frames.flatten(0, 1)).view_as(frames).transpose(1, 2)
         if n_frames is None:
             return super().forward(x)
         if not self.training:
@@ -83,10 +89,6 @@ class BatchNorm(nn.BatchNorm1d):
         y = torch.zeros_like(x).transpose(1, 2)
         y[valid] = super().forward(x.transpose(1, 2)[valid])
         return y.transpose(1, 2)
-
-    def forward_channels_last(self, x: Tensor) -> Tensor:
-        """(batch, frames, channels) -> same."""
-        return super().forward(x.flatten(0, 1)).view_as(x)
 
 
 def _zero_padding(x: Tensor, n_frames: Tensor | None) -> Tensor:

@@ -10,18 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.linear import Linear
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import frame_mask
-from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.nn.layers.normalization import LayerNorm
 
 LAYER_NORM_EPS = 1e-6
-
-
-class LayerNorm(nn.LayerNorm):
-    """`torch.nn.LayerNorm` with statistics in float32 under any precision."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(at_least_float32(x)).to(x.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -68,7 +61,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """`n_layers` of `TransformerLayer` and a norm; also a block of `models.separation.dual_path`.
+    """`n_layers` of `TransformerLayer` and a norm; also a block of dual-path networks.
 
     (sequences, steps, dim) -> same, any number of steps.
 

@@ -179,7 +179,9 @@ def test_one_batch_can_be_overfitted(polsess_root):
     data = PolSESSDataModule(root=str(polsess_root), problem="SB", batch_size=2, num_workers=0, max_train_samples=2)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    net = ConvTasNet(2, 64, 32, 32, 64, 3, 4, 2)
+    net = ConvTasNet(
+        n_sources=2, n_filters=64, kernel_size=32, bottleneck_channels=32, hidden_channels=64, n_blocks=4, n_repeats=2
+    )
     loss = PermutationInvariant(SISDRLoss())
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     values = []

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hydraudio.nn.layers import ops
+from hydraudio.nn.layers import elementary
 from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 
+PAPER = {"n_filters": 256}
 SMALL = {"n_filters": 128, "bottleneck_channels": 128, "hidden_channels": 256, "n_blocks": 6, "n_repeats": 3}
 TINY = {"n_filters": 16, "bottleneck_channels": 8, "hidden_channels": 12, "n_blocks": 3, "n_repeats": 2}
 VARIANTS = [
@@ -38,21 +39,21 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both implementations of the mask net, on a CPU."""
     if request.param == "plain":
-        monkeypatch.setattr(ops, "prefers_channels_last", lambda x: False)
+        monkeypatch.setattr(elementary, "prefers_channels_last", lambda x: False)
     return request.param
 
 
 @pytest.mark.parametrize(
     ("n_sources", "size", "expected"),
-    [(1, {}, 8_643_136), (2, {}, 8_708_672), (1, SMALL, 1_249_060), (2, SMALL, 1_265_444)],
+    [(1, PAPER, 8_643_136), (2, PAPER, 8_708_672), (1, SMALL, 1_249_060), (2, SMALL, 1_265_444)],
 )
 def test_parameter_count(n_sources: int, size: dict[str, int], expected: int) -> None:
-    assert sum(p.numel() for p in ConvTasNet(n_sources, **size).parameters()) == expected
+    assert sum(p.numel() for p in ConvTasNet(n_sources=n_sources, **size).parameters()) == expected
 
 
 def test_parameter_count_of_paper_net() -> None:
     # separation.md 3.2: N512 B128 H512 X8 R3 has 5.1 M with the paper's skip path, biases and C=2; ours lacks the skips
-    net = ConvTasNet(2, n_filters=512, bottleneck_channels=128, hidden_channels=512, n_repeats=3)
+    net = ConvTasNet(n_sources=2, n_filters=512, bottleneck_channels=128, hidden_channels=512, n_repeats=3)
     assert 3.3e6 < sum(p.numel() for p in net.parameters()) < 3.6e6
 
 
@@ -84,7 +85,7 @@ def test_independent_of_batch(norm: str, training: bool, path: str) -> None:
 def test_paths_agree(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for fast in (True, False):
-        monkeypatch.setattr(ops, "prefers_channels_last", lambda x, fast=fast: fast)
+        monkeypatch.setattr(elementary, "prefers_channels_last", lambda x, fast=fast: fast)
         net = tiny(**options).double()
         mixture = noise(3, 300).double().requires_grad_()
         estimate = net(mixture)

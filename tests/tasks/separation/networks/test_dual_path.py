@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers import ops
+from hydraudio.nn.layers import elementary
 from hydraudio.tasks.separation.networks.dual_path import (
     ChannelsLastNorm,
     DualPathMaskNet,
@@ -34,7 +34,8 @@ class Mixing(nn.Module):
 
 def mask_net(chunk_size: int = 10, seed: int = 0, **options: object) -> DualPathMaskNet:
     torch.manual_seed(seed)
-    net = DualPathMaskNet(2, 6, 4, lambda: Mixing(4), lambda: Mixing(4), 2, chunk_size, **options)
+    blocks = {"intra": lambda: Mixing(4), "inter": lambda: Mixing(4)}
+    net = DualPathMaskNet(2, 6, dim=4, **blocks, n_layers=2, chunk_size=chunk_size, **options)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -75,7 +76,7 @@ def test_chunks_of_even_size_are_a_fold() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_global_norm_is_group_norm(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "prefers_channels_last", lambda x: fast)
+    monkeypatch.setattr(elementary, "prefers_channels_last", lambda x: fast)
     norm, x = ChannelsLastNorm("gLN", 3), 5 + noise(2, 7, 4, 3)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -117,7 +118,7 @@ def test_padding_changes_nothing(chunk_size: int, norm: str, skip_around_intra: 
 def test_fast_and_plain_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for fast in (True, False):
-        monkeypatch.setattr(ops, "prefers_channels_last", lambda x, fast=fast: fast)
+        monkeypatch.setattr(elementary, "prefers_channels_last", lambda x, fast=fast: fast)
         net, features = mask_net(), noise(2, 6, 33).requires_grad_()
         (net(features) * noise(2, 2, 6, 33, seed=2)).sum().backward()
         results.append([net(features), features.grad, *(p.grad for p in net.parameters())])

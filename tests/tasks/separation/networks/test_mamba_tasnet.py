@@ -36,7 +36,7 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 )
 def test_parameter_count(size: dict[str, int], counts: tuple[int, int]) -> None:
     with torch.device("meta"):
-        nets = [MambaTasNet(n_sources, **size) for n_sources in (1, 2)]
+        nets = [MambaTasNet(n_sources=n_sources, **{"n_filters": 256, **size}) for n_sources in (1, 2)]
     assert tuple(sum(p.numel() for p in net.parameters()) for net in nets) == counts
 
 

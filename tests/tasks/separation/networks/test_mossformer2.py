@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hydraudio.nn.layers import ops
-from hydraudio.tasks.separation.networks.mossformer2 import MossFormer2
-from hydraudio.tasks.separation.networks.mossformer2_blocks import (
+from hydraudio.nn.layers import elementary
+from hydraudio.tasks.separation.networks.mossformer2 import (
     ConvFeedForward,
     GatedAttentionBlock,
     GatedFSMNBlock,
     InstanceNorm,
     JointAttention,
+    MossFormer2,
     RotaryEmbedding,
 )
 
@@ -44,7 +44,7 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both implementations of the depthwise convolutions, on a CPU."""
     if request.param == "plain":
-        monkeypatch.setattr(ops, "prefers_channels_last", lambda x: False)
+        monkeypatch.setattr(elementary, "prefers_channels_last", lambda x: False)
     return request.param
 
 
@@ -226,7 +226,7 @@ def test_wide_queries_rotate_32_channels() -> None:
 )
 def test_parameter_count(n_sources: int, n_blocks: int, expected: int) -> None:
     with torch.device("meta"):
-        net = MossFormer2(n_sources, n_blocks=n_blocks)
+        net = MossFormer2(n_sources=n_sources, n_filters=512, n_blocks=n_blocks)
     assert sum(p.numel() for p in net.parameters()) == expected
 
 
@@ -251,7 +251,7 @@ def test_independent_of_batch_and_padding(path: str) -> None:
 def test_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for fast in (True, False):
-        monkeypatch.setattr(ops, "prefers_channels_last", lambda x, fast=fast: fast)
+        monkeypatch.setattr(elementary, "prefers_channels_last", lambda x, fast=fast: fast)
         net, mixture = tiny().double(), noise(2, 300).double().requires_grad_()
         estimate = net(mixture)
         (estimate * noise(2, 2, 300, seed=2)).sum().backward()

@@ -17,6 +17,7 @@ SCRIPT = Path(__file__).parents[4] / "scripts" / "separation" / "benchmark_spmam
 AT_16_KHZ = {"n_fft": 512, "hop": 128}
 REDUCED = {"kernel_size": 4, "n_blocks": 4, "n_heads": 2, "key_size": 256}
 SMALL = {**REDUCED, "hop": 128, "n_blocks": 2, "stride": 4, "d_state": 4, "expand": 2}
+PAPER = {"n_fft": 256, "n_channels": 16, "kernel_size": 8}
 TINY = {"n_fft": 16, "hop": 4, "n_blocks": 1, "n_channels": 4, "kernel_size": 3, "n_heads": 2, "key_size": 20}
 
 
@@ -32,11 +33,11 @@ TINY = {"n_fft": 16, "hop": 4, "n_blocks": 1, "n_channels": 4, "kernel_size": 3,
     ],
 )
 def test_parameter_count(n_sources: int, size: dict[str, int], expected: int) -> None:
-    assert sum(p.numel() for p in SPMamba(n_sources, **size).parameters()) == expected
+    assert sum(p.numel() for p in SPMamba(n_sources=n_sources, **{**PAPER, **size}).parameters()) == expected
 
 
 def test_most_parameters_are_mamba() -> None:
-    net = SPMamba(2)
+    net = SPMamba(n_sources=2, **PAPER)
     mamba = sum(p.numel() for name, p in net.named_parameters() if ".sequence." in name)
     assert mamba == 6 * 2 * 2 * 233_088  # blocks, paths, directions
 
@@ -61,7 +62,7 @@ def mamba_by_the_equations(block: PreNormMamba, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("n_steps", [None, [7, 2]])
 def test_sequence_net_is_a_residual_mamba_per_direction(n_steps: list[int] | None) -> None:
     torch.manual_seed(0)
-    sequence = SPMamba(2, **TINY).blocks[0].sub_band.sequence.double()
+    sequence = SPMamba(n_sources=2, **TINY).blocks[0].sub_band.sequence.double()
     x = torch.randn(2, 7, 12, dtype=torch.float64)
     y = sequence(x, None if n_steps is None else torch.tensor(n_steps))
     for item, result, n in zip(x, y, n_steps or [7, 7], strict=True):
@@ -71,7 +72,7 @@ def test_sequence_net_is_a_residual_mamba_per_direction(n_steps: list[int] | Non
 
 
 def test_steps_sizes_start_small_in_both_directions() -> None:
-    net = SPMamba(2, **TINY)
+    net = SPMamba(n_sources=2, **TINY)
     biases = [p for name, p in net.named_parameters() if name.endswith("dt_proj.bias")]
     assert len(biases) == 4  # two paths, two directions
     for bias in biases:

@@ -6,10 +6,16 @@ import torch
 from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 from hydraudio.tasks.separation.networks.mamba_tasnet import MambaTasNet
 
+
+def conv_tasnet(**options):
+    sizes = {"n_sources": 1, "n_filters": 16, "bottleneck_channels": 8, "hidden_channels": 16}
+    return ConvTasNet(**{**sizes, "n_blocks": 3, "n_repeats": 2, **options})
+
+
 NETS = {
-    "conv_tasnet_cLN": lambda: ConvTasNet(2, 16, 16, 8, 16, 3, 3, 2, norm="cLN", causal=True),
-    "conv_tasnet_BN": lambda: ConvTasNet(1, 16, 15, 8, 16, 4, 3, 2, norm="BN", causal=True),
-    "mamba_tasnet": lambda: MambaTasNet(2, 32, 16, 8, 2, d_state=4, bidirectional=False),
+    "conv_tasnet_cLN": lambda: conv_tasnet(n_sources=2, norm="cLN", causal=True),
+    "conv_tasnet_BN": lambda: conv_tasnet(kernel_size=15, block_kernel_size=4, norm="BN", causal=True),
+    "mamba_tasnet": lambda: MambaTasNet(n_sources=2, n_filters=32, dim=8, n_layers=2, d_state=4, bidirectional=False),
 }
 
 
@@ -52,4 +58,4 @@ def test_output_follows_within_a_frame(net):
 
 def test_refuses_networks_that_see_the_future():
     with pytest.raises(ValueError, match="ConvTasNet is not causal"):
-        ConvTasNet(2, 16, 16, 8, 16, 3, 3, 2).stream(noise(100))
+        conv_tasnet().stream(noise(100))

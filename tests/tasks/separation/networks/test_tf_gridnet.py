@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hydraudio.tasks.separation.networks.tf_gridnet import BLSTM, TFGridNet
 
+PAPER = {"n_fft": 128, "n_channels": 64, "kernel_size": 4}
 TINY = {"n_fft": 16, "hop": 4, "n_blocks": 1, "n_channels": 4, "kernel_size": 3, "n_heads": 2, "key_size": 20}
 SMALL = {
     "n_fft": 256,
@@ -33,7 +34,7 @@ def expected_count(n_sources: int, n_fft: int, blocks: int, d: int, i: int, h: i
 
 @pytest.mark.parametrize("n_sources", [1, 2, 3])
 def test_parameter_count_of_the_paper(n_sources: int) -> None:
-    count = sum(p.numel() for p in TFGridNet(n_sources).parameters())
+    count = sum(p.numel() for p in TFGridNet(n_sources=n_sources, **PAPER).parameters())
     assert count == expected_count(n_sources, 128, 6, 64, 4, 256, 4, 512)
     assert round(count / 1e6, 1) == 14.4
 
@@ -43,7 +44,7 @@ def test_parameter_count_of_the_paper(n_sources: int) -> None:
     [(1, {}, 14_434_448), (2, {}, 14_435_602), (1, SMALL, 627_569), (2, SMALL, 628_003)],
 )
 def test_parameter_count(n_sources: int, size: dict[str, int], expected: int) -> None:
-    assert sum(p.numel() for p in TFGridNet(n_sources, **size).parameters()) == expected
+    assert sum(p.numel() for p in TFGridNet(n_sources=n_sources, **{**PAPER, **size}).parameters()) == expected
 
 
 def lstm_by_the_equations(x: Tensor, w_input: Tensor, w_state: Tensor, b_input: Tensor, b_state: Tensor) -> Tensor:

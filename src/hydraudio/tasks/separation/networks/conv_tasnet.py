@@ -1,19 +1,20 @@
-"""Conv-TasNet, channels first.
+"""Conv-TasNet.
 
 Luo & Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech Separation", IEEE/ACM
 TASLP 27(8), 2019; letters in brackets below are the paper's. Two things are as in SpeechBrain's version, so that its
 weights fit: no convolution has a bias, and a block has a residual path but no skip path to the output.
 """
 
-from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers import ops
-from hydraudio.nn.layers.masking import reflect_frames
+from hydraudio.core.options import check_choice, check_sizes
+from hydraudio.nn.layers import elementary
+from hydraudio.nn.layers.elementary import Depthwise, Pointwise, PReLU
 from hydraudio.nn.layers.normalization import CAUSAL_NORMS, NORMS, ChannelwiseLayerNorm, GlobalLayerNorm, build_norm
 from hydraudio.tasks.separation.networks.tasnet import TasNet
 
@@ -24,12 +25,13 @@ PADDINGS = ("zero", "reflect")
 class TemporalBlock(nn.Module):
     """1x1 convolution, PReLU, norm, dilated depthwise convolution, PReLU, norm, 1x1 convolution, plus the input.
 
-    Fig. 1C of the paper. (batch, n_channels, frames) -> same.
+    Fig. 1C of the paper. (batch, n_channels, frames) -> same. Arguments: see `ConvTasNet`.
     """
 
     def __init__(
         self,
         n_channels: int,
+        *,
         hidden_channels: int,
         kernel_size: int,
         dilation: int,
@@ -39,48 +41,29 @@ class TemporalBlock(nn.Module):
         eps: float,
     ) -> None:
         super().__init__()
-        self.expand = nn.Conv1d(n_channels, hidden_channels, 1, bias=False)
-        self.prelu1 = nn.PReLU()
+        self.expand = Pointwise(n_channels, hidden_channels)
+        self.prelu1 = PReLU()
         self.norm1 = build_norm(norm, hidden_channels, eps)
-        self.depthwise = nn.Conv1d(
-            hidden_channels, hidden_channels, kernel_size, dilation=dilation, groups=hidden_channels, bias=False
-        )
-        self.prelu2 = nn.PReLU()
+        self.depthwise = Depthwise(hidden_channels, kernel_size, dilation, causal, reflect=padding == "reflect")
+        self.prelu2 = PReLU()
         self.norm2 = build_norm(norm, hidden_channels, eps)
-        self.project = nn.Conv1d(hidden_channels, n_channels, 1, bias=False)
-        reach = (kernel_size - 1) * dilation
-        self.pad = (reach, 0) if causal else (reach // 2, reach // 2)
-        self.geometry = ops.Geometry(dilation, self.pad[0], padding == "reflect")
-        self.padding_mode = "reflect" if padding == "reflect" else "constant"
+        self.project = Pointwise(hidden_channels, n_channels)
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
-        y = self.norm1(self.prelu1(self.expand(x)), n_frames)
-        y = self.norm2(self.prelu2(self.depthwise(self._padded(y, n_frames))), n_frames)
+        if n_frames is None and isinstance(self.norm1, GlobalLayerNorm) and elementary.is_channels_last(x):
+            x = x.transpose(1, 2)  # the same in one function, which keeps less for the backward pass
+            return elementary.temporal_block(x, self._weights(), self.depthwise.geometry, self.norm1.eps).transpose(1, 2)
+        y = self.norm1(self.prelu1(self.expand(x)), n_frames)  # (batch, hidden_channels, frames)
+        y = self.norm2(self.prelu2(self.depthwise(y, n_frames)), n_frames)  # (batch, hidden_channels, frames)
         return x + self.project(y)
 
     def stream(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """The next frames of a causal block; `past`: hidden frames before them, as returned by the last call."""
-        y = self.norm1(self.prelu1(self.expand(x)))
-        y = F.pad(y, self.pad) if past is None else torch.cat([past, y], dim=-1)
-        past = y[..., y.shape[-1] - self.pad[0] :]
-        return x + self.project(self.norm2(self.prelu2(self.depthwise(y)))), past
-
-    def _padded(self, y: Tensor, n_frames: Tensor | None) -> Tensor:
-        if n_frames is None or self.padding_mode == "constant":
-            return F.pad(y, self.pad, self.padding_mode)
-        return reflect_frames(y, n_frames, self.pad)
-
-    def forward_channels_last(self, x: Tensor) -> Tensor:
-        """The same on (batch, frames, n_channels), faster on a CPU."""
-        if isinstance(self.norm1, GlobalLayerNorm):
-            return ops.temporal_block(x, self._weights(), self.geometry, self.norm1.eps)
-        y = ops.prelu(ops.pointwise(x, self.expand.weight), self.prelu1.weight)
-        y = ops.depthwise(self.norm1.forward_channels_last(y), self.depthwise.weight, self.geometry)
-        y = self.norm2.forward_channels_last(ops.prelu(y, self.prelu2.weight))
-        return x + ops.pointwise(y, self.project.weight)
+        y, past = self.depthwise.stream(self.norm1(self.prelu1(self.expand(x))), past)
+        return x + self.project(self.norm2(self.prelu2(y))), past
 
     def _weights(self) -> list[Tensor]:
-        """In the order of `ops.temporal_block`."""
+        """In the order of `elementary.temporal_block`."""
         first = [self.expand.weight, self.prelu1.weight, self.norm1.weight, self.norm1.bias]
         second = [self.depthwise.weight, self.prelu2.weight, self.norm2.weight, self.norm2.bias]
         return [*first, *second, self.project.weight]
@@ -89,77 +72,61 @@ class TemporalBlock(nn.Module):
 class ConvTasNetMaskNet(nn.Module):
     """Temporal convolutional network that estimates a mask per source (section II-B).
 
-    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames).
+    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames). Arguments: see `ConvTasNet`.
     """
 
     def __init__(
         self,
         n_sources: int,
         n_filters: int,
+        *,
         bottleneck_channels: int,
-        hidden_channels: int,
-        block_kernel_size: int,
         n_blocks: int,
         n_repeats: int,
-        norm: str,
-        causal: bool,
         mask_activation: str,
-        padding: str,
         eps: float,
+        **block: Any,
     ) -> None:
         super().__init__()
+        if mask_activation == "softmax" and n_sources == 1:
+            raise ValueError("mask_activation='softmax' over one source is always 1; use 'relu' or 'sigmoid'")
         self.n_sources = n_sources
         self.mask_activation = mask_activation
         self.norm = ChannelwiseLayerNorm(n_filters, eps)  # per frame, hence causal, whatever `norm` is
-        self.bottleneck = nn.Conv1d(n_filters, bottleneck_channels, 1, bias=False)
+        self.bottleneck = Pointwise(n_filters, bottleneck_channels)
         self.blocks = nn.ModuleList(
-            TemporalBlock(bottleneck_channels, hidden_channels, block_kernel_size, 2**i, norm, causal, padding, eps)
+            TemporalBlock(bottleneck_channels, dilation=2**i, eps=eps, **block)
             for _ in range(n_repeats)
             for i in range(n_blocks)
         )
-        self.mask = nn.Conv1d(bottleneck_channels, n_sources * n_filters, 1, bias=False)
+        self.mask = Pointwise(bottleneck_channels, n_sources * n_filters)
 
     def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
-        if n_frames is None and ops.prefers_channels_last(features):
-            scores = self._scores_channels_last(features)
-        else:
-            y = self.bottleneck(self.norm(features, n_frames))
-            for block in self.blocks:
-                y = block(y, n_frames)
-            scores = self.mask(y)
-        return self._masks(scores)
+        x = elementary.channels_last(features) if n_frames is None else features
+        x = self.bottleneck(self.norm(x, n_frames))  # (batch, bottleneck_channels, frames)
+        for block in self.blocks:
+            x = block(x, n_frames)
+        return self._masks(self.mask(x))
 
     def stream(self, features: Tensor, state: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor | None]]:
         """Masks of the next frames; `state`: what the last call returned."""
-        y = self.bottleneck(self.norm(features))
+        x = self.bottleneck(self.norm(features))
         state = list(state or [None] * len(self.blocks))
         for i, block in enumerate(self.blocks):
-            y, state[i] = cast(TemporalBlock, block).stream(y, state[i])
-        return self._masks(self.mask(y)), state
+            x, state[i] = cast(TemporalBlock, block).stream(x, state[i])
+        return self._masks(self.mask(x)), state
 
     def _masks(self, scores: Tensor) -> Tensor:
-        scores = scores.unflatten(1, (self.n_sources, -1))
+        scores = scores.unflatten(1, (self.n_sources, -1))  # (batch, n_sources, n_filters, frames)
         if self.mask_activation == "relu":
             return F.relu(scores)
-        if self.mask_activation == "sigmoid":
-            return torch.sigmoid(scores)
-        return torch.softmax(scores, dim=1)
-
-    def _scores_channels_last(self, features: Tensor) -> Tensor:
-        y = self.norm.forward_channels_last(features.transpose(1, 2).contiguous())
-        y = ops.pointwise(y, self.bottleneck.weight)
-        for block in cast(Iterable[TemporalBlock], self.blocks):
-            y = block.forward_channels_last(y)
-        return ops.pointwise(y, self.mask.weight).transpose(1, 2)
+        return torch.sigmoid(scores) if self.mask_activation == "sigmoid" else torch.softmax(scores, dim=1)
 
 
 class ConvTasNet(TasNet):
     """Conv-TasNet: (batch, time) -> (batch, n_sources, time), any length.
 
     Args:
-        n_sources: estimated sources [C].
-        n_filters: encoder filters [N].
-        kernel_size: encoder and decoder window in samples [L]; the hop is half of it.
         bottleneck_channels: channels between the blocks [B].
         hidden_channels: channels inside a block [H].
         block_kernel_size: taps of the depthwise convolutions [P]; odd unless causal.
@@ -171,13 +138,12 @@ class ConvTasNet(TasNet):
         padding: "zero", or "reflect" (what SpeechBrain's non-causal weights were trained with). Reflection needs more
             frames than the widest padding, and is refused for causal nets because it copies later frames.
         eps: added to every variance.
+        frame: `n_sources` [C], `n_filters` [N] and `kernel_size` [L] of `TasNet`.
     """
 
     def __init__(
         self,
-        n_sources: int,
-        n_filters: int = 256,
-        kernel_size: int = 16,
+        *,
         bottleneck_channels: int = 256,
         hidden_channels: int = 512,
         block_kernel_size: int = 3,
@@ -188,26 +154,25 @@ class ConvTasNet(TasNet):
         mask_activation: Literal["relu", "sigmoid", "softmax"] = "relu",
         padding: Literal["zero", "reflect"] = "zero",
         eps: float = 1e-8,
+        **frame: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        _check_sizes(arguments)
-        _check_options(norm, causal, mask_activation, padding, n_sources, block_kernel_size)
-        mask_net = ConvTasNetMaskNet(
-            n_sources,
-            n_filters,
-            bottleneck_channels,
-            hidden_channels,
-            block_kernel_size,
-            n_blocks,
-            n_repeats,
-            norm,
-            causal,
-            mask_activation,
-            padding,
-            eps,
+        check_sizes(bottleneck_channels=bottleneck_channels, hidden_channels=hidden_channels)
+        check_sizes(block_kernel_size=block_kernel_size, n_blocks=n_blocks, n_repeats=n_repeats)
+        _check_options(norm, causal, mask_activation, padding, block_kernel_size)
+        mask_net = partial(
+            ConvTasNetMaskNet,
+            bottleneck_channels=bottleneck_channels,
+            hidden_channels=hidden_channels,
+            kernel_size=block_kernel_size,
+            n_blocks=n_blocks,
+            n_repeats=n_repeats,
+            norm=norm,
+            causal=causal,
+            mask_activation=mask_activation,
+            padding=padding,
+            eps=eps,
         )
-        super().__init__(mask_net, n_sources, n_filters, kernel_size)
-        self.arguments = arguments
+        super().__init__(mask_net, **frame)
         self.causal = causal
         widest_padding = block_kernel_size // 2 * 2 ** (n_blocks - 1)
         self.min_frames = 1 + widest_padding if padding == "reflect" else 1
@@ -223,27 +188,13 @@ class ConvTasNet(TasNet):
         return super().forward(mixture, lengths)
 
 
-def _check_sizes(arguments: dict[str, Any]) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
-
-
-def _check_options(
-    norm: str, causal: bool, mask_activation: str, padding: str, n_sources: int, block_kernel_size: int
-) -> None:
-    for name, value, choices in (
-        ("norm", norm, NORMS),
-        ("mask_activation", mask_activation, MASK_ACTIVATIONS),
-        ("padding", padding, PADDINGS),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
+def _check_options(norm: str, causal: bool, mask_activation: str, padding: str, block_kernel_size: int) -> None:
+    check_choice("norm", norm, NORMS)
+    check_choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
+    check_choice("padding", padding, PADDINGS)
     if causal and norm not in CAUSAL_NORMS:
         raise ValueError(f"causal=True needs norm in {CAUSAL_NORMS}: {norm!r} averages over future frames")
     if causal and padding == "reflect":
         raise ValueError("causal=True needs padding='zero': reflection copies future frames to the start")
     if not causal and block_kernel_size % 2 == 0:
         raise ValueError(f"block_kernel_size={block_kernel_size} must be odd unless causal=True")
-    if mask_activation == "softmax" and n_sources == 1:
-        raise ValueError("mask_activation='softmax' over one source is always 1; use 'relu' or 'sigmoid'")

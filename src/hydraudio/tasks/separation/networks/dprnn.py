@@ -6,13 +6,15 @@ fit, the output layer is gated, and overlap-add comes after the layer that split
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.linear import Linear
+from hydraudio.core.options import check_choice, check_sizes
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import flip_frames
 from hydraudio.tasks.separation.networks.dual_path import DualPathMaskNet
 from hydraudio.tasks.separation.networks.tasnet import TasNet
@@ -23,7 +25,7 @@ RNN_TYPES = tuple(_MODULES)
 
 
 class RecurrentBlock(nn.Module):
-    """A recurrent network and a linear layer back to the input's width; a block of `models.separation.dual_path`.
+    """A recurrent network and a linear layer back to the input's width; a block of `dual_path`.
 
     (sequences, steps, dim) -> same. Autocast applies on CUDA alone: elsewhere it computes in the weights' precision.
 
@@ -82,9 +84,6 @@ class DPRNN(TasNet):
     """DPRNN: (batch, time) -> (batch, n_sources, time), any length.
 
     Args:
-        n_sources: estimated sources [C].
-        n_filters: encoder filters, also the channels of the chunks [N].
-        kernel_size: encoder and decoder window in samples [L]; the hop is half of it.
         chunk_size: frames of a chunk [K]; chunks overlap by half.
         n_layers: dual-path layers [B].
         hidden_size: units of each recurrent layer and direction [H].
@@ -93,13 +92,12 @@ class DPRNN(TasNet):
         dropout: between the recurrent layers of a block, so it needs n_rnn_layers > 1.
         bidirectional: whether the recurrent networks across chunks run both ways; those within chunks always do.
         norm: "gLN" (over everything of an item) or "cLN" (over the channels of each position).
+        frame: `n_sources` [C], `n_filters` [N, also the channels of the chunks] and `kernel_size` [L] of `TasNet`.
     """
 
     def __init__(
         self,
-        n_sources: int,
-        n_filters: int = 64,
-        kernel_size: int = 16,
+        *,
         chunk_size: int = 100,
         n_layers: int = 6,
         hidden_size: int = 128,
@@ -108,31 +106,19 @@ class DPRNN(TasNet):
         dropout: float = 0.0,
         bidirectional: bool = True,
         norm: Literal["gLN", "cLN"] = "gLN",
+        **frame: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        sizes = ("n_sources", "n_filters", "n_layers", "hidden_size", "n_rnn_layers")
-        for name in sizes:
-            if arguments[name] < 1:
-                raise ValueError(f"{name}={arguments[name]} must be at least 1")
-        if rnn_type not in RNN_TYPES:
-            raise ValueError(f"rnn_type={rnn_type!r} is unknown; choose one of {', '.join(RNN_TYPES)}")
+        check_sizes(n_layers=n_layers, hidden_size=hidden_size, n_rnn_layers=n_rnn_layers)
+        check_choice("rnn_type", rnn_type, RNN_TYPES)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} must be at least 0 and below 1")
         if dropout > 0 and n_rnn_layers == 1:
             raise ValueError(f"dropout={dropout} lies between recurrent layers, of which n_rnn_layers=1 has none")
 
-        def block(both_directions: bool) -> RecurrentBlock:
-            return RecurrentBlock(n_filters, hidden_size, rnn_type, n_rnn_layers, dropout, both_directions)
+        def mask_net(n_sources: int, n_filters: int) -> DualPathMaskNet:
+            block = partial(RecurrentBlock, n_filters, hidden_size, rnn_type, n_rnn_layers, dropout)
+            intra, inter = partial(block, bidirectional=True), partial(block, bidirectional=bidirectional)
+            shape = {"n_layers": n_layers, "chunk_size": chunk_size}
+            return DualPathMaskNet(n_sources, n_filters, intra=intra, inter=inter, norm=norm, **shape)
 
-        mask_net = DualPathMaskNet(
-            n_sources,
-            n_filters,
-            n_filters,
-            intra=lambda: block(True),
-            inter=lambda: block(bidirectional),
-            n_layers=n_layers,
-            chunk_size=chunk_size,
-            norm=norm,
-        )
-        super().__init__(mask_net, n_sources, n_filters, kernel_size)
-        self.arguments = arguments
+        super().__init__(mask_net, **frame)

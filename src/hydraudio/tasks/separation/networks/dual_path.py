@@ -4,7 +4,7 @@ Luo, Chen & Yoshioka, "Dual-path RNN: efficient long sequence modeling for time-
 separation", ICASSP 2020, section 2. DPRNN, SepFormer and DPMamba differ in the two blocks alone. Padding, chunks and
 the order of the layers are as in SpeechBrain's Dual_Path_Model, so that its weights fit.
 
-A block is a module `block(x, n_steps=None)`:
+A block is a module `block(x, n_steps=None)`, such as `hydraudio.nn.layers.transformer.TransformerEncoder`:
 
 - x: (sequences, steps, dim), in any memory layout. Intra block: one sequence per chunk, steps are the frames of the
   chunk. Inter block: one sequence per item and position in the chunk, steps are the chunks of the item.
@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers import ops
-from hydraudio.nn.layers.linear import Linear, linear
+from hydraudio.core.options import check_choice
+from hydraudio.nn.layers import elementary
+from hydraudio.nn.layers.elementary import Linear, PReLU
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
 
@@ -43,17 +44,15 @@ class ChannelsLastNorm(nn.Module):
 
     def __init__(self, name: str, n_channels: int, eps: float = 1e-8) -> None:
         super().__init__()
-        if name not in DUAL_PATH_NORMS:
-            raise ValueError(f"norm={name!r} is unknown; choose one of {', '.join(DUAL_PATH_NORMS)}")
-        self.name = name
+        self.name = check_choice("norm", name, DUAL_PATH_NORMS)
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(n_channels))
         self.bias = nn.Parameter(torch.zeros(n_channels))
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """valid: bool, broadcasts to (batch, ..., 1); what is not valid does not count and becomes zero."""
-        if self.name == "gLN" and valid is None and ops.prefers_channels_last(x):
-            return ops.global_layer_norm(x.flatten(1, -2), self.weight, self.bias, self.eps).view(x.shape)
+        if self.name == "gLN" and valid is None and elementary.prefers_channels_last(x):
+            return elementary.global_layer_norm(x.flatten(1, -2), self.weight, self.bias, self.eps).view(x.shape)
         x32 = at_least_float32(x)
         if self.name == "cLN":
             y = F.layer_norm(x32, x.shape[-1:], self.weight, self.bias, self.eps)
@@ -92,24 +91,25 @@ class DualPathLayer(nn.Module):
 
     def forward(self, x: Tensor, n_chunks: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
         batch, _, chunk_size, _ = x.shape
-        y = self.intra(x.flatten(0, 1)).unflatten(0, (batch, -1))
+        y = self.intra(x.flatten(0, 1)).unflatten(0, (batch, -1))  # sequences: (batch * chunks, chunk_size, dim)
         y = self.intra_norm(y.contiguous(), valid)
         if self.skip_around_intra:
             y = y + x
         n_steps = None if n_chunks is None else n_chunks.repeat_interleave(chunk_size, output_size=batch * chunk_size)
-        z = self.inter(y.transpose(1, 2).flatten(0, 1), n_steps).unflatten(0, (batch, -1)).transpose(1, 2)
+        z = self.inter(y.transpose(1, 2).flatten(0, 1), n_steps)  # sequences: (batch * chunk_size, chunks, dim)
+        z = z.unflatten(0, (batch, -1)).transpose(1, 2)  # (batch, chunks, chunk_size, dim)
         return self.inter_norm(z.contiguous(), valid) + y
 
 
 class DualPathMaskNet(nn.Module):
     """Norm, chunks, dual-path layers, overlap-add, and a gated output layer that gives a mask per source.
 
-    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames), see `models.separation.tasnet.TasNet`.
+    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames), as `tasnet.MaskNet` says.
 
     Args:
         n_sources: masks.
         n_filters: channels of the features.
-        dim: channels of the chunks.
+        dim: channels of the chunks; None: n_filters.
         intra: makes the block for the frames of a chunk (module docstring); called once per layer.
         inter: makes the block for the chunks of an item.
         n_layers: dual-path layers.
@@ -122,7 +122,8 @@ class DualPathMaskNet(nn.Module):
         self,
         n_sources: int,
         n_filters: int,
-        dim: int,
+        *,
+        dim: int | None = None,
         intra: BlockFactory,
         inter: BlockFactory,
         n_layers: int,
@@ -131,6 +132,7 @@ class DualPathMaskNet(nn.Module):
         skip_around_intra: bool = True,
     ) -> None:
         super().__init__()
+        dim = n_filters if dim is None else dim
         if chunk_size < 2:
             raise ValueError(f"chunk_size={chunk_size} leaves no half overlap; it must be at least 2")
         self.n_sources = n_sources
@@ -140,7 +142,7 @@ class DualPathMaskNet(nn.Module):
         self.layers = nn.ModuleList(
             DualPathLayer(intra(), inter(), dim, norm, skip_around_intra) for _ in range(n_layers)
         )
-        self.prelu = nn.PReLU()
+        self.prelu = PReLU()
         self.sources = Linear(dim, n_sources * dim)
         self.output = Linear(dim, dim)
         self.output_gate = Linear(dim, dim)
@@ -153,18 +155,16 @@ class DualPathMaskNet(nn.Module):
             valid_frames = frame_mask(n_frames, features.shape[-1])[..., None]
             n_chunks = count_chunks(n_frames, self.chunk_size)
             valid_chunks = frame_mask(n_chunks, chunks_at_most)[..., None, None]
-        x = self.bottleneck(self.norm(features.transpose(1, 2).contiguous(), valid_frames))
-        x = split_into_chunks(x, self.chunk_size)
+        x = self.bottleneck(self.norm(features.transpose(1, 2).contiguous(), valid_frames))  # (batch, frames, dim)
+        x = split_into_chunks(x, self.chunk_size)  # (batch, chunks, chunk_size, dim)
         for layer in self.layers:
             x = cast(DualPathLayer, layer)(x, n_chunks, valid_chunks)
-        x = overlap_add(self._prelu(x), features.shape[-1])
+        x = overlap_add(self.prelu(x), features.shape[-1])  # (batch, frames, dim)
         # A 1x1 convolution of the chunks before overlap-add is the same, where every frame gets its bias twice.
-        x = linear(x, self.sources.weight, 2 * self.sources.bias).unflatten(-1, (self.n_sources, -1)).transpose(1, 2)
+        x = elementary.linear(x, self.sources.weight, 2 * self.sources.bias)
+        x = x.unflatten(-1, (self.n_sources, -1)).transpose(1, 2)  # (batch, n_sources, frames, dim)
         x = torch.tanh(self.output(x)) * torch.sigmoid(self.output_gate(x))
-        return F.relu(self.mask(x)).transpose(2, 3)
-
-    def _prelu(self, x: Tensor) -> Tensor:
-        return ops.prelu(x, self.prelu.weight) if ops.prefers_channels_last(x) else self.prelu(x)
+        return F.relu(self.mask(x)).transpose(2, 3)  # (batch, n_sources, n_filters, frames)
 
 
 def count_chunks(n_frames: Count, chunk_size: int) -> Count:

@@ -1,7 +1,7 @@
 """The frame of grid networks: full-band and sub-band sequence modelling and attention over frames, on a spectrum.
 
 Wang et al., "TF-GridNet: Integrating Full- and Sub-Band Modeling for Speech Separation", IEEE/ACM TASLP 31, 2023,
-section III; letters in brackets below are the paper's. TF-GridNet and SPMamba differ in the sequence net alone.
+section III; letters below are the paper's. TF-GridNet and SPMamba differ in the sequence net alone.
 
 Features are (batch, frames, bins, channels) throughout, so that a window of neighbouring bins or frames is a contiguous
 piece of memory. Within a window the order is (position, channel).
@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hydraudio.core.options import check_sizes
 from hydraudio.nn.frontends.stft import check_stft, istft, root_mean_square, stft
-from hydraudio.nn.layers.linear import Linear
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import check_lengths, frame_mask, global_norm
 from hydraudio.nn.layers.normalization import at_least_float32
 
-SequenceFactory = Callable[[int], nn.Module]
+SequenceFactory = Callable[[int], tuple[nn.Module, int]]
 Count = TypeVar("Count", int, Tensor)
 
 # Positions of all rows that activation checkpointing takes at a time: some 80 kB each in SPMamba at its full size.
@@ -191,50 +192,56 @@ class GridNet(nn.Module):
     level exactly, and the estimate for silence is silence.
 
     Args:
+        build_sequence: called once per path with the features of a window; returns the sequence net and the number of
+            features that it gives.
         n_sources: estimated sources.
         n_fft: window of the STFT in samples, even.
         hop: of the STFT in samples.
-        n_blocks: B.
-        n_channels: D.
-        kernel_size: I, bins or frames of a window of the sequence nets.
-        stride: J, between these windows.
+        n_blocks: grid blocks, B.
+        n_channels: of the features, D; a multiple of n_heads.
+        kernel_size: I, neighbouring bins or frames that a sequence net sees in a step.
+        stride: J, bins or frames from step to step.
         n_heads: L, of the attention over frames.
-        key_size: least number of features of its keys and queries.
-        build_sequence: called with the features of a window, once per path.
-        n_outputs: features that a sequence net returns.
+        key_size: features of a frame's key and query, rounded up to a multiple of the bins (E channels each).
         eps: added to every variance.
-        recompute: compute activations anew in the backward pass instead of keeping them.
+        activation_checkpointing: in training keep the activations of one path at a time and compute them twice.
     """
 
     def __init__(
         self,
+        build_sequence: SequenceFactory,
+        *,
         n_sources: int,
         n_fft: int,
-        hop: int,
-        n_blocks: int,
+        hop: int = 64,
+        n_blocks: int = 6,
         n_channels: int,
         kernel_size: int,
-        stride: int,
-        n_heads: int,
-        key_size: int,
-        build_sequence: SequenceFactory,
-        n_outputs: int,
-        eps: float,
-        recompute: bool,
+        stride: int = 1,
+        n_heads: int = 4,
+        key_size: int = 512,
+        eps: float = 1e-5,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(n_sources=n_sources, n_blocks=n_blocks, n_channels=n_channels, n_heads=n_heads, key_size=key_size)
+        check_stft(n_fft, hop)
+        _check_windows(kernel_size, stride, n_bins := n_fft // 2 + 1)
+        if n_channels % n_heads:
+            raise ValueError(f"n_channels={n_channels} must be a multiple of n_heads={n_heads}")
         self.n_sources, self.n_fft, self.hop, self.eps = n_sources, n_fft, hop, eps
-        n_bins = n_fft // 2 + 1
 
         def path() -> GridPath:
-            sequence = build_sequence(kernel_size * n_channels)
+            sequence, n_outputs = build_sequence(kernel_size * n_channels)
             return GridPath(n_channels, kernel_size, stride, sequence, n_outputs, eps)
+
+        def attention() -> FrameAttention:
+            return FrameAttention(n_channels, n_bins, n_heads, key_size, eps)
 
         self.encode = nn.Conv2d(2, n_channels, 3, padding=1)
         self.norm = nn.GroupNorm(1, n_channels, eps)
         self.blocks = nn.ModuleList(
-            GridBlock(path(), path(), FrameAttention(n_channels, n_bins, n_heads, key_size, eps), recompute)
-            for _ in range(n_blocks)
+            GridBlock(path(), path(), attention(), activation_checkpointing) for _ in range(n_blocks)
         )
         self.decode = nn.ConvTranspose2d(n_channels, 2 * n_sources, 3, padding=1)
 
@@ -274,17 +281,9 @@ class GridNet(nn.Module):
         return self.decode(x).unflatten(1, (self.n_sources, 2))
 
 
-def check_grid_sizes(arguments: dict[str, object]) -> None:
-    """Raise ValueError for arguments of a grid network that are too small or do not fit together."""
-    for name, value in arguments.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
-    sizes = {name: value for name, value in arguments.items() if isinstance(value, int)}
-    check_stft(sizes["n_fft"], sizes["hop"])
-    if sizes["stride"] > sizes["kernel_size"]:
-        raise ValueError(f"stride={sizes['stride']} leaves gaps; it must be at most kernel_size={sizes['kernel_size']}")
-    if sizes["n_channels"] % sizes["n_heads"]:
-        raise ValueError(f"n_channels={sizes['n_channels']} must be a multiple of n_heads={sizes['n_heads']}")
-    n_bins = sizes["n_fft"] // 2 + 1
-    if sizes["kernel_size"] > n_bins:
-        raise ValueError(f"kernel_size={sizes['kernel_size']} is more than the {n_bins} bins of n_fft={sizes['n_fft']}")
+def _check_windows(kernel_size: int, stride: int, n_bins: int) -> None:
+    check_sizes(kernel_size=kernel_size, stride=stride)
+    if stride > kernel_size:
+        raise ValueError(f"stride={stride} leaves gaps; it must be at most kernel_size={kernel_size}")
+    if kernel_size > n_bins:
+        raise ValueError(f"kernel_size={kernel_size} is more than the {n_bins} bins of n_fft={2 * n_bins - 2}")

@@ -36,11 +36,9 @@ class MambaStack(nn.Module):
         dim: channels.
         n_layers: blocks.
         bidirectional: `BiMamba`; else `Mamba`, where no step depends on later ones.
-        d_state: states per inner channel.
-        d_conv: taps of the mixers' convolutions.
-        expand: inner channels per channel.
         activation_checkpointing: keep the input of each block alone for the backward pass and compute the block again:
             a fraction of the memory for a third more time.
+        mixer: `d_state`, `d_conv` and `expand` of `hydraudio.nn.layers.mamba.Mamba`.
     """
 
     def __init__(
@@ -48,15 +46,13 @@ class MambaStack(nn.Module):
         dim: int,
         n_layers: int,
         bidirectional: bool = True,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
         activation_checkpointing: bool = False,
+        **mixer: int,
     ) -> None:
         super().__init__()
-        mixer = BiMamba if bidirectional else Mamba
+        build = BiMamba if bidirectional else Mamba
         self.activation_checkpointing = activation_checkpointing
-        self.blocks = nn.ModuleList(MambaBlock(mixer(dim, d_state, d_conv, expand), dim) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(MambaBlock(build(dim, **mixer), dim) for _ in range(n_layers))
         self.norm = RMSNorm(dim)
         initialize_output_projections(self, n_layers)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hydraudio.core.options import check_sizes
 from hydraudio.nn.layers.normalization import ChannelwiseLayerNorm
 from hydraudio.tasks.separation.networks.mamba_stack import MambaStack
 from hydraudio.tasks.separation.networks.tasnet import TasNet
@@ -18,7 +19,7 @@ from hydraudio.tasks.separation.networks.tasnet import TasNet
 class MambaMaskNet(nn.Module):
     """Norm per frame, bottleneck, Mamba blocks over the frames, ReLU masks.
 
-    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames), see `models.separation.tasnet.TasNet`.
+    (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames), as `tasnet.MaskNet` says.
     """
 
     def __init__(self, n_sources: int, n_filters: int, dim: int, stack: MambaStack) -> None:
@@ -30,7 +31,7 @@ class MambaMaskNet(nn.Module):
         self.mask = nn.Linear(dim, n_sources * n_filters, bias=False)
 
     def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
-        x = self.bottleneck(self.norm(features, n_frames).transpose(1, 2))
+        x = self.bottleneck(self.norm(features, n_frames).transpose(1, 2))  # (batch, frames, dim)
         return self._masks(self.stack(x, n_frames))
 
     def stream(self, features: Tensor, states: Any) -> tuple[Tensor, Any]:
@@ -48,9 +49,6 @@ class MambaTasNet(TasNet):
     The residual stream is float32 under any precision: in half precision it loses what the deep stacks add to it.
 
     Args:
-        n_sources: estimated sources.
-        n_filters: encoder filters.
-        kernel_size: encoder and decoder window in samples; the hop is half of it.
         dim: channels between the blocks.
         n_layers: blocks.
         d_state: states per inner channel.
@@ -59,13 +57,12 @@ class MambaTasNet(TasNet):
         bidirectional: scan the frames in both directions; without, no output depends on input more than one window
             later.
         activation_checkpointing: compute the blocks again in the backward pass instead of keeping their activations.
+        frame: `n_sources`, `n_filters` and `kernel_size` of `TasNet`.
     """
 
     def __init__(
         self,
-        n_sources: int,
-        n_filters: int = 256,
-        kernel_size: int = 16,
+        *,
         dim: int = 256,
         n_layers: int = 16,
         d_state: int = 16,
@@ -73,10 +70,14 @@ class MambaTasNet(TasNet):
         expand: int = 2,
         bidirectional: bool = True,
         activation_checkpointing: bool = False,
+        **frame: Any,
     ) -> None:
-        for name, value in (("n_sources", n_sources), ("n_filters", n_filters), ("dim", dim), ("n_layers", n_layers)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        stack = MambaStack(dim, n_layers, bidirectional, d_state, d_conv, expand, activation_checkpointing)
-        super().__init__(MambaMaskNet(n_sources, n_filters, dim, stack), n_sources, n_filters, kernel_size)
+        check_sizes(dim=dim, n_layers=n_layers)
+
+        def mask_net(n_sources: int, n_filters: int) -> MambaMaskNet:
+            mixer = {"d_state": d_state, "d_conv": d_conv, "expand": expand}
+            stack = MambaStack(dim, n_layers, bidirectional, activation_checkpointing, **mixer)
+            return MambaMaskNet(n_sources, n_filters, dim, stack)
+
+        super().__init__(mask_net, **frame)
         self.causal = not bidirectional

@@ -6,13 +6,15 @@ function is that of SpeechBrain's `ResourceEfficientSeparator` with `mem_type="a
 SpeechBrain's memory runs over the segments of all items together, here over those of each item.
 """
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.linear import Linear
+from hydraudio.core.options import check_choice, check_sizes
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import frame_mask, global_norm
 from hydraudio.nn.layers.normalization import at_least_float32
 from hydraudio.nn.layers.transformer import TransformerEncoder
@@ -45,9 +47,9 @@ class SequenceNorm(nn.Module):
 class SequenceBlock(nn.Module):
     """x + gLN(transformer(x)). (batch, steps, n_channels) -> same; `n_steps` as in `SequenceNorm`."""
 
-    def __init__(self, n_channels: int, **options: Any) -> None:
+    def __init__(self, n_channels: int, **transformer: Any) -> None:
         super().__init__()
-        self.transformer = TransformerEncoder(dim=n_channels, **options)
+        self.transformer = TransformerEncoder(dim=n_channels, **transformer)
         self.norm = SequenceNorm(n_channels)
 
     def forward(self, x: Tensor, n_steps: Tensor | None = None) -> Tensor:
@@ -62,14 +64,21 @@ class RESepFormerMaskNet(nn.Module):
     """
 
     def __init__(
-        self, n_sources: int, n_filters: int, n_blocks: int, segment_frames: int, mask_activation: str, **options: Any
+        self,
+        n_sources: int,
+        n_filters: int,
+        *,
+        n_blocks: int,
+        segment_frames: int,
+        mask_activation: str,
+        **transformer: Any,
     ) -> None:
         super().__init__()
         self.n_sources = n_sources
         self.segment_frames = segment_frames
         self.mask_activation = mask_activation
-        self.segment_blocks = nn.ModuleList(SequenceBlock(n_filters, **options) for _ in range(n_blocks))
-        self.memory_blocks = nn.ModuleList(SequenceBlock(n_filters, **options) for _ in range(n_blocks - 1))
+        self.segment_blocks = nn.ModuleList(SequenceBlock(n_filters, **transformer) for _ in range(n_blocks))
+        self.memory_blocks = nn.ModuleList(SequenceBlock(n_filters, **transformer) for _ in range(n_blocks - 1))
         self.prelu = nn.PReLU()
         self.mask = Linear(n_filters, n_sources * n_filters)
 
@@ -79,9 +88,9 @@ class RESepFormerMaskNet(nn.Module):
         n_own_segments = None if n_frames is None else n_frames // self.segment_frames + 1
         x = F.pad(features.transpose(1, 2), (0, 0, 0, n_segments * self.segment_frames - frames))
         x = x.reshape(batch * n_segments, self.segment_frames, n_filters)
-        x = self.segment_blocks[0](x)
+        x = self.segment_blocks[0](x)  # (batch * segments, segment_frames, n_filters)
         for segment_block, memory_block in zip(self.segment_blocks[1:], self.memory_blocks, strict=True):
-            averages = at_least_float32(x).mean(1).view(batch, n_segments, n_filters)
+            averages = at_least_float32(x).mean(1).view(batch, n_segments, n_filters)  # the memory
             x = segment_block(x + memory_block(averages, n_own_segments).view(-1, 1, n_filters))
         x = x.view(batch, -1, n_filters)[:, :frames]
         masks = self.mask(self.prelu(x)).unflatten(-1, (self.n_sources, n_filters)).permute(0, 2, 3, 1)
@@ -94,9 +103,6 @@ class RESepFormer(TasNet):
     An item's result depends neither on the other items nor on padding beyond its length.
 
     Args:
-        n_sources: estimated sources.
-        n_filters: encoder filters and features of the transformers.
-        kernel_size: encoder and decoder window in samples; the hop is half of it.
         n_blocks: transformers over the frames of a segment; between each two is one over the segments.
         n_layers: layers of each transformer.
         n_heads: attention heads; divides n_filters.
@@ -105,13 +111,12 @@ class RESepFormer(TasNet):
         dropout: probability inside the transformers.
         positional_encoding: add sinusoidal positions to the input of each transformer.
         mask_activation: "relu" or "sigmoid".
+        frame: `n_sources`, `n_filters` (also the features of the transformers) and `kernel_size` of `TasNet`.
     """
 
     def __init__(
         self,
-        n_sources: int,
-        n_filters: int = 128,
-        kernel_size: int = 16,
+        *,
         n_blocks: int = 2,
         n_layers: int = 8,
         n_heads: int = 8,
@@ -120,25 +125,21 @@ class RESepFormer(TasNet):
         dropout: float = 0.0,
         positional_encoding: bool = True,
         mask_activation: Literal["relu", "sigmoid"] = "relu",
+        **frame: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        for name, value in arguments.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        if mask_activation not in MASK_ACTIVATIONS:
-            choices = ", ".join(MASK_ACTIVATIONS)
-            raise ValueError(f"mask_activation={mask_activation!r} is unknown; choose one of {choices}")
-        mask_net = RESepFormerMaskNet(
-            n_sources,
-            n_filters,
-            n_blocks,
-            segment_frames,
-            mask_activation,
+        check_sizes(n_blocks=n_blocks, n_layers=n_layers, n_heads=n_heads)
+        check_sizes(feedforward_channels=feedforward_channels, segment_frames=segment_frames)
+        check_choice("mask_activation", mask_activation, MASK_ACTIVATIONS)
+        mask_net = partial(
+            RESepFormerMaskNet,
+            n_blocks=n_blocks,
+            segment_frames=segment_frames,
+            mask_activation=mask_activation,
             n_layers=n_layers,
             n_heads=n_heads,
             ffn_dim=feedforward_channels,
             dropout=dropout,
             positional_encoding=positional_encoding,
         )
-        super().__init__(mask_net, n_sources, n_filters, kernel_size)
-        self.arguments = arguments
+        super().__init__(mask_net, **frame)
+        self.positional_encoding = positional_encoding

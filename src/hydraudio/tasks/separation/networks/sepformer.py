@@ -4,8 +4,10 @@ Subakan et al., "Attention is all you need in speech separation", ICASSP 2021; l
 paper's. Layer by layer as SpeechBrain's, so that its weights fit.
 """
 
-from torch import nn
+from functools import partial
+from typing import Any
 
+from hydraudio.core.options import check_sizes
 from hydraudio.nn.layers.transformer import TransformerEncoder
 from hydraudio.tasks.separation.networks.dual_path import DualPathMaskNet
 from hydraudio.tasks.separation.networks.tasnet import TasNet
@@ -15,9 +17,6 @@ class SepFormer(TasNet):
     """SepFormer: (batch, time) -> (batch, n_sources, time), any length.
 
     Args:
-        n_sources: estimated sources [Ns].
-        n_filters: encoder filters, also the channels of the transformers [F].
-        kernel_size: encoder and decoder window in samples; the hop is half of it.
         chunk_size: frames of a chunk [C]; chunks overlap by half.
         n_blocks: dual-path layers, each an intra and an inter transformer [N].
         n_layers: layers of each transformer [K].
@@ -25,13 +24,12 @@ class SepFormer(TasNet):
         feedforward_channels: hidden units of the feed-forward layers.
         dropout: inside the transformers.
         positional_encoding: add sinusoids to the input of each transformer.
+        frame: `n_sources` [Ns], `n_filters` [F, also the channels of the transformers] and `kernel_size` of `TasNet`.
     """
 
     def __init__(
         self,
-        n_sources: int,
-        n_filters: int = 256,
-        kernel_size: int = 16,
+        *,
         chunk_size: int = 250,
         n_blocks: int = 2,
         n_layers: int = 8,
@@ -39,15 +37,23 @@ class SepFormer(TasNet):
         feedforward_channels: int = 1024,
         dropout: float = 0.0,
         positional_encoding: bool = True,
+        **frame: Any,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        for name in ("n_sources", "n_filters", "n_blocks", "n_layers", "n_heads", "feedforward_channels"):
-            if arguments[name] < 1:
-                raise ValueError(f"{name}={arguments[name]} must be at least 1")
+        check_sizes(n_blocks=n_blocks, n_layers=n_layers, n_heads=n_heads, feedforward_channels=feedforward_channels)
 
-        def block() -> nn.Module:
-            return TransformerEncoder(n_layers, n_filters, n_heads, feedforward_channels, dropout, positional_encoding)
+        def mask_net(n_sources: int, n_filters: int) -> DualPathMaskNet:
+            block = partial(
+                TransformerEncoder,
+                dim=n_filters,
+                n_layers=n_layers,
+                n_heads=n_heads,
+                ffn_dim=feedforward_channels,
+                dropout=dropout,
+                positional_encoding=positional_encoding,
+            )
+            return DualPathMaskNet(
+                n_sources, n_filters, intra=block, inter=block, n_layers=n_blocks, chunk_size=chunk_size
+            )
 
-        mask_net = DualPathMaskNet(n_sources, n_filters, n_filters, block, block, n_blocks, chunk_size)
-        super().__init__(mask_net, n_sources, n_filters, kernel_size)
-        self.arguments = arguments
+        super().__init__(mask_net, **frame)
+        self.positional_encoding = positional_encoding

@@ -1,17 +1,65 @@
-"""The frame of time-domain separation networks: encoder, mask, decoder (TasNet).
+"""What a separation network is, and the frame of those in the time domain: encoder, mask, decoder (TasNet).
 
 Luo & Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech Separation", IEEE/ACM
 TASLP 27(8), 2019, section II-A. DPRNN, SepFormer and others differ in the mask net alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hydraudio.core.options import check_sizes
 from hydraudio.nn.layers.masking import check_lengths, frame_mask
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """Any network of this floor: a module called as ``net(mixture)``, or ``net(mixture, lengths)`` for a padded batch.
+
+    (batch, time) -> (batch, n_sources, time), any length.
+    """
+
+    n_sources: int
+
+
+@runtime_checkable
+class StreamingSeparator(Separator, Protocol):
+    """A separator that can go through a recording piece by piece, where it is `causal`; see `TasNet`."""
+
+    causal: bool
+
+    def stream(self, chunk: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """(batch, time), what the last call returned -> (batch, n_sources, time) that is final, the state."""
+
+    def flush(self, state: Any) -> Tensor:
+        """(batch, n_sources, time) that was still missing at the end of the stream."""
+
+
+class MaskNet(Protocol):
+    """The module between encoder and decoder: what a network of this frame adds to it."""
+
+    def __call__(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        """Masks of all sources.
+
+        Args:
+            features: (batch, n_filters, frames), non-negative.
+            n_frames: (batch,) frames of each item where the batch is padded; features beyond them are zero.
+
+        Returns:
+            (batch, n_sources, n_filters, frames)
+        """
+
+
+@runtime_checkable
+class StreamingMaskNet(Protocol):
+    """A mask net without a view of the future."""
+
+    def stream(self, features: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Masks of the next frames, as the whole gives them; `state`: what the last call returned, None at first."""
 
 
 class Encoder(nn.Module):
@@ -66,22 +114,33 @@ class StreamState:
 
 
 class TasNet(nn.Module):
-    """Encoder, `mask_net`, decoder.
+    """Encoder, mask net, decoder: (batch, time) -> (batch, n_sources, time), any length.
 
-    `mask_net(features, n_frames=None)`: (batch, n_filters, frames) -> (batch, n_sources, n_filters, frames); `n_frames`
-    (batch,) says how many frames each item of a batch of unequal lengths has, features beyond them are zero. Where the
-    attribute `causal` is set, `mask_net.stream(features, state)` -> (masks, state) gives the same piece by piece.
+    Args:
+        build_mask_net: called with `n_sources` and `n_filters`.
+        n_sources: estimated sources.
+        n_filters: encoder filters.
+        kernel_size: encoder and decoder window in samples; the hop is half of it.
     """
 
     causal = False
+    """Whether no output depends on input more than one window later. Then the mask net is a `StreamingMaskNet`."""
 
-    def __init__(self, mask_net: nn.Module, n_sources: int, n_filters: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        build_mask_net: Callable[[int, int], MaskNet],
+        *,
+        n_sources: int,
+        n_filters: int,
+        kernel_size: int = 16,
+    ) -> None:
         super().__init__()
+        check_sizes(n_sources=n_sources, n_filters=n_filters)
         if kernel_size < 2:
             raise ValueError(f"kernel_size={kernel_size} leaves no half overlap; it must be at least 2")
-        self.n_sources = n_sources
-        self.kernel_size = kernel_size
-        self.stride = kernel_size // 2
+        self.n_sources, self.n_filters = n_sources, n_filters
+        self.kernel_size, self.stride = kernel_size, kernel_size // 2
+        mask_net = build_mask_net(n_sources, n_filters)
         self.encoder = Encoder(n_filters, kernel_size)
         self.mask_net = mask_net
         self.decoder = Decoder(n_filters, kernel_size)
@@ -99,18 +158,16 @@ class TasNet(nn.Module):
         """
         if mixture.ndim != 2 or mixture.shape[-1] < 1:
             raise ValueError(f"mixture must be (batch, time) with time >= 1, got {tuple(mixture.shape)}")
-        n_samples = mixture.shape[-1]
-        if lengths is None:
-            features = self.encoder(self._pad_to_whole_frames(mixture))
-            masks = self.mask_net(features)
-        else:
+        n_samples, n_frames = mixture.shape[-1], None
+        if lengths is not None:
             check_lengths(lengths, mixture)
             mixture = mixture.masked_fill(~frame_mask(lengths, n_samples), 0)
             n_frames = 1 + self._n_hops(lengths)
-            features = self.encoder(self._pad_to_whole_frames(mixture))
+        features = self.encoder(self._pad_to_whole_frames(mixture))  # (batch, n_filters, frames)
+        if n_frames is not None:
             features = features.masked_fill(~frame_mask(n_frames, features.shape[-1]).unsqueeze(1), 0)
-            masks = self.mask_net(features, n_frames)
-        return self.decoder(features.unsqueeze(1) * masks)[..., :n_samples]
+        masks = self.mask_net(features, n_frames)  # (batch, n_sources, n_filters, frames)
+        return self.decoder(features.unsqueeze(1) * masks)[..., :n_samples]  # (batch, n_sources, time)
 
     def stream(self, chunk: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
         """Separate the next piece of a stream with a causal network in evaluation mode.
@@ -151,7 +208,8 @@ class TasNet(nn.Module):
         if n_frames == 0:
             return samples.new_zeros(len(samples), self.n_sources, 0), state
         features = self.encoder(samples)
-        masks, state.mask_state = self.mask_net.stream(features, state.mask_state)  # type: ignore[operator]
+        assert isinstance(self.mask_net, StreamingMaskNet)  # because the network is causal
+        masks, state.mask_state = self.mask_net.stream(features, state.mask_state)
         estimate = self.decoder(features.unsqueeze(1) * masks)
         if state.tail is not None:
             estimate[..., : state.tail.shape[-1]] += state.tail

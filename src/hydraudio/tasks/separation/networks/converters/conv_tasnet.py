@@ -9,12 +9,13 @@ which takes two precautions:
   over the future), so ours is then a non-causal one, whose kernels have zeros for all later frames.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
+from hydraudio.nn.layers.normalization import BatchNorm, GlobalLayerNorm
+from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet, ConvTasNetMaskNet, TemporalBlock
 from hydraudio.tasks.separation.networks.converters.files import (
     FRAME_KEYS,
     SPEECHBRAIN_FILES,
@@ -45,23 +46,22 @@ _KEYS = FRAME_KEYS | {  # ours: (SpeechBrain's part, key), of all but the blocks
 
 def conv_tasnet_from_speechbrain(parts: dict[str, StateDict], norm: str, causal: bool) -> ConvTasNet:
     """The net with these weights. `norm` ("gLN", "cLN") and `causal` as given to SpeechBrain: no shape tells them."""
-    if norm not in ("gLN", "cLN"):
-        raise ValueError(f"norm={norm!r}: SpeechBrain's Conv-TasNet runs with 'gLN' or 'cLN' alone")
-    net = ConvTasNet(**_arguments(parts, norm, causal))
+    given = arguments(parts, norm, causal)
+    net = ConvTasNet(**given)
     keys = _speechbrain_keys(net)
     check_all_used(parts, set(keys.values()), "Conv-TasNet")
-    kernel_size = net.arguments["block_kernel_size"]
-    state = {ours: _to_ours(ours, parts[part][theirs], kernel_size) for ours, (part, theirs) in keys.items()}
+    n_taps = given["block_kernel_size"]
+    state = {ours: _to_ours(ours, parts[part][theirs], n_taps) for ours, (part, theirs) in keys.items()}
     net.load_state_dict(state)
     return net
 
 
 def conv_tasnet_to_speechbrain(net: ConvTasNet, causal: bool) -> dict[str, StateDict]:
     """The three state dicts for SpeechBrain's modules, `causal` as MaskNet will get it; refuses what differs there."""
-    arguments = net.arguments
-    _check_expressible(arguments, causal)
-    n_taps = arguments["block_kernel_size"]
-    kept = _speechbrain_taps(n_taps, arguments["norm"]) if causal else n_taps
+    options = _options(net)
+    _check_expressible(options, causal)
+    n_taps = options["block_kernel_size"]
+    kept = _speechbrain_taps(n_taps, options["norm"]) if causal else n_taps
     parts: dict[str, StateDict] = {part: {} for part in SPEECHBRAIN_FILES}
     keys = _speechbrain_keys(net)
     for ours, value in net.state_dict().items():
@@ -72,12 +72,32 @@ def conv_tasnet_to_speechbrain(net: ConvTasNet, causal: bool) -> dict[str, State
 
 def _speechbrain_keys(net: ConvTasNet) -> dict[str, tuple[str, str]]:
     """ours: (SpeechBrain's part, key), for every tensor of the net."""
-    n_blocks = net.arguments["n_blocks"]
+    n_blocks = len({block.depthwise.dilation for block in _blocks(net)})
     return {ours: _KEYS.get(ours) or ("masknet", _speechbrain_block_key(ours, n_blocks)) for ours in net.state_dict()}
 
 
-def _arguments(parts: dict[str, StateDict], norm: str, causal: bool) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes."""
+def _blocks(net: ConvTasNet) -> list[TemporalBlock]:
+    return cast(list[TemporalBlock], list(cast(ConvTasNetMaskNet, net.mask_net).blocks))
+
+
+def _options(net: ConvTasNet) -> dict[str, Any]:
+    """What a converted net must agree in, by the names of its constructor."""
+    block, mask_net = _blocks(net)[0], cast(ConvTasNetMaskNet, net.mask_net)
+    by_batch = "BN" if isinstance(block.norm1, BatchNorm) else "cLN"
+    return {
+        "block_kernel_size": block.depthwise.kernel_size[0],
+        "norm": "gLN" if isinstance(block.norm1, GlobalLayerNorm) else by_batch,
+        "causal": net.causal,
+        "mask_activation": mask_net.mask_activation,
+        "padding": "reflect" if block.depthwise.geometry.reflect else "zero",
+        "eps": block.norm1.eps,
+    }
+
+
+def arguments(parts: dict[str, StateDict], norm: str, causal: bool) -> dict[str, Any]:
+    """Constructor arguments, read from the shapes; options as in `conv_tasnet_from_speechbrain`."""
+    if norm not in ("gLN", "cLN"):
+        raise ValueError(f"norm={norm!r}: SpeechBrain's Conv-TasNet runs with 'gLN' or 'cLN' alone")
     mask_net = parts["masknet"]
     blocks = _speechbrain_blocks(mask_net)
     n_repeats = 1 + max(int(prefix.split("_")[-2]) for prefix in blocks)
@@ -102,7 +122,7 @@ def _arguments(parts: dict[str, StateDict], norm: str, causal: bool) -> dict[str
 
 
 def _speechbrain_taps(n_taps: int, norm: str) -> int:
-    """Taps of SpeechBrain's causal kernel whose lengthened form has `n_taps`; inverse of the rule in `_arguments`."""
+    """Taps of SpeechBrain's causal kernel whose lengthened form has `n_taps`; inverse of the rule in `arguments`."""
     late = (n_taps - 1) // 2 if norm == "gLN" else n_taps - 1
     if late % 3:
         raise ValueError(f"block_kernel_size={n_taps} does not come from a causal SpeechBrain net")
@@ -120,23 +140,23 @@ def _speechbrain_block_key(ours: str, n_blocks: int) -> str:
     return f"temporal_conv_net.temporalblock_{repeat}_{block}.layers.{_BLOCK_KEYS[rest]}"
 
 
-def _check_expressible(arguments: dict[str, Any], causal: bool) -> None:
+def _check_expressible(options: dict[str, Any], causal: bool) -> None:
     """SpeechBrain fixes these, so another value would silently compute something else there."""
     required = {"mask_activation": "relu", "eps": SPEECHBRAIN_EPS, "padding": "zero" if causal else "reflect"}
     for name, value in required.items():
-        if arguments[name] != value:
-            raise ValueError(f"SpeechBrain's Conv-TasNet needs {name}={value!r}, the net has {arguments[name]!r}")
-    if arguments["norm"] == "BN":
+        if options[name] != value:
+            raise ValueError(f"SpeechBrain's Conv-TasNet needs {name}={value!r}, the net has {options[name]!r}")
+    if options["norm"] == "BN":
         raise ValueError("SpeechBrain's Conv-TasNet does not run with norm='BN'")
-    if arguments["causal"] and not causal:
+    if options["causal"] and not causal:
         raise ValueError("the net is causal: convert it with causal=True")
 
 
-def _to_ours(key: str, value: Tensor, kernel_size: int) -> Tensor:
+def _to_ours(key: str, value: Tensor, n_taps: int) -> Tensor:
     """Norms as (channels,); depthwise kernels lengthened by zero taps at the end."""
     if ".norm" in key:
         return value.flatten()
-    return F.pad(value, (0, kernel_size - value.shape[-1])) if ".depthwise." in key else value
+    return F.pad(value, (0, n_taps - value.shape[-1])) if ".depthwise." in key else value
 
 
 def _to_speechbrain(ours: str, theirs: str, value: Tensor, n_taps: int) -> Tensor:

@@ -4,30 +4,33 @@ SpeechBrain's mask net is a `Dual_Path_Model` of `SBRNNBlock` with linear layers
 are both our "gLN".
 """
 
-from typing import Any
+from typing import Any, cast
 
 from hydraudio.tasks.separation.networks.converters import dual_path
 from hydraudio.tasks.separation.networks.converters.files import StateDict
-from hydraudio.tasks.separation.networks.dprnn import DPRNN
+from hydraudio.tasks.separation.networks.dprnn import DPRNN, RecurrentBlock
+from hydraudio.tasks.separation.networks.dual_path import DualPathLayer, DualPathMaskNet
 
 _TYPE_OF_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
 
 def dprnn_from_speechbrain(parts: dict[str, StateDict], chunk_size: int, norm: str) -> DPRNN:
     """The net with these weights. `chunk_size` [K] and `norm` ("gLN", "cLN") as in SpeechBrain: no shape tells them."""
-    net = DPRNN(**_arguments(parts, chunk_size, norm))
+    net = DPRNN(**arguments(parts, chunk_size, norm))
     dual_path.load(net, parts, _block_key, "DPRNN")
     return net
 
 
 def dprnn_to_speechbrain(net: DPRNN) -> dict[str, StateDict]:
     """The three state dicts for SpeechBrain's modules, with norm "ln" for "gLN" and "cln" for "cLN"."""
-    if not net.arguments["bidirectional"]:
+    layer = cast(DualPathLayer, cast(DualPathMaskNet, net.mask_net).layers[0])
+    if not cast(RecurrentBlock, layer.inter).rnn.bidirectional:
         raise ValueError("SpeechBrain's DPRNN runs with bidirectional=True alone")
     return dual_path.dump(net, _block_key)
 
 
-def _arguments(parts: dict[str, StateDict], chunk_size: int, norm: str) -> dict[str, Any]:
+def arguments(parts: dict[str, StateDict], chunk_size: int, norm: str) -> dict[str, Any]:
+    """Constructor arguments, read from the shapes; options as in `dprnn_from_speechbrain`."""
     prefix = "dual_mdl.0.inter_mdl.mdl.rnn.weight_hh_l"
     recurrent = {key.removeprefix(prefix): value for key, value in parts["masknet"].items() if key.startswith(prefix)}
     if "0" not in recurrent:

@@ -6,7 +6,7 @@ function of one recording; in a batch SpeechBrain's memory runs over the segment
 of the positional encoding are not weights: whether they are there tells whether the net uses it.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from hydraudio.tasks.separation.networks.converters.files import (
     check_all_used,
 )
 from hydraudio.tasks.separation.networks.converters.sepformer import transformer_key
-from hydraudio.tasks.separation.networks.resepformer import RESepFormer
+from hydraudio.tasks.separation.networks.resepformer import RESepFormer, RESepFormerMaskNet
 
 SPEECHBRAIN_MAX_STEPS = 100_000  # length of the tables
 _TABLE = "pos_enc.pe"
@@ -38,14 +38,11 @@ def resepformer_from_speechbrain(
     `n_heads` [nhead], `segment_frames` [segment_size] and `mask_activation` [nonlinear] as given to SpeechBrain: no
     shape tells them.
     """
-    weights = {key: value for key, value in parts["masknet"].items() if not key.endswith(_TABLE)}
-    arguments = _arguments(parts) | {"positional_encoding": len(weights) < len(parts["masknet"])}
-    parts = parts | {"masknet": weights}
-    net = RESepFormer(n_heads=n_heads, segment_frames=segment_frames, mask_activation=mask_activation, **arguments)
+    net = RESepFormer(**arguments(parts, n_heads, segment_frames, mask_activation))
+    parts = parts | {"masknet": {k: value for k, value in parts["masknet"].items() if not k.endswith(_TABLE)}}
     keys = {ours: _speechbrain_key(ours) for ours in net.state_dict()}
     check_all_used(parts, set(keys.values()), "RE-SepFormer")
-    n_sources = arguments["n_sources"]
-    net.load_state_dict({ours: _to_ours(ours, parts[part][key], n_sources) for ours, (part, key) in keys.items()})
+    net.load_state_dict({ours: _to_ours(ours, parts[part][key], net.n_sources) for ours, (part, key) in keys.items()})
     return net
 
 
@@ -55,16 +52,19 @@ def resepformer_to_speechbrain(net: RESepFormer) -> dict[str, StateDict]:
     for ours, value in net.state_dict().items():
         part, key = _speechbrain_key(ours)
         parts[part][key] = _to_speechbrain(ours, value, net.n_sources)
-    if net.arguments["positional_encoding"]:
-        table = sinusoids(SPEECHBRAIN_MAX_STEPS, net.arguments["n_filters"])[None]
-        for name, less in (("seg_model", 0), ("mem_model", 1)):
-            for index in range(net.arguments["n_blocks"] - less):
+    if net.positional_encoding:
+        table = sinusoids(SPEECHBRAIN_MAX_STEPS, net.n_filters)[None]
+        n_blocks = len(cast(RESepFormerMaskNet, net.mask_net).segment_blocks)
+        for name, count in (("seg_model", n_blocks), ("mem_model", n_blocks - 1)):
+            for index in range(count):
                 parts["masknet"][f"model.{name}.{index}.{_TABLE}"] = table.clone()
     return parts
 
 
-def _arguments(parts: dict[str, StateDict]) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes."""
+def arguments(
+    parts: dict[str, StateDict], n_heads: int, segment_frames: int, mask_activation: Literal["relu", "sigmoid"] = "relu"
+) -> dict[str, Any]:
+    """Constructor arguments, read from the shapes; options as in `resepformer_from_speechbrain`."""
     mask_net, layers = parts["masknet"], "model.seg_model.0.mdl.layers."
     if f"{layers}0.pos_ffn.ffn.0.weight" not in mask_net:
         raise ValueError(
@@ -78,6 +78,10 @@ def _arguments(parts: dict[str, StateDict]) -> dict[str, Any]:
         "n_blocks": _count(mask_net, "model.seg_model."),
         "n_layers": _count(mask_net, layers),
         "feedforward_channels": len(mask_net[f"{layers}0.pos_ffn.ffn.0.weight"]),
+        "n_heads": n_heads,
+        "segment_frames": segment_frames,
+        "mask_activation": mask_activation,
+        "positional_encoding": any(key.endswith(_TABLE) for key in mask_net),
     }
 
 

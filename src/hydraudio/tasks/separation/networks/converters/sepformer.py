@@ -5,11 +5,12 @@ them. In older checkpoints the transformer is called `transformer` instead of `m
 encoding are not weights: whether they are there tells whether the net uses it.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from hydraudio.nn.layers.transformer import sinusoids
 from hydraudio.tasks.separation.networks.converters import dual_path
 from hydraudio.tasks.separation.networks.converters.files import StateDict
+from hydraudio.tasks.separation.networks.dual_path import DualPathMaskNet
 from hydraudio.tasks.separation.networks.sepformer import SepFormer
 
 SPEECHBRAIN_MAX_STEPS = 2500  # length of the tables
@@ -18,30 +19,33 @@ _TABLE = "pos_enc.pe"
 
 def sepformer_from_speechbrain(parts: dict[str, StateDict], chunk_size: int, n_heads: int) -> SepFormer:
     """The net with these weights. `chunk_size` [K] and `n_heads` as given to SpeechBrain: no shape tells them."""
-    mask_net = {key.replace("_mdl.transformer.", "_mdl.mdl."): value for key, value in parts["masknet"].items()}
-    weights = {key: value for key, value in mask_net.items() if not key.endswith(_TABLE)}
-    parts = parts | {"masknet": weights}
-    arguments = _arguments(parts) | {"positional_encoding": len(weights) < len(mask_net)}
-    net = SepFormer(chunk_size=chunk_size, n_heads=n_heads, **arguments)
-    dual_path.load(net, parts, _block_key, "SepFormer")
+    net = SepFormer(**arguments(parts, chunk_size, n_heads))
+    weights = {key: value for key, value in _mask_net(parts).items() if not key.endswith(_TABLE)}
+    dual_path.load(net, parts | {"masknet": weights}, _block_key, "SepFormer")
     return net
 
 
 def sepformer_to_speechbrain(net: SepFormer) -> dict[str, StateDict]:
     """The three state dicts for SpeechBrain's modules."""
     parts = dual_path.dump(net, _block_key)
-    if net.arguments["positional_encoding"]:
-        table = sinusoids(SPEECHBRAIN_MAX_STEPS, net.arguments["n_filters"])[None]
-        for layer in range(net.arguments["n_blocks"]):
+    if net.positional_encoding:
+        table = sinusoids(SPEECHBRAIN_MAX_STEPS, net.n_filters)[None]
+        for layer in range(len(cast(DualPathMaskNet, net.mask_net).layers)):
             for role in ("intra", "inter"):
                 parts["masknet"][f"dual_mdl.{layer}.{role}_mdl.{_TABLE}"] = table.clone()
     return parts
 
 
-def _arguments(parts: dict[str, StateDict]) -> dict[str, Any]:
+def _mask_net(parts: dict[str, StateDict]) -> StateDict:
+    return {key.replace("_mdl.transformer.", "_mdl.mdl."): value for key, value in parts["masknet"].items()}
+
+
+def arguments(parts: dict[str, StateDict], chunk_size: int, n_heads: int) -> dict[str, Any]:
+    """Constructor arguments, read from the shapes; options as in `sepformer_from_speechbrain`."""
+    mask_net = _mask_net(parts)
     frame = dual_path.frame_arguments(parts)
     prefix = "dual_mdl.0.intra_mdl.mdl.layers."
-    layers = [int(key.removeprefix(prefix).split(".")[0]) for key in parts["masknet"] if key.startswith(prefix)]
+    layers = [int(key.removeprefix(prefix).split(".")[0]) for key in mask_net if key.startswith(prefix)]
     if not layers:
         raise ValueError("masknet.ckpt is not a SepFormer of SpeechBrain: it has no transformer layers")
     return {
@@ -50,7 +54,10 @@ def _arguments(parts: dict[str, StateDict]) -> dict[str, Any]:
         "kernel_size": frame["kernel_size"],
         "n_blocks": frame["n_layers"],
         "n_layers": 1 + max(layers),
-        "feedforward_channels": len(parts["masknet"][f"{prefix}0.pos_ffn.ffn.0.weight"]),
+        "feedforward_channels": len(mask_net[f"{prefix}0.pos_ffn.ffn.0.weight"]),
+        "chunk_size": chunk_size,
+        "n_heads": n_heads,
+        "positional_encoding": any(key.endswith(_TABLE) for key in mask_net),
     }
 
 
@@ -59,7 +66,7 @@ def _block_key(role: str, ours: str) -> str:
 
 
 def transformer_key(ours: str) -> str:
-    """Key of `models.layers.transformer.TransformerEncoder` -> of SpeechBrain's TransformerEncoder."""
+    """Key of `hydraudio.nn.layers.transformer.TransformerEncoder` -> of SpeechBrain's TransformerEncoder."""
     if ours.startswith("norm."):
         return ours.replace("norm.", "norm.norm.")
     _, index, rest = ours.split(".", 2)

@@ -5,17 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hydraudio.nn.layers import ops
+from hydraudio.nn.layers import elementary
 from hydraudio.nn.layers.normalization import ChannelwiseLayerNorm, GlobalLayerNorm, build_norm
 from hydraudio.tasks.separation.networks.conv_tasnet import TemporalBlock
 
 BATCH, FRAMES, CHANNELS = 2, 9, 3
+BLOCK = {"hidden_channels": 4, "kernel_size": 3, "dilation": 2, "causal": False, "eps": 1e-8}
 GEOMETRIES = [
-    ops.Geometry(1, 1, False),
-    ops.Geometry(2, 2, True),
-    ops.Geometry(4, 4, True),
-    ops.Geometry(2, 4, False),  # causal
-    ops.Geometry(16, 16, False),  # outer taps beyond the signal
+    elementary.Geometry(1, 1, False),
+    elementary.Geometry(2, 2, True),
+    elementary.Geometry(4, 4, True),
+    elementary.Geometry(2, 4, False),  # causal
+    elementary.Geometry(16, 16, False),  # outer taps beyond the signal
 ]
 
 
@@ -25,48 +26,50 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def test_prelu_gradient_and_value() -> None:
     x, slope = noise(BATCH, FRAMES, CHANNELS), torch.tensor([-0.3], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(ops.prelu, (x, slope))
-    torch.testing.assert_close(ops.prelu(x, slope), F.prelu(x, slope))
+    assert torch.autograd.gradcheck(elementary.prelu, (x, slope))
+    torch.testing.assert_close(elementary.prelu(x, slope), F.prelu(x, slope))
 
 
 def test_global_layer_norm_gradient_and_value() -> None:
     x, gain, bias = noise(BATCH, FRAMES, CHANNELS), noise(CHANNELS, seed=1), noise(CHANNELS, seed=2)
-    assert torch.autograd.gradcheck(lambda *a: ops.global_layer_norm(*a, 1e-8), (x, gain, bias))
+    assert torch.autograd.gradcheck(lambda *a: elementary.global_layer_norm(*a, 1e-8), (x, gain, bias))
     expected = F.group_norm(x.transpose(1, 2), 1, gain, bias, 1e-8).transpose(1, 2)
-    torch.testing.assert_close(ops.global_layer_norm(x, gain, bias, 1e-8), expected)
+    torch.testing.assert_close(elementary.global_layer_norm(x, gain, bias, 1e-8), expected)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_depthwise_gradient_and_value(geometry: ops.Geometry) -> None:
+def test_depthwise_gradient_and_value(geometry: elementary.Geometry) -> None:
     x, kernel = noise(BATCH, FRAMES, CHANNELS), noise(CHANNELS, 1, 3, seed=1)
-    assert torch.autograd.gradcheck(lambda *a: ops.depthwise(*a, geometry), (x, kernel))
+    assert torch.autograd.gradcheck(lambda *a: elementary.depthwise(*a, geometry), (x, kernel))
     pad = geometry.pad_left, 2 * geometry.dilation - geometry.pad_left
     padded = F.pad(x.transpose(1, 2), pad, "reflect" if geometry.reflect else "constant")
     expected = F.conv1d(padded, kernel, dilation=geometry.dilation, groups=CHANNELS).transpose(1, 2)
-    torch.testing.assert_close(ops.depthwise(x, kernel, geometry), expected)
+    torch.testing.assert_close(elementary.depthwise(x, kernel, geometry), expected)
 
 
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
 def test_temporal_block_gradient(padding: str) -> None:
     torch.manual_seed(0)
-    block = TemporalBlock(CHANNELS, 4, 3, 2, "gLN", False, padding, 1e-8).double()
+    block = TemporalBlock(CHANNELS, norm="gLN", padding=padding, **BLOCK).double()
     parameters = [(p + 0.1 * torch.randn_like(p)).detach().requires_grad_() for p in block.parameters()]
     inputs = (noise(BATCH, FRAMES, CHANNELS), *parameters)
-    assert torch.autograd.gradcheck(lambda x, *a: ops.temporal_block(x, a, block.geometry, 1e-8), inputs)
+    assert torch.autograd.gradcheck(
+        lambda x, *a: elementary.temporal_block(x, a, block.depthwise.geometry, 1e-8), inputs
+    )
 
 
 def test_pointwise() -> None:
     x, weight, bias = noise(BATCH, FRAMES, CHANNELS), noise(5, CHANNELS, 1, seed=1), noise(5, seed=2)
     expected = F.conv1d(x.transpose(1, 2), weight, bias).transpose(1, 2)
-    torch.testing.assert_close(ops.pointwise(x, weight, bias), expected)
+    torch.testing.assert_close(elementary.pointwise(x, weight, bias), expected)
 
 
 def test_channels_last_only_in_full_precision_on_a_cpu() -> None:
-    assert ops.prefers_channels_last(torch.zeros(1))
-    assert not ops.prefers_channels_last(torch.zeros(1, dtype=torch.bfloat16))
-    assert not ops.prefers_channels_last(torch.zeros(1, device="meta"))
+    assert elementary.prefers_channels_last(torch.zeros(1))
+    assert not elementary.prefers_channels_last(torch.zeros(1, dtype=torch.bfloat16))
+    assert not elementary.prefers_channels_last(torch.zeros(1, device="meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not ops.prefers_channels_last(torch.zeros(1))
+        assert not elementary.prefers_channels_last(torch.zeros(1))
 
 
 @pytest.mark.parametrize("norm", [GlobalLayerNorm, ChannelwiseLayerNorm])
