@@ -1,4 +1,4 @@
-"""Evaluate checkpoints: python src/eval.py ckpt_path=FILE [data.root=FOLDER] [variant=SER] [metrics=fast]."""
+"""Evaluate checkpoints: python src/eval.py ckpt_path=FILE [data.root=FOLDER] [report.KEY=VALUE]."""
 
 import hydra
 import rootutils

@@ -5,8 +5,7 @@
         --corpus Libri2Mix-Clean data=separation/libri2mix data.root=/data/Libri2Mix \
         --corpus Libri2Mix-Noisy data=separation/libri2mix data.root=/data/Libri2Mix data.problem=mix_both
 
-The overrides are those of src/eval.py; those before the first --corpus hold for all. PESQ and STOI are computed with
-metrics=full. Writes matrix.csv and index.html, and the report of every pair below them.
+The overrides are those of src/eval.py; those before the first --corpus hold for all. Writes matrix.csv and index.html, and the report of every pair below them.
 """
 
 from __future__ import annotations
@@ -60,20 +59,19 @@ def _run(arguments: argparse.Namespace) -> None:
     bad = [name for name in corpora if not re.fullmatch(r"[\w.+-]+", name)]
     if bad or len(corpora) < len(arguments.corpus):
         raise ConfigError(f"--corpus: {bad[0] if bad else 'a name'}: names must be single words, each given once")
-    common = ["metrics=fast", *arguments.overrides]  # what is said later counts
     output = arguments.output or run_dir(
         os.environ.get("HYDRAUDIO_LOG_DIR", f"{ROOT}/logs"), "cross_corpus", claim=True
     )
     folder = Path(output).resolve()
     configurations = {
-        name: compose_run(_without_repetition([*common, *overrides]), folder / name, "eval.yaml")
+        name: compose_run(_without_repetition([*arguments.overrides, *overrides]), folder / name, "eval.yaml")
         for name, overrides in corpora.items()
     }
     from hydraudio.run import evaluate_matrix
 
     cfg = next(iter(configurations.values()))
     paths = list(cfg.ckpt_path) if isinstance(cfg.ckpt_path, ListConfig) else [cfg.ckpt_path]
-    evaluate_matrix(configurations, paths, folder, seed=cfg.seed)
+    evaluate_matrix(configurations, paths, folder)
 
 
 def _without_repetition(overrides: list[str]) -> list[str]:

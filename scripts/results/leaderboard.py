@@ -1,9 +1,8 @@
 """All tested runs in one table, best first: python scripts/results/leaderboard.py [--log-dir logs].
 
-Runs that differ in nothing but the seed are one row. Prints a table of the separation runs and one of the emotion runs
-and writes leaderboard.csv, leaderboard_emotion.csv and leaderboard.html into the folder of the runs. What a separation
-network costs is computed once and kept: the real-time factor is measured on this
-machine, with one item.
+Runs that differ in nothing but the seed are one row. Prints a table per task, best headline (task.monitor) first, and
+writes leaderboard_<task>.csv and leaderboard.html into the folder of the runs. What a network costs is computed once and
+kept: the real-time factor is measured on this machine, with one item.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_e
 
 import torch  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
-from hydra.utils import instantiate  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
@@ -32,10 +30,11 @@ from rich.text import Text  # noqa: E402
 from hydra_preflight import check_targets  # noqa: E402
 from hydra_preflight.errors import ConfigError  # noqa: E402
 from hydraudio.core.files import sha256_of_json, write_json, write_text  # noqa: E402
+from hydraudio.core.task import count_parameters  # noqa: E402
 from hydraudio.nn.complexity import count_macs, real_time_factor  # noqa: E402
-from hydraudio.report.leaderboard import Cost, Entry, collect, group, leaderboard_page, leaderboard_table, rows  # noqa: E402
+from hydraudio.report.leaderboard import Cost, Entry, TaskTable, by_task, collect, group, leaderboard_page  # noqa: E402
 from hydraudio.report.tables import rich_table, write_csv  # noqa: E402
-from hydraudio.tasks.emotion.report import leaderboard as emotion_leaderboard  # noqa: E402
+from hydraudio.run import build_task  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -48,32 +47,25 @@ def main() -> None:
     """Collect, measure, print and write."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    runs, incomplete = collect(arguments.log_dir)
+    runs, incomplete = collect(arguments.log_dir, arguments.trusted_targets)
     if not runs:
         raise SystemExit(
             f"{arguments.log_dir}: no tested run; train one: make train ({len(incomplete)} are incomplete)"
         )
-    entries = group(runs)
-    emotions = emotion_leaderboard.rows([entry for entry in entries if emotion_leaderboard.is_emotion(entry)])
-    entries = [entry for entry in entries if not emotion_leaderboard.is_emotion(entry)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = CostCache(arguments.log_dir / ".costs.json", device, arguments.trusted_targets)
-    found = rows(entries, [cache.cost(entry) for entry in entries])
+    tables = [TaskTable(found, [cache.cost(entry) for entry in found]) for found in by_task(group(runs)).values()]
 
     console = Console(width=max(Console().width, MIN_WIDTH))
-    if found:
-        console.print(rich_table("Separation", leaderboard_table(found)))
-    if emotions:
-        console.print(rich_table("Emotions", emotion_leaderboard.leaderboard_table(emotions)))
+    for task in tables:
+        console.print(rich_table(task.title, task.table()))
+        rows = task.rows()
+        write_csv(arguments.log_dir / f"leaderboard_{task.spec.name}.csv", rows, list(rows[0]))
     for folder, reason in list(incomplete.items())[: arguments.n_incomplete]:
         console.print(Text(f"left out: {folder}: {reason}"), soft_wrap=True)
     if len(incomplete) > arguments.n_incomplete:
         console.print(Text(f"... and {len(incomplete) - arguments.n_incomplete} others, all in leaderboard.html"))
-    for name, rows_of_task in (("leaderboard.csv", found), ("leaderboard_emotion.csv", emotions)):
-        if rows_of_task:
-            write_csv(arguments.log_dir / name, rows_of_task, list(rows_of_task[0]))
-    document = leaderboard_page(found, incomplete, cache.machine, emotion_leaderboard.sections(emotions))
-    path = write_text(arguments.log_dir / "leaderboard.html", document)
+    path = write_text(arguments.log_dir / "leaderboard.html", leaderboard_page(tables, incomplete, cache.machine))
     console.print(Text(f"Page: {path}"), soft_wrap=True)
 
 
@@ -96,26 +88,26 @@ class CostCache:
         self._known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
 
     def cost(self, entry: Entry) -> Cost:
-        """Of an entry's network; unknown, with a line in the log, where it cannot be built any more."""
-        net, sample_rate = entry.config["model"]["net"], int(entry.config["model"]["sample_rate"])
-        key = sha256_of_json([net, sample_rate, self.machine])
+        """Of an entry's networks; unknown, with a line in the log, where they cannot be built any more."""
+        key = sha256_of_json([entry.config["model"], self.machine], default=str)
         if key not in self._known:
             try:
-                cost = self._measure(net, sample_rate)
-            except (ConfigError, HydraException, RuntimeError, TypeError, ValueError) as error:  # of another revision
+                cost = self._measure(entry.config)
+            except (ConfigError, HydraException, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 log.warning("%s: no costs, its network does not run: %s", entry.best.folder, error)
                 return UNKNOWN
             self._known[key] = dataclasses.asdict(cost)
             write_json(self.path, self._known, indent=1)
         return Cost(**self._known[key])
 
-    def _measure(self, config: dict[str, Any], sample_rate: int) -> Cost:
-        cfg = OmegaConf.create({"net": config})
+    def _measure(self, config: dict[str, Any]) -> Cost:
+        cfg = OmegaConf.create(config)
         check_targets(cfg, trusted_prefixes=self.trusted, origin="config.yaml")
-        net = instantiate(cfg.net, _convert_="all").eval()
-        macs = count_macs(net, round(EXCERPT_S * sample_rate)) / EXCERPT_S
-        factor = real_time_factor(net.to(self.device), sample_rate, EXCERPT_S)
-        return Cost(sum(p.numel() for p in net.parameters() if p.requires_grad), macs, factor)
+        task = build_task(cfg).eval()
+        module, sample_rate = task.export_module().module, task.sample_rate
+        macs = count_macs(module, round(EXCERPT_S * sample_rate)) / EXCERPT_S
+        factor = real_time_factor(module.to(self.device), sample_rate, EXCERPT_S)
+        return Cost(sum(count_parameters(network) for network in task.networks().values()), macs, factor)
 
 
 def device_name(device: torch.device) -> str:

@@ -121,9 +121,12 @@ def finished_seeds(log_dir: Path, name: str) -> set[int]:
 def print_summary(runs: Sequence[Run]) -> None:
     """Mean and deviation over the seeds, best first."""
     for entry in group(runs):
-        mean, deviation = entry.mean("si_sdri"), entry.deviation("si_sdri")
-        spread = f" ± {number(deviation)}" if is_number(deviation) else ""
-        print(f"{entry.config['name']}: SI-SDRi {number(mean)}{spread} dB over {len(entry.runs)} seed(s)")
+        metric = entry.spec.metric(entry.monitor)
+        label, unit, digits = (metric.label, metric.unit, metric.digits) if metric else (entry.monitor, "", 3)
+        mean, deviation = entry.mean(entry.monitor), entry.deviation(entry.monitor)
+        spread = f" ± {number(deviation, digits)}" if is_number(deviation) else ""
+        score = f"{label} {number(mean, digits)}{spread} {unit}".rstrip()
+        print(f"{entry.config['name']}: {score} over {len(entry.runs)} seed(s)")
 
 
 if __name__ == "__main__":

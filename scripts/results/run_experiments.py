@@ -46,8 +46,8 @@ from hydraudio.core.experiment_list import (  # noqa: E402
     digest,
     find_state,
     last_line,
+    metrics_of_test,
     read_experiments,
-    test_metrics,
 )
 from hydraudio.core.files import write_csv  # noqa: E402
 
@@ -115,7 +115,7 @@ def run(experiment: Experiment, log_dir: Path, dry_run: bool, console: Console) 
     state = find_state(log_dir, experiment.name, wanted)
     if state.status == "finished" and state.folder is not None:
         say(console, experiment, state, "is finished already")
-        return Outcome(experiment.name, "finished", metrics=test_metrics(state.folder))
+        return Outcome(experiment.name, "finished", metrics=metrics_of_test(state.folder))
     arguments = [*experiment.overrides, *(["ckpt_path=last"] if state.status == "interrupted" else [])]
     command = [sys.executable, str(ROOT / "src" / "train.py"), *arguments]
     say(console, experiment, state, "is continued" if state.status == "interrupted" else "starts")
@@ -143,7 +143,7 @@ def execute(experiment: Experiment, command: Sequence[str], log_dir: Path, wante
     state = find_state(log_dir, experiment.name, wanted)
     if status == 0 and state.status == "finished" and state.folder is not None:
         say(console, experiment, state, f"finished {took}")
-        return Outcome(experiment.name, "finished", metrics=test_metrics(state.folder))
+        return Outcome(experiment.name, "finished", metrics=metrics_of_test(state.folder))
     error = last_line(log) if status else "it wrote no report"
     console.print(f"{experiment.name} failed {took}: {error}\n  see {log}", markup=False, highlight=False)
     return Outcome(experiment.name, "failed", error)

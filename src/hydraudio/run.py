@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -18,6 +19,7 @@ from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.resolvers import bind_data_attributes
 from hydra_preflight.task_rules import floor_of
 from hydraudio.core.files import write_text
+from hydraudio.core.spec import load_spec
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,7 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     from lightning.pytorch.utilities import rank_zero_only
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from hydraudio.core.checkpoints import read_checkpoint
     from hydraudio.core.cpu_memory import keep_freed_memory
     from hydraudio.core.run_folder import open_run_folder, portable_config
 
@@ -57,13 +60,14 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     resume_from = _resume_from(cfg, folder, config_text)
     rank_zero_only(open_run_folder)(folder, config_text)
     task: Task = instantiate(cfg.model)
+    _check_monitor(cfg, task)
     if cfg.init_from:
-        _load_weights(task, cfg.init_from)
+        task.load_state_dict(read_checkpoint(cfg.init_from)["state_dict"])
     trainer = _build_trainer(cfg)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     for logger in trainer.loggers:
-        logger.log_hyperparams(OmegaConf.to_container(OmegaConf.create(config_text)))  # type: ignore[arg-type]
+        logger.log_hyperparams(yaml.safe_load(config_text))
 
     try:
         if cfg.train:
@@ -95,44 +99,42 @@ def evaluate(cfg: DictConfig) -> None:
     if len(paths) == 1:
         evaluate_checkpoint(cfg, paths[0], folder)
         return
-    compare = _offered_by_report(cfg, paths, "compare")
+    report = get_class(_common_config(cfg, paths).report._target_)
     names = distinct_names(paths)
     for name, path in zip(names, paths, strict=True):
         evaluate_checkpoint(cfg, path, folder / name)
-    compare({name: folder / name / "report" for name in names}, folder / "report", cfg.seed)
+    report.compare({name: folder / name / "report" for name in names}, folder / "report", cfg.seed)
 
 
-def evaluate_matrix(
-    corpora: Mapping[str, DictConfig], ckpt_paths: Sequence[str], folder: Path, *, seed: int = 0
-) -> Path:
+def evaluate_matrix(corpora: Mapping[str, DictConfig], ckpt_paths: Sequence[str], folder: Path) -> Path:
     """Test every checkpoint on every corpus and write one table of all.
 
     Args:
         corpora: name of each corpus with a configuration composed from ``configs/eval.yaml``.
         ckpt_paths: the checkpoint files.
         folder: gets a folder per pair, with its report, and ``matrix.csv`` and ``index.html``.
-        seed: of the bootstrap.
 
     Returns:
         Path of the page.
     """
     from hydraudio.core.run_folder import portable_config
+    from hydraudio.report.matrix import write_matrix
 
-    _apply_extras(next(iter(corpora.values())))
-    compare_corpora = _offered_by_report(next(iter(corpora.values())), list(ckpt_paths), "compare_corpora")
+    first = next(iter(corpora.values()))
+    _apply_extras(first)
+    common = _common_config(first, ckpt_paths)
     cells: dict[tuple[str, str], Path | str] = {}
     for name, cfg in corpora.items():
         cfg.paths.output_dir = str(folder / name)
         write_text(folder / name / "config.yaml", portable_config(cfg))
-        for model, path in zip(distinct_names(list(ckpt_paths)), ckpt_paths, strict=True):
-            place = folder / name / model
+        for model, path in zip(distinct_names(ckpt_paths), ckpt_paths, strict=True):
             try:
-                evaluate_checkpoint(cfg, path, place)
+                evaluate_checkpoint(cfg, path, folder / name / model)
             except DataMismatchError as error:
                 cells[model, name] = error.reason
             else:
-                cells[model, name] = place / "report"
-    return compare_corpora(cells, folder, seed)
+                cells[model, name] = folder / name / model
+    return write_matrix(cells, load_spec(common.task.spec, first.extras.trusted_targets), folder)
 
 
 def predict(cfg: DictConfig) -> None:
@@ -201,8 +203,6 @@ def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) ->
     A ``cfg.data`` that is a whole corpus (an option of ``configs/data``) takes its place instead.
     """
     if "_target_" in cfg.data:
-        if cfg.get("variant") is not None:
-            raise ConfigError("variant: with another corpus (data=OPTION) say what it calls them: data.KEY=VALUE")
         if floor_of(cfg.data._target_) not in (None, trained.task.name):
             raise DataMismatchError("task", floor_of(cfg.data._target_), trained.task.name)
         trained.data = OmegaConf.to_container(cfg.data, resolve=True)
@@ -232,7 +232,7 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
         folder: gets the folder ``report``.
 
     Raises:
-        DataMismatchError: the corpus has another sample rate or number of sources than the network.
+        DataMismatchError: the corpus disagrees with the network, such as in the sample rate.
     """
     trained, checkpoint = open_checkpoint(cfg, ckpt_path)
     trained.paths.output_dir = str(folder)
@@ -252,31 +252,29 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
     trainer.test(task, datamodule=datamodule, verbose=False)
 
 
-def _offered_by_report(cfg: DictConfig, paths: Sequence[str], method: str) -> Callable[..., Path]:
-    """A static method of the report that all the checkpoints were configured with."""
+def _common_config(cfg: DictConfig, paths: Sequence[str]) -> DictConfig:
+    """The configuration of the first of several checkpoints, which must all have the same task."""
     from hydraudio.core.checkpoints import read_checkpoint
 
-    trained, _ = open_checkpoint(cfg, paths[0])  # checks that its targets can be trusted
-    configs = {path: OmegaConf.create(read_checkpoint(path, mmap=True)["hydraudio_config"]) for path in paths}
-    other = next((path for path in paths if configs[path].report._target_ != trained.report._target_), None)
-    if other is not None:
+    first, _ = open_checkpoint(cfg, paths[0])  # checks that its targets can be trusted
+    for path in paths[1:]:
+        spec = OmegaConf.create(read_checkpoint(path, mmap=True)["hydraudio_config"]).task.spec
+        if spec != first.task.spec:
+            raise ConfigError(
+                f"ckpt_path: checkpoints of different tasks cannot be compared: {paths[0]} has task.spec="
+                f"{first.task.spec}, {path} {spec}"
+            )
+    return first
+
+
+def _check_monitor(cfg: DictConfig, task: Task) -> None:
+    """Refuse a headline that the task never logs as it is configured, before an epoch is spent on it."""
+    names = task.metric_names("val")
+    if cfg.train and cfg.task.monitor not in names:
         raise ConfigError(
-            f"ckpt_path: checkpoints of different tasks cannot be compared: {paths[0]} is reported by "
-            f"{trained.report._target_}, {other} by {configs[other].report._target_}"
+            f"task.monitor={cfg.task.monitor}: {type(task).__name__} as it is configured logs no such metric in a "
+            f"validation; choose one of {', '.join(names)}"
         )
-    report = get_class(trained.report._target_)
-    if not hasattr(report, method):
-        raise ConfigError(
-            f"{paths[0]}: {report.__name__} does not offer {method}: it writes no such table; evaluate each checkpoint "
-            "by itself, ckpt_path=FILE"
-        )
-    return getattr(report, method)
-
-
-def _load_weights(task: Task, path: str) -> None:
-    from hydraudio.core.checkpoints import read_checkpoint
-
-    task.load_state_dict(read_checkpoint(path)["state_dict"])
 
 
 def _build_trainer(cfg: DictConfig) -> Trainer:
@@ -288,7 +286,7 @@ def _build_trainer(cfg: DictConfig) -> Trainer:
 
 
 def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
-    """Checkpoint to continue from, which must hold the network of this configuration."""
+    """Checkpoint to continue from, which must hold the networks of this configuration."""
     from hydraudio.core.checkpoints import read_checkpoint
 
     if not cfg.ckpt_path:
@@ -296,15 +294,17 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
     path = folder / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
     if cfg.ckpt_path == "last" and not path.is_file():
         raise ConfigError(f"{path}: the run was stopped before its first checkpoint; start it again without ckpt_path")
-    ours = OmegaConf.create(config_text).model.net
-    trained = OmegaConf.create(read_checkpoint(path)["hydraudio_config"]).model.net
-    differences = [key for key in sorted({*ours, *trained}) if ours.get(key) != trained.get(key)]
-    if differences:
-        listed = ", ".join(f"{key}={trained.get(key)} (here {ours.get(key)})" for key in differences)
-        raise ConfigError(
-            f"ckpt_path: {path} was trained with another network: model.net.{listed}. Give the run a name of its own "
-            "(name=NAME), or repeat the settings of the run that is to be continued"
-        )
+    ours = OmegaConf.create(config_text).model
+    trained = OmegaConf.create(read_checkpoint(path)["hydraudio_config"]).model
+    for part in get_class(ours._target_).parts:
+        here, there = ours.get(part) or {}, trained.get(part) or {}
+        differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+        if differences:
+            listed = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in differences)
+            raise ConfigError(
+                f"ckpt_path: {path} was trained with another network: model.{part}.{listed}. Give the run a name of "
+                "its own (name=NAME), or repeat the settings of the run that is to be continued"
+            )
     return str(path)
 
 
@@ -317,24 +317,24 @@ def _best_checkpoint(trainer: Trainer) -> str | None:
 
 
 def _optimized_values(trainer: Trainer, metric: str | ListConfig | None) -> float | tuple[float, ...] | None:
-    if metric is None:
-        return None
     if isinstance(metric, ListConfig):
         return tuple(_optimized_value(trainer, name) for name in metric)
-    return _optimized_value(trainer, metric)
+    return None if metric is None else _optimized_value(trainer, metric)
 
 
 def _optimized_value(trainer: Trainer, metric: str) -> float:
+    """Of the best checkpoint where that was chosen by the metric, else of the last validation."""
     checkpoint = trainer.checkpoint_callback
-    if getattr(checkpoint, "monitor", None) == metric and checkpoint.best_model_score is not None:  # type: ignore[union-attr]
-        return float(checkpoint.best_model_score)  # type: ignore[union-attr]
+    best = getattr(checkpoint, "best_model_score", None)
+    if best is not None and getattr(checkpoint, "monitor", None) == metric:
+        return float(best)
     if metric not in trainer.callback_metrics:
         names = ", ".join(sorted(trainer.callback_metrics))
         raise ConfigError(f"optimized_metric: there is no metric {metric!r} after training; there are {names}")
     return float(trainer.callback_metrics[metric])
 
 
-def distinct_names(paths: list[str]) -> list[str]:
+def distinct_names(paths: Sequence[str]) -> list[str]:
     """Name checkpoints by their run folders, numbered where that is ambiguous."""
     names = [Path(path).resolve().parent.parent.parent.name + "_" + Path(path).stem for path in paths]
     return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]

@@ -1,13 +1,21 @@
 """Which items are shown."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from hydraudio.report.examples import Example, ExamplePool
+from hydraudio.report.examples import ExamplePool
+
+
+@dataclass(frozen=True)
+class Example:
+    group: str
+    item_id: str
+    score: float
 
 
 def _example(item_id: str, score: float) -> Example:
-    signal = np.zeros((1, 4), np.float32)
-    return Example("SER", item_id, score, signal[0], signal, signal)
+    return Example("SER", item_id, score)
 
 
 def _fill(pool: ExamplePool, scores: dict[str, float]) -> int:

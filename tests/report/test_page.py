@@ -45,13 +45,3 @@ def test_policy_allows_exactly_our_script_and_nothing_from_outside() -> None:
     assert f"script-src 'sha256-{digest}'" in document
     assert "default-src 'none'" in document
     assert not re.search(r'(?:src|href)="(?!data:|#)', document)
-
-
-def test_examples_left_out_are_counted_below_the_last_ones() -> None:
-    sections = [pages.Section("a", "A", "first"), pages.Section("b", "B", "second")]
-    *others, last = pages.note_left_out(sections, 3)
-    assert others == sections[:1]
-    assert last.body.startswith("second<p")
-    assert "3 more examples" in last.body
-    assert pages.note_left_out(sections, 0) == sections
-    assert pages.note_left_out([], 3) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +15,25 @@ from hydraudio.core.sampling import EpochBatchSampler, ResumableLoader, build_lo
 from hydraudio.core.uses import USES_OF_STAGE
 
 log = logging.getLogger(__name__)
+
+
+class Corpus(Protocol):
+    """What checkpoints and reports read of any datamodule; what a task must agree with is in its specification."""
+
+    @property
+    def root(self) -> Path:
+        """The folder of the corpus."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the corpus."""
+        ...
+
+
+def corpus_of(trainer: pl.Trainer) -> Corpus | None:
+    """The datamodule of a run, which Lightning keeps without declaring it; None where there are only loaders."""
+    return vars(trainer).get("datamodule")
 
 
 class CorpusDataModule(pl.LightningDataModule):

@@ -113,7 +113,7 @@ def find_state(log_dir: Path, name: str, wanted: str) -> State:
     return State("new")
 
 
-def test_metrics(run: Path) -> dict[str, float]:
+def metrics_of_test(run: Path) -> dict[str, float]:
     """The test metrics that a run has logged last, without the prefix ``test/``; none without ``metrics.csv``."""
     path = run / "metrics.csv"
     if not path.is_file():
@@ -122,9 +122,6 @@ def test_metrics(run: Path) -> dict[str, float]:
     tested = [{key: value for key, value in row.items() if key.startswith("test/") and value} for row in rows]
     last: dict[str, str] = next((row for row in reversed(tested) if row), {})
     return {key.removeprefix("test/"): float(value) for key, value in last.items()}
-
-
-test_metrics.__test__ = False  # type: ignore[attr-defined]
 
 
 def last_line(log: Path) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import types
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from hydraudio.core.task import Task
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """Shard a task's network over all devices; checkpoints are ordinary single files with the whole weights.
+    """Shard a task's networks over all devices; checkpoints are ordinary single files with the whole weights.
 
     Args:
         **strategy_arguments: see lightning.pytorch.strategies.ModelParallelStrategy.
@@ -28,21 +30,24 @@ class FullyShardedStrategy(ModelParallelStrategy):
         self.lightning_module.configure_model = types.MethodType(shard, self.lightning_module)  # type: ignore
 
 
-def shard(task: LightningModule) -> None:
-    """Shard the network block by block, so that only one block's weights are whole at a time.
+def shard(task: Task) -> None:
+    """Shard the networks block by block, so that only one block's weights are whole at a time.
 
     A block is an element of a ModuleList or Sequential that has parts of its own. A network that was sharded before,
     for training, stays as it is.
     """
-    net: nn.Module = task.net  # type: ignore[assignment]
-    if isinstance(net, FSDPModule):
-        return
-    mesh = task.device_mesh["data_parallel"]  # type: ignore[index]
-    containers = [module for module in net.modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
+    assert task.device_mesh is not None, "the strategy makes the mesh before it calls this"
+    for network in task.networks().values():
+        if not isinstance(network, FSDPModule):
+            _shard_network(network, task.device_mesh["data_parallel"])
+
+
+def _shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
+    containers = [module for module in network.modules() if isinstance(module, nn.ModuleList | nn.Sequential)]
     for block in (block for container in containers for block in container):
         if list(block.children()) and not isinstance(block, nn.ModuleList | nn.Sequential):
             fully_shard(block, mesh=mesh)
             for name in dir(block):
                 if name.startswith("forward_"):  # called without the hooks that gather the weights
                     register_fsdp_forward_method(block, name)
-    fully_shard(net, mesh=mesh)
+    fully_shard(network, mesh=mesh)

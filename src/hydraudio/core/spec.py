@@ -8,7 +8,7 @@ Nothing heavy is imported here or in any ``spec.py``.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Metric:
         better: which of two values is better.
         digits: after the decimal point in tables.
         parts: attribute of the task that lists parts; ``name_<part>`` is logged for each of them as well.
+        main: whether tables of many runs have a column for it.
     """
 
     name: str
@@ -52,6 +53,16 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     digits: int = 3
     parts: str = ""
+    main: bool = False
+
+    @property
+    def title(self) -> str:
+        """Label with unit.
+
+        >>> Metric("depth", "Depth", unit="m").title
+        'Depth / m'
+        """
+        return f"{self.label} / {self.unit}" if self.unit else self.label
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ class TaskSpec:
         card: what a model card says.
         inputs: tensors of `batch` that `Task.predict` reads; results are compared with the others.
         names: axis -> attribute of the task that lists what lies along it, e.g. the names of classes.
+        problem: key of the corpus's configuration by which results compare or do not: what it is asked for.
         group: key of an item that says its group, where the items of a test set come in groups; empty without any.
         pretrained: name on the Hugging Face hub -> pin of the public models that training may start from.
         listening: dotted name of the floor's :class:`hydraudio.report.listen.listening.Listening`; empty for its base.
@@ -135,6 +147,7 @@ class TaskSpec:
     card: Card
     inputs: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
     group: str = ""
     pretrained: Mapping[str, Pin] = field(default_factory=dict)
     listening: str = ""
@@ -148,6 +161,11 @@ class TaskSpec:
         """
         axes = self.outputs[output].axes
         return next((n for n, other in self.batch.items() if n not in self.inputs and other.axes == axes), None)
+
+    @property
+    def signal(self) -> str:
+        """The input that one can listen to; empty where the task hears nothing."""
+        return next((name for name in self.inputs if self.batch[name].is_waveform), "")
 
     def metric(self, name: str) -> Metric | None:
         """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name.
@@ -165,3 +183,32 @@ def find(dotted_name: str) -> Any:
     """The object of a dotted name in a specification, such as ``hydraudio.tasks.emotion.listen.EmotionListening``."""
     module, _, name = dotted_name.rpartition(".")
     return getattr(importlib.import_module(module), name)
+
+
+def load_spec(dotted_name: str, trusted_prefixes: Iterable[str] | None = ()) -> TaskSpec:
+    """The specification that a configuration names as ``task.spec``.
+
+    Args:
+        dotted_name: from a configuration, perhaps one that a checkpoint or a run folder brought along.
+        trusted_prefixes: packages beside ours that may be imported (``extras.trusted_targets`` of the user's own
+            configuration, never of a checkpoint).
+
+    Raises:
+        ConfigError: the name is not trusted, does not exist, or is no specification.
+    """
+    from hydra_preflight.errors import ConfigError
+    from hydra_preflight.whitelist import clean_prefixes, has_prefix
+
+    package = str(dotted_name).split(".")[0]
+    if not has_prefix(str(dotted_name), (__name__.split(".")[0], *clean_prefixes(trusted_prefixes or ()))):
+        raise ConfigError(
+            f"task.spec: {dotted_name} may not be imported: its package is not trusted. If you trust it, say so: "
+            f"extras.trusted_targets=[{package}]"
+        )
+    try:
+        found = find(dotted_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"task.spec: {dotted_name} does not exist: {error}") from error
+    if not isinstance(found, TaskSpec):
+        raise ConfigError(f"task.spec: {dotted_name} is a {type(found).__name__}, not a TaskSpec (hydraudio.core.spec)")
+    return found

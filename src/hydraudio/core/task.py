@@ -9,15 +9,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from hydra_preflight.errors import DataMismatchError
+from hydraudio.core.corpus import corpus_of
 from hydraudio.core.exportable import Exportable
 from hydraudio.core.spec import TaskSpec
 from hydraudio.nn.weight_decay import is_exempt_from_weight_decay
+
+Stage = Literal["train", "val", "test"]
 
 
 class Task(LightningModule):
@@ -42,8 +45,6 @@ class Task(LightningModule):
     """What the floor is, as values; the configuration names the same under ``task.spec``."""
     parts: ClassVar[tuple[str, ...]] = ("net",)
     """Attributes that hold the networks: what is shared, and what a resumed run must have in common with its past."""
-    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate",)
-    """Attributes in which a datamodule must agree with the task, unless the task's is empty."""
 
     def __init__(
         self,
@@ -63,32 +64,43 @@ class Task(LightningModule):
         self._compile = compile
 
     def setup(self, stage: str) -> None:
-        self.check_data(self.trainer.datamodule)  # type: ignore[attr-defined]
-        if self._compile and stage == "fit":
-            self.net.compile()
+        corpus = corpus_of(self.trainer)
+        if corpus is not None:
+            self.check_data(corpus)
+        for network in self.networks().values() if self._compile and stage == "fit" else ():
+            network.compile()
 
-    def check_data(self, datamodule: Any) -> None:
-        """Refuse a corpus of another sample rate, number of sources, ... than the network was built for.
+    def networks(self) -> dict[str, nn.Module]:
+        """The modules that :attr:`parts` names."""
+        return {name: self.get_submodule(name) for name in self.parts}
+
+    def check_data(self, datamodule: object) -> None:
+        """Refuse a corpus that disagrees with the networks in what ``spec.agree`` names, unless the task's is empty.
 
         Raises:
             DataMismatchError: naming both.
         """
-        for name in self.data_attributes:
+        for name in self.spec.agree:
             given, built = getattr(datamodule, name, None), getattr(self, name)
             if built not in (None, []) and given != built:
                 raise DataMismatchError(name, given, built)
 
+    def metric_names(self, stage: Stage) -> list[str]:
+        """All that a run logs in a stage, as ``stage/name``, as the task is configured."""
+        raise NotImplementedError
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer over all parameters; a task that alternates between several gives them here itself."""
         optimizer = self._optimizer(self.optimizer_groups())
         if self._scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer, **self._total_steps())
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": self._scheduler_interval}
+        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": self._scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             if self._scheduler_monitor is None:
                 raise ValueError("ReduceLROnPlateau needs model.scheduler_monitor, e.g. val/loss")
             config["monitor"] = self._scheduler_monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; a group without a learning rate has the optimizer's."""
@@ -96,7 +108,7 @@ class Task(LightningModule):
 
     def _total_steps(self) -> dict[str, int]:
         given = getattr(self._scheduler, "keywords", {})
-        wants = "n_steps" in inspect.signature(self._scheduler).parameters  # type: ignore[arg-type]
+        wants = self._scheduler is not None and "n_steps" in inspect.signature(self._scheduler).parameters
         if not wants or given.get("n_steps") is not None:
             return {}
         n_steps = self.trainer.estimated_stepping_batches
@@ -134,6 +146,17 @@ class Task(LightningModule):
     def export_module(self) -> Exportable:
         """What goes into a file when the network is exported: from raw audio to the task's result, without names."""
         raise NotImplementedError
+
+
+def as_task(module: LightningModule) -> Task:
+    """The module that Lightning hands to a callback, with its own type.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(module, Task):
+        raise TypeError(f"{type(module).__name__} is no hydraudio.core.task.Task")
+    return module
 
 
 def forget_train_loader(trainer: Trainer) -> None:

@@ -1,13 +1,13 @@
-"""Learning curves from the CSV file that Lightning's CSVLogger writes, and their charts."""
+"""Learning curves from a run's metrics.csv."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydraudio.report.charts import Series, line_chart
-from hydraudio.report.page import card
-from hydraudio.report.tables import is_number, read_csv
+from hydraudio.report.charts import Series
+from hydraudio.report.tables import floats, is_number, read_csv
 
 
 def learning_curves(metrics_csv: Path, metrics: Sequence[str], max_points: int = 400) -> dict[str, Series]:
@@ -26,29 +26,25 @@ def learning_curves(metrics_csv: Path, metrics: Sequence[str], max_points: int =
     return curves
 
 
-def curves_of_runs(runs: Sequence[Path], charts: Mapping[str, Sequence[str]]) -> dict[str, Series]:
-    """Curves of the metrics of the charts, from the first of the run folders that has some."""
+def curves_of_runs(runs: Sequence[Path], charts: Mapping[str, Sequence[str]]) -> dict[str, list[Series]]:
+    """Title of each chart that has a curve, with its curves, from the first of the run folders that has some.
+
+    Args:
+        runs: folders with ``metrics.csv``.
+        charts: title -> the metrics in it.
+    """
     metrics = [metric for group in charts.values() for metric in group]
-    for run in runs:
-        path = run / "metrics.csv"
+    for path in (run / "metrics.csv" for run in runs):
         curves = learning_curves(path, metrics) if path.is_file() else {}
         if curves:
-            return curves
+            found = {title: [curves[name] for name in group if name in curves] for title, group in charts.items()}
+            return {title: group for title, group in found.items() if group}
     return {}
 
 
-def curve_cards(curves: Mapping[str, Series], charts: Mapping[str, Sequence[str]]) -> list[str]:
-    """One card for each chart (title with its metrics) that has a curve."""
-    cards = []
-    for title, metrics in charts.items():
-        found = [curves[metric] for metric in metrics if metric in curves]
-        if found:
-            cards.append(card(line_chart(found, "optimizer step", title), title))
-    return cards
-
-
 def _points(rows: Sequence[dict[str, object]], column: str) -> list[tuple[float, float]]:
-    return sorted((row["step"], row[column]) for row in rows if is_number(row.get(column)))  # type: ignore[misc]
+    steps, values = floats(rows, "step"), floats(rows, column)
+    return sorted(point for point in zip(steps, values, strict=True) if math.isfinite(point[1]))
 
 
 def _thinned(name: str, points: list[tuple[float, float]], max_points: int) -> Series:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -29,18 +28,6 @@ class Scored(Protocol):
 
 
 Kept = TypeVar("Kept", bound=Scored)
-
-
-@dataclass(frozen=True)
-class Example:
-    """Signals of one item, float32: mixture (time,), targets and estimates (n_sources, time)."""
-
-    group: str
-    item_id: str
-    score: float
-    mixture: np.ndarray
-    targets: np.ndarray
-    estimates: np.ndarray
 
 
 class ExamplePool(Generic[Kept]):

@@ -13,12 +13,11 @@ from typing import Any
 
 import yaml
 
+from hydraudio.core.spec import Metric, TaskSpec, load_spec
 from hydraudio.report.page import Section, card, page, paragraph, problem_list, table
-from hydraudio.report.tables import EN_DASH, Cell, Row, TableData, TableRow, count, floats, is_number, number, read_csv
+from hydraudio.report.run_scores import RunScores, read_run_scores
+from hydraudio.report.tables import EN_DASH, Cell, Row, TableData, TableRow, count, is_number, number
 
-METRICS = {"si_sdri": "SI-SDRi", "pesq": "PESQ", "stoi": "STOI"}
-_DIGITS = {"si_sdri": 2, "pesq": 2, "stoi": 3}
-_MAIN = ("si_sdri", "macro_f1", "ccc")  # the first that a run has decides which of two runs is better
 # What does not change the result of a run, or only through the seed.
 _IGNORED = ("seed", "paths", "report", "logger", "extras", "tags", "ckpt_path", "hydra")
 
@@ -31,23 +30,21 @@ class IncompleteRun(Exception):
 class Run:
     """A run folder whose best weights were tested.
 
-    scores: of separation those of `METRICS` that the report has, means of variants; of emotions all that the report
-    has. duration_s: from the last start of the run to its last checkpoint, NaN if unknown.
+    scores: by name of the metric. monitor: the run's headline, one of them. duration_s: from the last start of the run
+    to its last checkpoint, NaN if unknown.
     """
 
     folder: Path
+    spec: TaskSpec
     config: dict[str, Any]
     scores: dict[str, float]
+    monitor: str
     n_steps: int
     duration_s: float
 
     @property
     def seed(self) -> int:
         return int(self.config["seed"])
-
-    @property
-    def main_metric(self) -> str:
-        return next(metric for metric in _MAIN if metric in self.scores)
 
     @property
     def checkpoint(self) -> Path:
@@ -70,12 +67,31 @@ class Entry:
     runs: tuple[Run, ...]
 
     @property
-    def best(self) -> Run:
-        return max(self.runs, key=lambda run: run.scores[run.main_metric])
+    def spec(self) -> TaskSpec:
+        return self.runs[0].spec
 
     @property
-    def main_metric(self) -> str:
-        return self.runs[0].main_metric
+    def monitor(self) -> str:
+        return self.runs[0].monitor
+
+    @property
+    def best(self) -> Run:
+        return max(self.runs, key=lambda run: self._sign(self.monitor) * run.scores[self.monitor])
+
+    @property
+    def order(self) -> tuple[int, str, float]:
+        """Sorting key among the entries of a task: equal headlines side by side, the best first."""
+        metric = self.spec.metric(self.monitor)
+        place = self.spec.metrics.index(metric) if metric else len(self.spec.metrics)
+        return place, self.monitor, -self._sign(self.monitor) * self.mean(self.monitor)
+
+    def best_value(self, metric: str) -> float:
+        values = [self._sign(metric) * value for value in self.values(metric)]
+        return self._sign(metric) * max(values) if values else math.nan
+
+    def _sign(self, metric: str) -> int:
+        found = self.spec.metric(metric)
+        return -1 if found is not None and found.better == "lower" else 1
 
     @property
     def config(self) -> dict[str, Any]:
@@ -94,15 +110,19 @@ class Entry:
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def collect(log_dir: Path) -> tuple[list[Run], dict[Path, str]]:
+def collect(log_dir: Path, trusted_prefixes: Sequence[str] = ()) -> tuple[list[Run], dict[Path, str]]:
     """Tested training runs below a folder, and the other ones with the reason why they are left out.
 
     Evaluations, which have a configuration but train nothing, are neither.
+
+    Args:
+        log_dir: holds <experiment>/<run>/.
+        trusted_prefixes: packages beside ours whose tasks may be looked up.
     """
     runs, incomplete = [], {}
     for folder in sorted(_run_folders(log_dir)):
         try:
-            run = read_run(folder)
+            run = read_run(folder, trusted_prefixes)
         except IncompleteRun as reason:
             incomplete[folder] = str(reason)
         else:
@@ -117,7 +137,7 @@ def _run_folders(log_dir: Path) -> Iterator[Path]:
         yield from (path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
 
 
-def read_run(folder: Path) -> Run | None:
+def read_run(folder: Path, trusted_prefixes: Sequence[str] = ()) -> Run | None:
     """The run in a folder; None if it is no training.
 
     Raises:
@@ -130,7 +150,16 @@ def read_run(folder: Path) -> Run | None:
         raise IncompleteRun("stopped before anything was logged")
     if not (folder / "checkpoints" / "best.ckpt").is_file():
         raise IncompleteRun("no checkpoints/best.ckpt: stopped before the first validation, or another callback")
-    return Run(folder, config, _scores(folder / "report", config), _n_steps(folder), _duration_s(folder))
+    found = _read_scores(folder, config)
+    return Run(
+        folder=folder,
+        spec=_read_spec(config, trusted_prefixes),
+        config=config,
+        scores={name: interval.mean for name, interval in found.scores.items()},
+        monitor=found.monitor.rpartition("/")[2],
+        n_steps=_n_steps(folder),
+        duration_s=_duration_s(folder),
+    )
 
 
 def _n_steps(folder: Path) -> int:
@@ -157,50 +186,25 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_rows(path: Path) -> list[Row]:
+def _read_spec(config: Mapping[str, Any], trusted_prefixes: Sequence[str]) -> TaskSpec:
     try:
-        return read_csv(path, ("variant", "id"))
-    except (UnicodeDecodeError, ValueError) as error:
-        raise IncompleteRun(f"{path.name} is damaged: {error}") from error
+        return load_spec(config["task"]["spec"], trusted_prefixes)
+    except (KeyError, TypeError) as error:
+        raise IncompleteRun("config.yaml names no task.spec: written by an earlier revision") from error
+    except ValueError as error:
+        raise IncompleteRun(str(error)) from error
 
 
-def _scores(report: Path, config: Mapping[str, Any]) -> dict[str, float]:
-    """Means of variants, from variants.csv or, where that is missing, from items.csv; of emotions from metrics.json."""
-    if (report / "metrics.json").is_file():
-        return _emotion_scores(report / "metrics.json")
-    if (report / "variants.csv").is_file():
-        rows = [row for row in _read_rows(report / "variants.csv") if row.get("kind") == "macro"]
-        scores = {metric: float(row[metric]) for row in rows for metric in METRICS if is_number(row.get(metric))}  # type: ignore[arg-type]
-    elif (report / "items.csv").is_file():
-        scores = _means_of_items(_read_rows(report / "items.csv"))
-    else:
-        raise IncompleteRun("not tested" + ("" if config.get("test", True) else " (test=false)"))
-    if "si_sdri" not in scores:
-        raise IncompleteRun("the report has no SI-SDRi")
-    return scores
-
-
-def _emotion_scores(path: Path) -> dict[str, float]:
+def _read_scores(folder: Path, config: Mapping[str, Any]) -> RunScores:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["scores"]
-        scores = {name: float(entry["value"]) for name, entry in entries.items() if is_number(entry["value"])}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IncompleteRun(f"{path.name} is damaged: {error}") from error
-    if not {"macro_f1", "ccc"} & set(scores):
-        raise IncompleteRun("the test set had no labels")
-    return scores
-
-
-def _means_of_items(rows: Sequence[Row]) -> dict[str, float]:
-    scored = [row for row in rows if row.get("degenerate") is not True]
-    variants = sorted({str(row.get("variant")) for row in scored})
-    scores = {}
-    for metric in METRICS:
-        groups = [floats([row for row in scored if str(row.get("variant")) == name], metric) for name in variants]
-        finite = [[value for value in group if math.isfinite(value)] for group in groups]
-        if finite and all(finite):
-            scores[metric] = statistics.fmean(statistics.fmean(group) for group in finite)
-    return scores
+        found = read_run_scores(folder)
+    except FileNotFoundError as error:
+        raise IncompleteRun("not tested" + ("" if config.get("test", True) else " (test=false)")) from error
+    except ValueError as error:
+        raise IncompleteRun(str(error)) from error
+    if found.monitor.rpartition("/")[2] not in found.scores:
+        raise IncompleteRun(f"the test gave no {found.monitor.rpartition('/')[2]}")
+    return found
 
 
 def _duration_s(folder: Path) -> float:
@@ -213,12 +217,20 @@ def _duration_s(folder: Path) -> float:
 
 
 def group(runs: Sequence[Run]) -> list[Entry]:
-    """Group runs by configuration; best first: separation by SI-SDRi, then emotions by macro-F1, then by CCC."""
+    """Group runs by configuration, those of a task together, best first."""
     found: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.folder):  # named by date: the newest of a seed is last
         found.setdefault(_key(run.config), {})[run.seed] = run
     entries = [Entry(tuple(by_seed[seed] for seed in sorted(by_seed))) for by_seed in found.values()]
-    return sorted(entries, key=lambda entry: (_MAIN.index(entry.main_metric), -entry.mean(entry.main_metric)))
+    return sorted(entries, key=lambda entry: (entry.spec.name, *entry.order))
+
+
+def by_task(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """The entries of each task."""
+    tasks: dict[str, list[Entry]] = {}
+    for entry in entries:
+        tasks.setdefault(entry.spec.name, []).append(entry)
+    return tasks
 
 
 def _key(config: dict[str, Any]) -> str:
@@ -228,71 +240,94 @@ def _key(config: dict[str, Any]) -> str:
     return json.dumps(reduced, sort_keys=True, default=str)
 
 
-def rows(entries: Sequence[Entry], costs: Sequence[Cost]) -> list[Row]:
-    """One row per entry for the CSV file, columns in order."""
-    return [_row(entry, cost) for entry, cost in zip(entries, costs, strict=True)]
+@dataclass(frozen=True)
+class TaskTable:
+    """The entries of one task with what their networks cost, best first."""
+
+    entries: Sequence[Entry]
+    costs: Sequence[Cost]
+
+    @property
+    def spec(self) -> TaskSpec:
+        return self.entries[0].spec
+
+    @property
+    def title(self) -> str:
+        return self.spec.name.capitalize()
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Those with a column: the main ones that an entry has."""
+        return [m for m in self.spec.metrics if m.main and any(entry.values(m.name) for entry in self.entries)]
+
+    def rows(self) -> list[Row]:
+        """One row per entry for the CSV file, columns in order."""
+        return [self._row(entry, cost) for entry, cost in zip(self.entries, self.costs, strict=True)]
+
+    def table(self) -> TableData:
+        """The table for the terminal and the page; numbers that one seed cannot give are dashes."""
+        labels = [metric.label for metric in self.metrics]
+        columns = ("Experiment", "Corpus", "Seeds", *labels, "Params", "GMAC/s", "RTF", "Hours", "Steps")
+        return TableData(columns, tuple(TableRow(tuple(self._cells(row))) for row in self.rows()))
+
+    def section(self, machine: str) -> Section:
+        """The part of the page; machine: what the real-time factors were measured on."""
+        explanation = (
+            "Scores on the test set: means over seeds, ± standard deviation over seeds. Rows of unequal corpora or "
+            "problems do not compare. GMAC/s: 10⁹ multiply-accumulates per second of audio. RTF: seconds of computation "
+            f"per second of audio, one item, {machine}. Hours and steps: of the best run, since its last start."
+        )
+        checkpoints = [f"{entry.config.get('name')}: {entry.best.checkpoint}" for entry in self.entries]
+        body = card(table(self.table()) + paragraph(explanation)) + card(problem_list(checkpoints), "Checkpoints")
+        return Section(self.spec.name, self.title, body)
+
+    def _row(self, entry: Entry, cost: Cost) -> Row:
+        best, data = entry.best, entry.config.get("data", {})
+        row: Row = {
+            "network": str(entry.config["model"].get("net", {}).get("_target_", "")).rpartition(".")[2],
+            "experiment": entry.config.get("name"),
+            "corpus": str(data.get("_target_", "")).rpartition(".")[2].removesuffix("DataModule"),
+            "problem": _problem(self.spec.problem, data.get(self.spec.problem)),
+            "n_seeds": len(entry.runs),
+        }
+        for name in (metric.name for metric in self.metrics):
+            row |= {f"{name}_best": entry.best_value(name), f"{name}_mean": entry.mean(name)}
+            row[f"{name}_std"] = entry.deviation(name)
+        return row | {
+            "n_parameters": cost.n_parameters,
+            "gmacs_per_s": cost.macs_per_s / 1e9,
+            "real_time_factor": cost.real_time_factor,
+            "training_h": best.duration_s / 3600,
+            "steps": best.n_steps,
+            "checkpoint": str(best.checkpoint),
+        }
+
+    def _cells(self, row: Row) -> Iterator[Cell]:
+        yield Cell(str(row["experiment"]), str(row["network"]))
+        yield Cell(str(row["corpus"]), str(row["problem"] or ""))
+        yield Cell(str(row["n_seeds"]))
+        for metric in self.metrics:
+            deviation, digits = row[f"{metric.name}_std"], metric.digits
+            note = f"± {number(deviation, digits)}, best {number(row[f'{metric.name}_best'], digits)}"
+            yield Cell(number(row[f"{metric.name}_mean"], digits), note if is_number(deviation) else "")
+        n_parameters, steps = (row[name] for name in ("n_parameters", "steps"))
+        yield Cell(count(n_parameters) if isinstance(n_parameters, int) and n_parameters else EN_DASH)
+        yield Cell(number(row["gmacs_per_s"], 2))
+        yield Cell(number(row["real_time_factor"], 3))
+        yield Cell(number(row["training_h"], 2))
+        yield Cell(count(steps) if isinstance(steps, int) else EN_DASH)
 
 
-def _row(entry: Entry, cost: Cost) -> Row:
-    config, best = entry.config, entry.best
-    data = config.get("data", {})
-    row: Row = {
-        "network": str(config["model"].get("net", {}).get("_target_", "")).rpartition(".")[2],
-        "experiment": config.get("name"),
-        "corpus": str(data.get("_target_", "")).rpartition(".")[2].removesuffix("DataModule"),
-        "problem": data.get("problem"),
-        "n_seeds": len(entry.runs),
-    }
-    for metric in METRICS:
-        best_value = max(entry.values(metric), default=math.nan)
-        row |= {f"{metric}_best": best_value, f"{metric}_mean": entry.mean(metric)}
-        row[f"{metric}_std"] = entry.deviation(metric)
-    return row | {
-        "n_parameters": cost.n_parameters,
-        "gmacs_per_s": cost.macs_per_s / 1e9,
-        "real_time_factor": cost.real_time_factor,
-        "training_h": best.duration_s / 3600,
-        "steps": best.n_steps,
-        "checkpoint": str(best.checkpoint),
-    }
+def _problem(key: str, value: object) -> str:
+    """What the corpus was asked: a word, or how many there are."""
+    if isinstance(value, int | list):
+        return f"{len(value) if isinstance(value, list) else value} {key}"
+    return str(value or "")
 
 
-def leaderboard_table(found: Sequence[Row]) -> TableData:
-    """The table for the terminal and the page; numbers that one seed cannot give are dashes."""
-    columns = ("Experiment", "Corpus", "Seeds", *METRICS.values(), "Params", "GMAC/s", "RTF", "Hours", "Steps")
-    return TableData(columns, tuple(TableRow(tuple(_cells(row))) for row in found))
-
-
-def _cells(row: Row) -> Iterator[Cell]:
-    yield Cell(str(row["experiment"]), str(row["network"]))
-    yield Cell(str(row["corpus"]), str(row["problem"] or ""))
-    yield Cell(str(row["n_seeds"]))
-    for metric, digits in _DIGITS.items():
-        deviation = row[f"{metric}_std"]
-        note = f"± {number(deviation, digits)}, best {number(row[f'{metric}_best'], digits)}"
-        yield Cell(number(row[f"{metric}_mean"], digits), note if is_number(deviation) else "")
-    yield Cell(count(int(row["n_parameters"])) if is_number(row["n_parameters"]) else EN_DASH)  # type: ignore[call-overload]
-    yield Cell(number(row["gmacs_per_s"], 2))
-    yield Cell(number(row["real_time_factor"], 3))
-    yield Cell(number(row["training_h"], 2))
-    yield Cell(count(int(row["steps"])))  # type: ignore[call-overload]
-
-
-def leaderboard_page(
-    found: Sequence[Row], incomplete: Mapping[Path, str], machine: str, others: Sequence[Section] = ()
-) -> str:
-    """The whole HTML document; others: tables of other tasks, shown after that of separation."""
-    explanation = (
-        "Scores: means of variants on the test set, over seeds, ± standard deviation over seeds. GMAC/s: 10⁹ "
-        "multiply-accumulates per second of audio. RTF: seconds of computation per second of audio, one item, "
-        f"{machine}. Hours and steps: of the best run, since its last start."
-    )
-    sections = []
-    if found:
-        sections.append(Section("table", "Separation", card(table(leaderboard_table(found)) + paragraph(explanation))))
-        checkpoints = [f"{row['experiment']}: {row['checkpoint']}" for row in found]
-        sections.append(Section("checkpoints", "Checkpoints", card(problem_list(checkpoints))))
-    sections += others
+def leaderboard_page(tables: Sequence[TaskTable], incomplete: Mapping[Path, str], machine: str) -> str:
+    """The whole HTML document."""
+    sections = [task.section(machine) for task in tables]
     if incomplete:
         lines = [f"{folder}: {reason}" for folder, reason in incomplete.items()]
         sections.append(Section("incomplete", "Left out", card(problem_list(lines))))

@@ -8,6 +8,7 @@ import io
 import struct
 import wave
 import zlib
+from html import escape
 
 import numpy as np
 import scipy.signal
@@ -31,6 +32,20 @@ def wav_bytes(waveform: np.ndarray, sample_rate: int) -> bytes:
         file.setframerate(sample_rate)
         file.writeframes(samples.tobytes())
     return buffer.getvalue()
+
+
+def player(waveform: np.ndarray, sample_rate: int, title: str = "", top_db: float | None = None) -> str:
+    """HTML of a waveform (time,) in [-1, 1]: its envelope, its spectrogram (top_db: brightest, None = its own) and a
+    player."""
+    spectrogram = log_spectrogram_db(waveform, sample_rate)
+    image = spectrogram_png(spectrogram, float(spectrogram.max()) if top_db is None else top_db)
+    alternative = escape(f"Spectrogram: {title}" if title else "Spectrogram")
+    return (
+        f'{waveform_svg(waveform)}<img class="spectrogram" alt="{alternative}" src="{data_uri(image, "image/png")}">'
+        f'<div class="scale"><span>0 s</span><span>up to {sample_rate / 2000:g} kHz</span>'
+        f"<span>{len(waveform) / sample_rate:.2f} s</span></div>"
+        f'<audio controls preload="metadata" src="{data_uri(wav_bytes(waveform, sample_rate), "audio/wav")}"></audio>'
+    )
 
 
 def common_gain(signals: list[np.ndarray]) -> float:

@@ -36,15 +36,6 @@ def page(title: str, subtitle: str, lead: str, sections: Sequence[Section]) -> s
     )
 
 
-def note_left_out(sections: Sequence[Section], n_left_out: int) -> list[Section]:
-    """Sections of examples with a note below them about those that the page has no room for."""
-    if not sections or not n_left_out:
-        return list(sections)
-    *others, last = sections
-    note = paragraph(f"{n_left_out} more examples were left out to keep the page small.")
-    return [*others, Section(last.anchor, last.title, last.body + note)]
-
-
 def card(body: str, title: str = "", css: str = "") -> str:
     """A framed block with an optional heading."""
     heading = f"<h3>{escape(title)}</h3>" if title else ""

@@ -1,6 +1,5 @@
 """Style sheet and script of the report pages; both are written into each page."""
 
-
 CSS = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1b2130;--muted:#5d6678;--rule:#e1e5eb;
 --accent:#2f5fd0;--accent-soft:#2f5fd033;--good:#1a7f4b;--bad:#b3382c;--mid:#6b5aa6;--grid:#e8ebf0;

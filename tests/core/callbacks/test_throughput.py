@@ -2,13 +2,27 @@
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from hydraudio.core.callbacks import throughput
 from hydraudio.core.callbacks.throughput import Throughput
+from hydraudio.core.spec import Axes, Card, TaskSpec
+from hydraudio.core.task import Task
 
 ITEM_S, STEP_S, VALIDATION_S, SAVE_S = 0.5, 3.0, 1000.0, 5000.0
+
+SPEC = TaskSpec(
+    name="hearing",
+    batch={"sound": Axes("batch time", unit="[-1, 1]")},
+    outputs={},
+    metrics=(),
+    agree=(),
+    resampled="item",
+    blocks=(),
+    card=Card("other", (), "", ""),
+    inputs=("sound",),
+)
 
 
 class Clock:
@@ -37,16 +51,15 @@ class Items(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         self.clock.now_s += ITEM_S
-        return {"mixture": torch.zeros(8), "lengths": 6, "id": str(index)}
+        return {"sound": torch.zeros(8), "lengths": 6, "id": str(index)}
 
 
-class Tiny(LightningModule):
-    sample_rate = 2
+class Tiny(Task):
+    spec = SPEC
 
     def __init__(self, clock):
-        super().__init__()
+        super().__init__(torch.nn.Linear(1, 1), torch.optim.SGD, sample_rate=2)
         self.clock = clock
-        self.net = torch.nn.Linear(1, 1)
         self.seen = []
 
     def training_step(self, batch):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from hydraudio.core.callbacks.media_logger import AudioLogger, spectrogram_image
+from hydraudio.core.callbacks.media_logger import MediaLogger, spectrogram_image
+from hydraudio.core.task import Task
+from hydraudio.tasks.separation.spec import SPEC
 
 RATE_HZ = 8000
 LENGTHS = [4000, 3000, 4000, 3500, 4000]
@@ -31,14 +33,13 @@ class Items(torch.utils.data.Dataset):
         }
 
 
-class Tiny(LightningModule):
+class Tiny(Task):
     """Its estimate of both sources is the mixture, 30 times too loud."""
 
-    sample_rate = RATE_HZ
+    spec = SPEC
 
     def __init__(self):
-        super().__init__()
-        self.net = torch.nn.Linear(1, 1)
+        super().__init__(torch.nn.Linear(1, 1), torch.optim.SGD, sample_rate=RATE_HZ)
 
     def training_step(self, batch):
         return self.net.weight.square().sum()
@@ -51,16 +52,13 @@ class Tiny(LightningModule):
         assert not torch.is_grad_enabled()
         return {"estimate": batch["mixture"][:, None].repeat(1, 2, 1) * torch.tensor([30.0, 15.0])[:, None]}
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
 
 def fit(folder, logger, **options):
     trainer = Trainer(
         max_epochs=3,
         accelerator="cpu",
         logger=logger,
-        callbacks=[AudioLogger(str(folder), n_items=3, **options)],
+        callbacks=[MediaLogger(str(folder), n_items=3, **options)],
         default_root_dir=folder,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -119,4 +117,4 @@ def test_silence_and_short_waveforms_have_a_spectrogram():
 @pytest.mark.parametrize("options", [{"n_items": 0}, {"every_n_epochs": 0}])
 def test_wrong_arguments_are_refused(tmp_path, options):
     with pytest.raises(ValueError, match="at least 1"):
-        AudioLogger(str(tmp_path), **options)
+        MediaLogger(str(tmp_path), **options)

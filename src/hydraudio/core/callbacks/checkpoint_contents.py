@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hydraudio import __version__
+from hydraudio.core.corpus import corpus_of
 from hydraudio.core.environment import git_revision
 
 
@@ -32,7 +33,7 @@ class CheckpointContents(Callback):
         checkpoint["hydraudio"] = {
             "version": __version__,
             "git_revision": git_revision(),
-            "fingerprint": getattr(trainer.datamodule, "fingerprint", None),  # type: ignore[attr-defined]
+            "fingerprint": getattr(corpus_of(trainer), "fingerprint", None),
         }
         checkpoint["hydraudio_random"] = random_states()
 

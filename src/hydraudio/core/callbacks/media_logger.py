@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,23 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from hydraudio.audio.io import write_audio
-
-log = logging.getLogger(__name__)
+from hydraudio.core.spec import Axes, TaskSpec
+from hydraudio.core.task import as_task
 
 SPECTROGRAM_RANGE_DB = 80.0
 WINDOW_S = 0.032
 
 
-class AudioLogger(Callback):
-    """Logs mixture, targets and estimates of the first validation items, as audio and as spectrograms.
+class MediaLogger(Callback):
+    """Logs every waveform of the first validation items, as audio and as spectrograms.
 
-    Mixture and targets are logged once, estimates every `every_n_epochs` epochs. Loggers whose experiment
-    takes audio and images (``add_audio``, ``add_image``: TensorBoard) get both. If there is none, WAV files
-    are written to ``<output_dir>/audio`` instead, without spectrograms.
+    Which tensors are waveforms, and along which axes there are several in one, is in the task's specification. Those of
+    the batch are logged once, those that the task gives every `every_n_epochs` epochs. Loggers whose experiment takes
+    audio and images (``add_audio``, ``add_image``: TensorBoard) get both. If there is none, WAV files are written to
+    ``<output_dir>/audio`` instead, without spectrograms.
 
-    The estimates of an item share one gain, which gives them the mixture's peak: losses that are
-    scale-invariant leave their level open. A mixture or target above 1.0 is scaled down to it.
+    What the task gives for an item shares one gain, which gives it the peak of the task's input: losses that are
+    scale-invariant leave the level open. A waveform of the batch above 1.0 is scaled down to it.
 
     Args:
         output_dir: the run folder.
@@ -42,7 +42,7 @@ class AudioLogger(Callback):
         self.n_items = n_items
         self.every_n_epochs = every_n_epochs
         self._n_seen = 0
-        self._with_references = True
+        self._with_batch = True
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._n_seen = 0
@@ -56,37 +56,51 @@ class AudioLogger(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        n_wanted = min(self.n_items - self._n_seen, len(batch["mixture"]))
+        n_wanted = min(self.n_items - self._n_seen, len(batch["id"]))
         if n_wanted <= 0 or dataloader_idx > 0 or not self._is_due(trainer):
             return
+        task = as_task(pl_module)
         batch = {key: value if isinstance(value, bool) else value[:n_wanted] for key, value in batch.items()}
-        with trainer.precision_plugin.forward_context(), torch.no_grad():
-            estimate = pl_module.evaluate_batch(batch)["estimate"]  # type: ignore[operator]
+        given = _waveforms(batch, task.spec.batch)
+        made: dict[str, Tensor] = {}
+        if given and any(axes.is_waveform for axes in task.spec.outputs.values()):
+            with trainer.precision_plugin.forward_context(), torch.no_grad():
+                made = _waveforms(task.evaluate_batch(batch), task.spec.outputs)
         if trainer.is_global_zero:
-            sink = _Sink(trainer, self.folder, pl_module.sample_rate)  # type: ignore[arg-type]
+            sink = _Sink(trainer, self.folder, task.sample_rate)
             for row in range(n_wanted):
-                self._log_item(sink, batch, estimate, row)
+                self._log_item(sink, task.spec, batch, row, given, made)
         self._n_seen += n_wanted
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._is_due(trainer):
-            self._with_references = False
+            self._with_batch = False
 
     def _is_due(self, trainer: Trainer) -> bool:
         return not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0
 
-    def _log_item(self, sink: _Sink, batch: dict[str, Any], estimate: Tensor, row: int) -> None:
-        n_samples = int(batch["lengths"][row])
-        mixture = batch["mixture"][row, :n_samples].float().cpu()
-        estimates = estimate[row, :, :n_samples].float().cpu()
-        name = f"{self._n_seen + row}_{batch['variant'][row]}"
-        if self._with_references:
-            sink.log(f"{name}/mixture", _limit(mixture))
-            for label, target in _named(batch["target"][row, :, :n_samples].float().cpu()):
-                sink.log(f"{name}/{label}_target", _limit(target))
-        gain = _peak(_limit(mixture)) / _peak(estimates) if _peak(estimates) > 0 else 1.0
-        for label, waveform in _named(estimates * gain):
-            sink.log(f"{name}/{label}_estimate", _limit(waveform), repeated=True)
+    def _log_item(
+        self,
+        sink: _Sink,
+        spec: TaskSpec,
+        batch: Mapping[str, Any],
+        row: int,
+        given: Mapping[str, Tensor],
+        made: Mapping[str, Tensor],
+    ) -> None:
+        n_samples = int(batch["lengths"][row]) if "lengths" in batch else None
+        group = f"_{batch[spec.group][row]}" if spec.group in batch else ""
+        place = f"{self._n_seen + row}{group}"
+        for name, waveforms in given.items() if self._with_batch else ():
+            for label, waveform in _named(name, waveforms[row, ..., :n_samples], spec.batch[name]):
+                sink.log(f"{place}/{label}", _limit(waveform))
+        peak = max((_peak(waveforms[row, ..., :n_samples]) for waveforms in made.values()), default=0.0)
+        signal = given.get(spec.signal)
+        level = 1.0 if signal is None else _peak(_limit(signal[row, ..., :n_samples]))
+        for name, waveforms in made.items():
+            leveled = waveforms[row, ..., :n_samples] * (level / peak if peak > 0 else 1.0)
+            for label, waveform in _named(name, leveled, spec.outputs[name]):
+                sink.log(f"{place}/{label}", _limit(waveform), repeated=True)
 
 
 class _Sink:
@@ -120,10 +134,17 @@ def spectrogram_image(waveform: Tensor, sample_rate: int) -> Tensor:
     return (1 + level_db / SPECTROGRAM_RANGE_DB).clamp(0, 1).flip(0)[None]
 
 
-def _named(waveforms: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """(n_sources, time) -> ("s1", (time,)), ..."""
-    for index, waveform in enumerate(waveforms):
-        yield f"s{index + 1}", waveform
+def _waveforms(tensors: Mapping[str, Any], axes: Mapping[str, Axes]) -> dict[str, Tensor]:
+    """Those tensors that one can listen to, on the CPU."""
+    return {name: tensors[name].float().cpu() for name, each in axes.items() if each.is_waveform and name in tensors}
+
+
+def _named(name: str, waveforms: Tensor, axes: Axes) -> Iterator[tuple[str, Tensor]]:
+    """The waveforms of one item, (..., time): ``name``, or ``p1_name``, ``p2_name`` along an axis of parts."""
+    initials = "".join(axis[0] for axis in axes.axes.split()[1:-1])
+    flat = waveforms.reshape(-1, waveforms.shape[-1])
+    for index, waveform in enumerate(flat):
+        yield f"{initials}{index + 1}_{name}" if initials else name, waveform
 
 
 def _peak(waveform: Tensor) -> float:

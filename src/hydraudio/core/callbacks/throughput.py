@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from hydraudio.core.task import Task, as_task
+
 
 class Throughput(Callback):
     """Logs the speed of training since the previous log step, without making the device wait.
@@ -51,10 +53,10 @@ class Throughput(Callback):
     ) -> None:
         now_s = time.perf_counter()
         if self._batch_began_s is not None:
-            self._count(batch, now_s - self._batch_began_s)
+            self._count(batch, now_s - self._batch_began_s, as_task(pl_module).spec.signal)
         self._batch_ended_s, self._batch_began_s = now_s, None
         if self._n_items and _is_log_step(trainer):
-            pl_module.log_dict(self._rates(trainer, pl_module), on_step=True, on_epoch=False, batch_size=1)
+            pl_module.log_dict(self._rates(trainer, as_task(pl_module)), on_step=True, on_epoch=False, batch_size=1)
             self._reset()
 
     def _reset(self) -> None:
@@ -63,30 +65,29 @@ class Throughput(Callback):
         self._n_samples: Tensor | None = None
         self._loading_s = self._working_s = 0.0
 
-    def _count(self, batch: Any, step_s: float) -> None:
+    def _count(self, batch: Any, step_s: float, signal: str) -> None:
         self._loading_s += self._wait_s
         self._working_s += step_s
         self._n_items += len(batch["id"])
         if "lengths" in batch:
             n_samples = batch["lengths"].sum()
             self._n_samples = n_samples if self._n_samples is None else self._n_samples + n_samples
-        if "padded" in batch:
-            signal = batch["mixture"] if "mixture" in batch else batch["waveform"]
-            self._n_slots += len(batch["id"]) * signal.shape[-1]
+        if "padded" in batch and signal in batch:
+            self._n_slots += len(batch["id"]) * batch[signal].shape[-1]
 
-    def _rates(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
+    def _rates(self, trainer: Trainer, task: Task) -> dict[str, float | Tensor]:
         elapsed_s = self._loading_s + self._working_s
         rates: dict[str, float | Tensor] = {
             "throughput/items_per_s": trainer.world_size * self._n_items / elapsed_s,
             "throughput/loader_wait": self._loading_s / elapsed_s,
         }
         if self._n_samples is not None:
-            audio_s = self._n_samples / pl_module.sample_rate  # type: ignore[operator]
+            audio_s = self._n_samples / task.sample_rate
             rates["throughput/audio_s_per_s"] = trainer.world_size * audio_s / elapsed_s
             if self._n_slots:
                 rates["throughput/padding"] = 1 - self._n_samples / self._n_slots
-        if pl_module.device.type == "cuda":
-            rates["throughput/peak_memory_gib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**30
+        if task.device.type == "cuda":
+            rates["throughput/peak_memory_gib"] = torch.cuda.max_memory_allocated(task.device) / 2**30
         return rates
 
 

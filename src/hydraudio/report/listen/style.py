@@ -1,6 +1,5 @@
 """Style and script of the cards, for the page and for notebooks."""
 
-
 CSS = """
 .listening{--ls-text:#1b2130;--ls-muted:#5d6678;--ls-rule:#e1e5eb;--ls-card:#fff;--ls-accent:#2f5fd0;--ls-target:#1f8f6a;
 --ls-mixture:#6b7484;--ls-bad:#b3382c;--ls-bad-soft:#b3382c14;color:var(--ls-text);font-size:14px;line-height:1.45}

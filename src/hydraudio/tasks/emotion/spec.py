@@ -1,6 +1,8 @@
 """Speech emotion recognition as a value: an utterance in, probabilities of categories, attributes or both out."""
 
-from hydraudio.core.spec import Axes, Card, Metric, Pin, TaskSpec
+from hydraudio.core.spec import Axes, Block, Card, Metric, Pin, TaskSpec
+
+_PAGE = "hydraudio.tasks.emotion.report.page"
 
 SPEC = TaskSpec(
     name="emotion",
@@ -17,10 +19,10 @@ SPEC = TaskSpec(
         "attributes": Axes("batch attributes", unit="[0, 1]"),
     },
     metrics=(
-        Metric("macro_f1", "Macro-F1"),
-        Metric("uar", "UAR"),
-        Metric("accuracy", "Accuracy"),
-        Metric("ccc", "CCC", parts="attribute_names"),
+        Metric("macro_f1", "Macro-F1", main=True),
+        Metric("uar", "UAR", main=True),
+        Metric("accuracy", "Accuracy", main=True),
+        Metric("ccc", "CCC", parts="attribute_names", main=True),
         Metric("weighted_f1", "Weighted F1"),
         Metric("top2", "Top-2 accuracy"),
         Metric("nll", "Negative log-likelihood", unit="nats", better="lower"),
@@ -34,7 +36,19 @@ SPEC = TaskSpec(
     ),
     agree=("sample_rate", "class_names", "attribute_names"),
     resampled="speaker",
-    blocks=(),
+    blocks=(
+        Block("lead", "", f"{_PAGE}.lead"),
+        Block("summary", "Scores", f"{_PAGE}.summary"),
+        Block("classes", "Per class", f"{_PAGE}.classes"),
+        Block("confusion", "Confusion", f"{_PAGE}.confusion"),
+        Block("calibration", "Calibration", f"{_PAGE}.calibration"),
+        Block("attributes", "Attributes", f"{_PAGE}.attributes"),
+        Block("slices", "Slices", f"{_PAGE}.slices"),
+        Block("gender", "Gender", f"{_PAGE}.gender"),
+        Block("speakers", "Speakers", f"{_PAGE}.speakers"),
+        Block("curves", "Learning curves", "hydraudio.report.blocks.curves"),
+        Block("about", "What was tested", "hydraudio.report.blocks.about"),
+    ),
     card=Card(
         pipeline_tag="audio-classification",
         tags=("speech-emotion-recognition", "emotion", "speech"),
@@ -78,5 +92,6 @@ SPEC = TaskSpec(
             "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21",
         ),
     },
+    problem="classes",
     names={"classes": "class_names", "attributes": "attribute_names"},
 )

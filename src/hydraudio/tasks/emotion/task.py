@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hydraudio.core.exportable import Exportable
-from hydraudio.core.task import Task, parameter_groups
+from hydraudio.core.task import Stage, Task, parameter_groups
 from hydraudio.metrics.classification import category_scores
 from hydraudio.metrics.predictions import Predictions
 from hydraudio.nn.weight_decay import exempt_from_weight_decay
@@ -22,6 +22,7 @@ from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.spec import SPEC
 
 CATEGORY_METRICS = ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier")
+ATTRIBUTE_METRICS = ("ccc", "pearson", "rmse")
 LAST_EPOCH = 2**31
 """What a loss with a schedule is told in a test: its last stage."""
 
@@ -56,7 +57,6 @@ class EmotionTask(Task):
 
     spec = SPEC
     net: EmotionNetwork
-    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "class_names", "attribute_names")
 
     def __init__(
         self,
@@ -108,6 +108,16 @@ class EmotionTask(Task):
             if group.get("weight_decay") == 0.0:
                 group["name"] += "/no_decay"
         return [group for group in groups if group["params"]]
+
+    def metric_names(self, stage: Stage) -> list[str]:
+        names, heads = ["loss"], [name for name, _ in self.losses.named_children()]
+        if stage == "train":
+            names += [f"loss_{head}" for head in heads] if len(heads) > 1 else []
+        else:
+            names += CATEGORY_METRICS if self.class_names else []
+            attributes = ["", *(f"_{name}" for name in self.attribute_names)] if self.attribute_names else []
+            names += [f"{metric}{ending}" for metric in ATTRIBUTE_METRICS for ending in attributes]
+        return [f"{stage}/{name}" for name in names]
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         self.losses.set_epoch(self.current_epoch)
@@ -201,9 +211,7 @@ class EmotionTask(Task):
             scores |= {name: found[name] for name in CATEGORY_METRICS}
         if self.attribute_names:
             scores |= attribute_scores(rows["attributes"], rows["true_attributes"], self.attribute_names)
-        shown = "macro_f1" if self.class_names else "ccc"
-        for name, value in scores.items():
-            self.log(f"{stage}/{name}", value, prog_bar=name == shown, sync_dist=True)
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
 
     @torch.no_grad()
     def _pooled_loss(self, rows: Mapping[str, Tensor]) -> Tensor:

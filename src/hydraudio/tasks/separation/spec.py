@@ -1,6 +1,8 @@
 """Speech separation and enhancement as a value: a mixture in, one waveform per source out."""
 
-from hydraudio.core.spec import Axes, Card, Metric, TaskSpec
+from hydraudio.core.spec import Axes, Block, Card, Metric, TaskSpec
+
+_PAGE = "hydraudio.tasks.separation.report.page"
 
 SPEC = TaskSpec(
     name="separation",
@@ -11,15 +13,23 @@ SPEC = TaskSpec(
     },
     outputs={"estimate": Axes("batch sources time", unit="[-1, 1]")},
     metrics=(
-        Metric("si_sdri", "SI-SDRi", unit="dB", digits=2),
-        Metric("pesq", "PESQ", digits=2),
-        Metric("stoi", "STOI", digits=3),
+        Metric("si_sdri", "SI-SDRi", unit="dB", digits=2, main=True),
+        Metric("pesq", "PESQ", digits=2, main=True),
+        Metric("stoi", "STOI", digits=3, main=True),
         Metric("si_sdr", "SI-SDR", unit="dB", digits=2),
         Metric("loss", "Loss", better="lower", digits=4),
     ),
     agree=("sample_rate", "n_sources"),
     resampled="recording",
-    blocks=(),
+    blocks=(
+        Block("lead", "", f"{_PAGE}.lead"),
+        Block("summary", "Per variant", f"{_PAGE}.summary"),
+        Block("charts", "Charts", f"{_PAGE}.charts"),
+        Block("curves", "Learning curves", "hydraudio.report.blocks.curves"),
+        Block("slices", "Slices", f"{_PAGE}.slices"),
+        Block("problems", "Unscorable items", f"{_PAGE}.unscored"),
+        Block("about", "What was tested", "hydraudio.report.blocks.about"),
+    ),
     card=Card(
         pipeline_tag="audio-to-audio",
         tags=("audio-source-separation", "speech-separation", "speech"),
@@ -30,5 +40,6 @@ SPEC = TaskSpec(
         ),
     ),
     inputs=("mixture",),
+    problem="problem",
     group="variant",
 )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hydraudio.core.exportable import Exportable
-from hydraudio.core.task import Task
+from hydraudio.core.task import Stage, Task
 from hydraudio.losses.permutation import PermutationInvariant, reorder
 from hydraudio.metrics.accumulate import MaskedMean
 from hydraudio.metrics.sdr import si_sdr
 from hydraudio.tasks.separation.spec import SPEC
+
+MEANS = ("loss", "si_sdr", "si_sdri")
+"""What is logged of a validation and of a test."""
 
 
 class SeparationTask(Task):
@@ -31,7 +34,6 @@ class SeparationTask(Task):
     """
 
     spec = SPEC
-    data_attributes: ClassVar[tuple[str, ...]] = ("sample_rate", "n_sources")
 
     def __init__(
         self, net: nn.Module, loss: PermutationInvariant, zero_mean: bool = False, **task_arguments: Any
@@ -40,8 +42,11 @@ class SeparationTask(Task):
         self.loss = loss
         self.zero_mean = zero_mean
         self.n_sources: int = net.n_sources  # type: ignore[assignment]
-        names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", "si_sdr", "si_sdri")]
+        names = [f"{stage}_{name}" for stage in ("val", "test") for name in MEANS]
         self.means = nn.ModuleDict({name: MaskedMean() for name in names})
+
+    def metric_names(self, stage: Stage) -> list[str]:
+        return ["train/loss"] if stage == "train" else [f"{stage}/{name}" for name in MEANS]
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         estimate = self._separate(batch)
@@ -125,7 +130,7 @@ class SeparationTask(Task):
 
     def _log_means(self, stage: str, batch: dict[str, Any], result: dict[str, Tensor]) -> None:
         scored = ~batch["degenerate"]
-        for name in ("loss", "si_sdr", "si_sdri"):
+        for name in MEANS:
             mean = cast(MaskedMean, self.means[f"{stage}_{name}"])
             mean.update(result[name], scored)
-            self.log(f"{stage}/{name}", mean, prog_bar=name == "si_sdri", on_step=False, on_epoch=True)
+            self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True)

@@ -24,7 +24,7 @@ from hydraudio.core.experiment_list import (
     read_experiments,
 )
 from hydraudio.core.experiment_list import (
-    test_metrics as metrics_of,
+    metrics_of_test as metrics_of,
 )
 
 REPOSITORY = Path(__file__).parents[4]

@@ -15,11 +15,14 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from hydraudio.core.task import Task
 from hydraudio.metrics.classification import category_scores
+from hydraudio.report.run_scores import read_run_scores
 from hydraudio.report.tables import read_csv
 from hydraudio.tasks.emotion.report.callback import EmotionReport
 from hydraudio.tasks.emotion.report.predictions import load_predictions
 from hydraudio.tasks.emotion.report.submission import submission_defects
+from hydraudio.tasks.emotion.spec import SPEC
 
 SAMPLE_RATE = 16000
 NAMES = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")
@@ -74,6 +77,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class Corpus(LightningDataModule):
+    sample_rate, class_names, attribute_names = SAMPLE_RATE, list(NAMES), list(ATTRIBUTES)
     class_letters, class_counts = list(LETTERS), [120, 100, 220, 50, 40, 40, 50, 380]
     fingerprint, root = "0f3c", "/data/msp"
 
@@ -91,16 +95,16 @@ class Corpus(LightningDataModule):
         return DataLoader(self.items[:16], batch_size=16, collate_fn=collate)  # type: ignore[arg-type]
 
 
-class Oracle(LightningModule):
+class Oracle(Task):
     """Gives the outputs that the items bring along; its logits are `sharpness` times too sure."""
 
-    sample_rate = SAMPLE_RATE
+    spec = SPEC
 
     def __init__(self, heads: tuple[str, ...] = ("category", "attributes"), sharpness: float = 2.0) -> None:
-        super().__init__()
+        super().__init__(torch.nn.Linear(3, 5), torch.optim.SGD, sample_rate=SAMPLE_RATE)
         self.class_names = list(NAMES) if "category" in heads else []
         self.attribute_names = list(ATTRIBUTES) if "attributes" in heads else []
-        self.sharpness, self.net = sharpness, torch.nn.Linear(3, 5)
+        self.sharpness = sharpness
 
     def test_step(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         logits = self.sharpness * batch["output_logits"]
@@ -111,9 +115,6 @@ class Oracle(LightningModule):
 
     def training_step(self, batch: dict[str, Any]) -> torch.Tensor:
         return self.net(torch.ones(1, 3)).square().sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
 def trainer_of(report: EmotionReport, **arguments: Any) -> Trainer:
@@ -148,6 +149,9 @@ def test_the_files_are_there_and_agree_with_each_other(joint: Path) -> None:
         entry = found["scores"][name]
         assert entry["value"] == pytest.approx(expected[name], abs=1e-9)
         assert entry["low"] <= entry["value"] <= entry["high"]
+    scores = read_run_scores(joint.parent).scores
+    assert scores["macro_f1"].mean == pytest.approx(expected["macro_f1"])
+    assert "ccc_valence" in scores
     assert found["confusion"] == expected["confusion"].tolist()
     rows = read_csv(joint / "items.csv", ("id", "speaker", "podcast"))
     assert np.mean([row["label"] == row["prediction"] for row in rows]) == pytest.approx(expected["accuracy"])
@@ -264,7 +268,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     script = f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_emotion_report import *
+        from test_callback import *
 
         report = EmotionReport({str(tmp_path / "two")!r}, n_bootstrap=50, min_items=20)
         trainer = trainer_of(report, devices=2, strategy="ddp", max_epochs=1, enable_checkpointing=False)

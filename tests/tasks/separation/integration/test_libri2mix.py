@@ -58,7 +58,7 @@ def evaluate(folder: Path, *arguments: str) -> Path:
     from hydra_preflight.compose import compose_run
     from hydraudio import run
 
-    common = ("metrics=fast", "data.num_workers=0", "trainer.accelerator=cpu")
+    common = ("report.metrics=fast", "data.num_workers=0", "trainer.accelerator=cpu")
     run.evaluate(compose_run([*common, *arguments], folder, "eval.yaml"))
     return folder
 
@@ -145,7 +145,7 @@ def test_matrix_of_checkpoints_and_corpora(checkpoints, libri2mix_root, polsess_
             ["data=separation/libri2mix", "+data.test_variants=SER"],
             r"data.test_variants: .*no argument|data.test_variants",
         ),
-        (["data=separation/libri2mix", "data.problem=mix_single", "variant=SER"], r"variant: with another corpus"),
+        (["data=separation/libri2mix", "data.problem=mix_single", "data.test_variants=SER"], r"data.test_variants"),
         (["data.problm=ES"], r"data.problm"),
         (["+data.problm=ES"], r"data.problm"),
     ],

@@ -92,7 +92,7 @@ def test_run_folder_is_complete(trained):
 
 
 def test_eval_of_the_checkpoint_equals_the_test_after_training(trained, command, tmp_path):
-    command("src/eval.py", f"ckpt_path={trained}/checkpoints/best.ckpt", "metrics=fast")
+    command("src/eval.py", f"ckpt_path={trained}/checkpoints/best.ckpt", "report.metrics=fast")
     after_training = rows(trained / "report" / "items.csv")
     evaluated = rows(tmp_path / "logs" / "eval" / "latest" / "report" / "items.csv")
     assert [item["id"] for item in evaluated] == [item["id"] for item in after_training]
@@ -102,7 +102,12 @@ def test_eval_of_the_checkpoint_equals_the_test_after_training(trained, command,
 
 def test_eval_of_one_variant_and_comparison(trained, command, tmp_path):
     folder = trained / "checkpoints"
-    command("src/eval.py", f"ckpt_path=[{folder}/best.ckpt,{folder}/last.ckpt]", "metrics=fast", "variant=SER")
+    command(
+        "src/eval.py",
+        f"ckpt_path=[{folder}/best.ckpt,{folder}/last.ckpt]",
+        "report.metrics=fast",
+        "data.test_variants=SER",
+    )
     run = tmp_path / "logs" / "eval" / "latest"
     assert (run / "report" / "comparison.csv").is_file()
     assert (run / "report" / "index.html").is_file()

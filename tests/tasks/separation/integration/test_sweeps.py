@@ -103,7 +103,7 @@ def test_killed_search_continues_and_its_best_trial_is_run_again(polsess_root, c
     assert command(*again).stdout.count("is there already") == 2
 
     command("scripts/results/leaderboard.py")
-    with (tmp_path / "logs" / "leaderboard.csv").open() as file:
+    with (tmp_path / "logs" / "leaderboard_separation.csv").open() as file:
         (row,) = csv.DictReader(file)
     trial = results["best_trial"]
     assert (row["experiment"], row["n_seeds"], row["problem"]) == (f"searched_trial{trial}", "2", "SB")

@@ -53,7 +53,7 @@ def evaluate(checkpoint: Path, folder: Path) -> Path:
     from hydra_preflight.compose import compose_run
     from hydraudio import run
 
-    run.evaluate(compose_run([f"ckpt_path={checkpoint}", "metrics=fast"], folder, "eval.yaml"))
+    run.evaluate(compose_run([f"ckpt_path={checkpoint}", "report.metrics=fast"], folder, "eval.yaml"))
     return folder
 
 

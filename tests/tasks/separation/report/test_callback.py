@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
+from hydraudio.core.task import Task
+from hydraudio.report.run_scores import read_run_scores
 from hydraudio.report.tables import Row, read_csv
 from hydraudio.tasks.separation.report.callback import SeparationReport
 from hydraudio.tasks.separation.report.summaries import TEXT_COLUMNS
+from hydraudio.tasks.separation.spec import SPEC
 
 SAMPLE_RATE, N_SAMPLES = 8000, 8000
 HOSTILE = '<img src=x onerror="alert(1)">.wav'
@@ -58,15 +61,14 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-class HalfNoise(LightningModule):
+class HalfNoise(Task):
     """An "enhancer" that removes half of the error, so that SI-SDR improves by about 6 dB."""
 
-    sample_rate = SAMPLE_RATE
+    spec = SPEC
 
     def __init__(self, n_sources: int = 1) -> None:
-        super().__init__()
+        super().__init__(torch.nn.Linear(3, 5), torch.optim.SGD, sample_rate=SAMPLE_RATE)
         self.n_sources = n_sources
-        self.net = torch.nn.Linear(3, 5)
 
     def test_step(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         target, mixture = batch["target"], batch["mixture"][:, None]
@@ -104,7 +106,7 @@ def enhancement(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text("step,train/loss,val/si_sdri\n1,3,1\n2,2,5\n")
     items = [item(number, variant) for number in range(4) for variant in ("SER", "SE", "C")]
-    return run(folder, items, metrics="fast", n_examples=1)
+    return run(folder, items, metrics="fast", n_examples=1, monitor="val/si_sdri")
 
 
 def test_files_hold_every_item_and_the_right_means(enhancement: Path) -> None:
@@ -124,6 +126,15 @@ def test_files_hold_every_item_and_the_right_means(enhancement: Path) -> None:
     assert summaries["C"]["kind"] == "degenerate"
     assert summaries["C"]["si_sdri"] is None
     assert any(row["slice"] == "Place" for row in read_csv(enhancement / "slices.csv"))
+
+
+def test_the_run_folder_has_the_means_of_the_variants_as_its_scores(enhancement: Path) -> None:
+    (macro,) = (row for row in read_csv(enhancement / "variants.csv", ["variant"]) if row["kind"] == "macro")
+    found = read_run_scores(enhancement.parent)
+    assert (found.task, found.monitor) == ("separation", "val/si_sdri")
+    assert found.scores["si_sdri"].mean == pytest.approx(macro["si_sdri"], abs=1e-4)
+    assert found.scores["si_sdri"].low < found.scores["si_sdri"].mean < found.scores["si_sdri"].high
+    assert found.scores["si_sdr"].n == 8
 
 
 def test_the_page_stands_alone_and_is_safe(enhancement: Path) -> None:
@@ -208,7 +219,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     script = f"""
         import json, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_separation_report import *
+        from test_callback import *
 
         items = [item(number, variant) for number in range(4) for variant in ("SER", "SE")]
         report = SeparationReport({str(tmp_path / "two")!r}, metrics="fast", n_bootstrap=50)

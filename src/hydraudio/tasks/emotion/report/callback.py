@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from numpy.typing import NDArray
-from rich import get_console
 
+from hydraudio.core.callbacks.report import Report, to_numpy
 from hydraudio.core.checkpoints import read_checkpoint
-from hydraudio.core.distributed import all_gather, gather
+from hydraudio.core.corpus import corpus_of
+from hydraudio.core.distributed import all_gather
+from hydraudio.core.files import write_bytes, write_json
+from hydraudio.core.task import Task
 from hydraudio.metrics.calibration import fit_temperature
 from hydraudio.metrics.class_groups import class_groups
 from hydraudio.metrics.classification import NO_LABEL
-from hydraudio.report.curves import curves_of_runs
 from hydraudio.report.examples import ExamplePool
-from hydraudio.report.facts import computation_facts, corpus_facts, tested_checkpoint
-from hydraudio.report.tables import count
+from hydraudio.report.heatmap_image import confusion_png
+from hydraudio.report.results import Written
+from hydraudio.report.tables import TableData, count, write_csv
+from hydraudio.tasks.emotion.report import slices, tables
 from hydraudio.tasks.emotion.report.comparison import write_comparison
 from hydraudio.tasks.emotion.report.examples import ATTRIBUTES, CATEGORY, EmotionExample
-from hydraudio.tasks.emotion.report.files import PREDICTIONS_FILE, WrittenReport, print_report, write_report
-from hydraudio.tasks.emotion.report.page import CURVES, EmotionResults
-from hydraudio.tasks.emotion.report.predictions import PredictionTable, join, to_rating
-from hydraudio.tasks.emotion.report.scores import Options, convention, score
-from hydraudio.tasks.emotion.report.slices import gender_gaps, slices, speaker_spread
+from hydraudio.tasks.emotion.report.page import EmotionResults
+from hydraudio.tasks.emotion.report.predictions import (
+    PredictionTable,
+    item_columns,
+    item_rows,
+    join,
+    save_predictions,
+    to_rating,
+)
+from hydraudio.tasks.emotion.report.scores import Options, broken_line, convention, score
 from hydraudio.tasks.emotion.report.submission import write_submissions
 
+PREDICTIONS_FILE, METRICS_FILE = "predictions.npz", "metrics.json"
 
-class EmotionReport(Callback):
+
+class EmotionReport(Report[list[PredictionTable], EmotionExample]):
     """Collects what `test_step` returns and writes the report at the end of the test.
 
     Written are items.csv and predictions.npz (every prediction), metrics.json and summary.csv (every score with its
@@ -42,39 +53,34 @@ class EmotionReport(Callback):
     says how well calibrated probabilities would be without having looked at the test set.
 
     Args:
-        output_dir: folder of the report; made when the test starts.
-        n_examples: how many of the worst items of categories and of attributes one can listen to.
-        n_bootstrap: resamples of each 95 % interval; speakers are resampled whole.
-        seed: of the bootstrap and of the candidates for typical items.
+        output_dir: folder of the report.
         min_items: slices and speakers with fewer items are suppressed.
         groups: which classes are head, middle and tail: `mode` explicit, fraction or count, with `head` and `mid`, or
             `thresholds`; see `hydraudio.metrics.class_groups.class_groups`. None = explicit, as usual for MSP-Podcast.
-        checkpoint: file that the weights came from, where the trainer was not the one who loaded it.
-        max_page_mb: size of index.html, in 10^6 bytes, up to which examples are added.
-        max_example_s: longer examples are cut to this length, in seconds.
+        **report_arguments: see :class:`hydraudio.core.callbacks.report.Report`; examples are chosen of categories and
+            of attributes, speakers are resampled whole.
     """
+
+    charts = {
+        "Loss": ("train/loss", "val/loss"),
+        "Validation: categories": ("val/macro_f1", "val/uar", "val/accuracy"),
+        "Validation: CCC": ("val/ccc",),
+    }
 
     def __init__(
         self,
         output_dir: str | Path,
-        n_examples: int = 6,
-        n_bootstrap: int = 2000,
-        seed: int = 0,
         min_items: int = 30,
         groups: Mapping[str, Any] | None = None,
-        checkpoint: str | None = None,
-        max_page_mb: float = 8.0,
-        max_example_s: float = 12.0,
+        **report_arguments: Any,
     ) -> None:
-        if n_bootstrap < 1 or min_items < 1:
-            raise ValueError(f"n_bootstrap={n_bootstrap} and min_items={min_items} must be at least 1")
+        super().__init__(output_dir, **report_arguments)
+        if min_items < 1:
+            raise ValueError(f"min_items={min_items} must be at least 1")
         class_groups([], [], **(groups or {}))  # a wrong mode is known before the training
-        self.output_dir, self.n_examples = Path(output_dir), n_examples
-        self.options = Options(n_bootstrap, seed, min_items, dict(groups or {}))
-        self.checkpoint, self.max_page_mb, self.max_example_s = checkpoint, max_page_mb, max_example_s
+        self.options = Options(self.bootstrap.n_bootstrap, self.bootstrap.seed, min_items, dict(groups or {}))
         self.temperature: float | None = None
         self._validated: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
-        self._finished: WrittenReport | None = None
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
@@ -96,12 +102,12 @@ class EmotionReport(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Mapping[str, torch.Tensor],  # type: ignore[override]
-        batch: Mapping[str, Any],
+        outputs: STEP_OUTPUT,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if "logits" in outputs:
+        if isinstance(outputs, Mapping) and "logits" in outputs:
             self._validated.append((_numpy(outputs["logits"]), batch["label"].cpu().numpy()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,51 +118,56 @@ class EmotionReport(Callback):
         logits, labels = ([part[k] for part in parts] for k in (0, 1))
         self.temperature = _temperature(np.concatenate(logits), np.concatenate(labels)) if parts else None
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finished = None
+    def begin(self, trainer: Trainer, task: Task) -> None:
         self._parts: list[PredictionTable] = []
-        self._pool: ExamplePool[EmotionExample] = ExamplePool(self.n_examples, self.options.seed)
         if self.checkpoint is not None:
             self.temperature = _stored_temperature(self.checkpoint, self.state_key)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Mapping[str, torch.Tensor],  # type: ignore[override]
-        batch: Mapping[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        part = _predictions(outputs, batch, trainer, pl_module)
+    def collect(self, trainer: Trainer, task: Task, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
+        part = _predictions(outputs, batch, corpus_of(trainer), task)
         self._parts.append(part)
-        max_samples = int(self.max_example_s * pl_module.sample_rate)  # type: ignore[operator]
+        max_samples = int(self.max_example_s * task.sample_rate)
         for group, scores in _example_scores(part).items():
             for index in np.flatnonzero(np.isfinite(scores)):
                 self._offer(group, int(index), float(scores[index]), part, batch, max_samples)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        gathered = gather((self._parts, self._pool.examples()), trainer)
-        self._parts = []
-        if not trainer.is_global_zero:
-            return
-        pool: ExamplePool[EmotionExample] = ExamplePool(self.n_examples, self.options.seed)
-        for _, kept in gathered:
-            pool.add(kept)
-        parts = [part for process_parts, _ in gathered for part in process_parts]
-        if not parts:
-            raise ValueError(f"the test had no items, so there is nothing to report in {self.output_dir}")
-        predictions, n_repeated = join(parts).unique()
-        notes = write_submissions(self.output_dir, predictions)
-        results = self._results(trainer, pl_module, predictions, pool, notes, n_repeated)
-        self._finished = write_report(self.output_dir, results)
+    def collected(self) -> list[PredictionTable]:
+        return self._parts
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prints the tables below Lightning's own, through the console that the rich progress bar uses too."""
-        if stage == "test" and self._finished is not None:
-            print_report(get_console(), self._finished)
-            self._finished = None
+    def write(
+        self,
+        trainer: Trainer,
+        task: Task,
+        parts: Sequence[list[PredictionTable]],
+        pool: ExamplePool[EmotionExample],
+    ) -> Written:
+        joined = [part for process_parts in parts for part in process_parts]
+        if not joined:
+            raise ValueError(f"the test had no items, so there is nothing to report in {self.output_dir}")
+        p, n_repeated = join(joined).unique()
+        notes = write_submissions(self.output_dir, p)
+        if n_repeated:
+            notes.append(f"{count(n_repeated)} repetitions of the same item were left out")
+        counts = getattr(corpus_of(trainer), "class_counts", None) if p.class_names else None
+        results = EmotionResults(
+            **self.common(trainer, task, pool, _asked(p), count(len(p))),
+            predictions=p,
+            scores=score(p, self.options, counts, self.temperature),
+            slices=slices.slices(p, self.options),
+            gaps=slices.gender_gaps(p, self.options),
+            spread=slices.speaker_spread(p, self.options),
+            convention=convention(p),
+            notes=notes,
+            n_repeated=n_repeated,
+        )
+        _write_tables(self.output_dir, results)
+        return Written(
+            page=self.write_page(task, results),
+            scores=results.scores.intervals,
+            information=results.information,
+            tables=list(_printed_tables(results)),
+            lines=list(_printed_lines(results)),
+        )
 
     def _offer(
         self, group: str, index: int, score: float, part: PredictionTable, batch: Mapping[str, Any], max_samples: int
@@ -167,50 +178,49 @@ class EmotionReport(Callback):
             waveform = None
             if "waveform" in batch:
                 n_samples = min(int(batch["lengths"][index]), max_samples)
-                waveform = batch["waveform"][index, :n_samples].detach().to("cpu", torch.float32).numpy().copy()
+                waveform = to_numpy(batch["waveform"][index, :n_samples]).copy()
             return EmotionExample(group, item_id, score, path, waveform)
 
-        self._pool.offer(group, item_id, score, make)
-
-    def _results(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        predictions: PredictionTable,
-        pool: ExamplePool[EmotionExample],
-        notes: list[str],
-        n_repeated: int,
-    ) -> EmotionResults:
-        data = getattr(trainer, "datamodule", None)
-        checkpoint = tested_checkpoint(trainer, self.checkpoint)
-        information = {"Checkpoint": checkpoint, **_information(trainer, pl_module, predictions, self.options)}
-        counts = getattr(data, "class_counts", None) if predictions.class_names else None
-        return EmotionResults(
-            title=f"{self.output_dir.parent.parent.name}: emotion test",
-            subtitle=f"Run {self.output_dir.parent.name} · {information['Network']} · {information['Predicts']}",
-            information=information,
-            predictions=predictions,
-            scores=score(predictions, self.options, counts, self.temperature),
-            slices=slices(predictions, self.options),
-            gaps=gender_gaps(predictions, self.options),
-            spread=speaker_spread(predictions, self.options),
-            convention=convention(predictions),
-            curves=curves_of_runs((self.output_dir.parent, Path(checkpoint).parent.parent), CURVES),
-            examples=pool,
-            sample_rate=int(pl_module.sample_rate),  # type: ignore[arg-type]
-            notes=notes,
-            n_repeated=n_repeated,
-            max_page_mb=self.max_page_mb,
-            max_example_s=self.max_example_s,
-        )
+        self.pool.offer(group, item_id, score, make)
 
 
-def _predictions(
-    outputs: Mapping[str, torch.Tensor], batch: Mapping[str, Any], trainer: Trainer, pl_module: LightningModule
-) -> PredictionTable:
+def _write_tables(folder: Path, results: EmotionResults) -> None:
+    """Everything but the page and the submissions."""
+    p, scores = results.predictions, results.scores
+    write_csv(folder / "items.csv", item_rows(p), item_columns(p))
+    save_predictions(folder / PREDICTIONS_FILE, p)
+    summary = tables.summary(p, scores, results.slices, results.gaps, results.information, results.convention)
+    write_json(folder / METRICS_FILE, summary)
+    write_csv(folder / "summary.csv", *tables.summary_csv_rows(scores))
+    write_csv(folder / "slices.csv", *slices.slice_csv_rows(results.slices))
+    write_csv(folder / "gender.csv", *slices.gap_csv_rows(results.gaps))
+    write_csv(folder / "speakers.csv", *slices.speaker_csv_rows(results.spread))
+    if scores.per_class:
+        write_csv(folder / "confusion.csv", *tables.confusion_csv_rows(scores, p.class_names))
+        write_bytes(folder / "confusion.png", confusion_png(scores.per_class["confusion"], p.class_names))
+
+
+def _printed_tables(results: EmotionResults) -> Iterator[tuple[str, TableData]]:
+    scores = results.scores
+    if scores.per_class:
+        yield "Test, with 95 % intervals", tables.category_table(scores)
+    if scores.n_rated:
+        attributes = tables.attribute_table(scores, results.predictions.attribute_names)
+        yield "Attributes, with 95 % intervals", attributes
+
+
+def _printed_lines(results: EmotionResults) -> Iterator[str]:
+    scores = results.scores
+    if scores.n_broken:
+        yield broken_line(scores)
+    if not scores.intervals:
+        yield f"None of the {scores.n_items} items has a label: nothing can be scored."
+
+
+def _predictions(outputs: Mapping[str, Any], batch: Mapping[str, Any], corpus: object, task: Task) -> PredictionTable:
     """Everything about the items of a batch; heads that the network lacks have no columns."""
-    class_names, attribute_names = (tuple(getattr(pl_module, name)) for name in ("class_names", "attribute_names"))
-    letters = tuple(getattr(getattr(trainer, "datamodule", None), "class_letters", ())) if class_names else ()
+    class_names, attribute_names = (tuple(getattr(task, name)) for name in ("class_names", "attribute_names"))
+    letters = tuple(getattr(corpus, "class_letters", ())) if class_names else ()
     n = len(batch["id"])
     metadata: list[Mapping[str, Any]] = batch["metadata"]
     nothing = np.zeros((n, 0))
@@ -243,8 +253,8 @@ def _example_scores(part: PredictionTable) -> dict[str, NDArray[np.float64]]:
     return scores
 
 
-def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
-    return tensor.detach().to(device="cpu", dtype=torch.float32).numpy().astype(np.float64)
+def _numpy(tensor: Any) -> NDArray[np.float64]:
+    return to_numpy(tensor).astype(np.float64)
 
 
 def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float | None:
@@ -259,23 +269,12 @@ def _stored_temperature(checkpoint: str, key: str) -> float | None:
     return None if state is None else state["temperature"]
 
 
-def _information(
-    trainer: Trainer, pl_module: LightningModule, predictions: PredictionTable, options: Options
-) -> dict[str, str]:
-    """What was tested, with what."""
-    net: torch.nn.Module = pl_module.net  # type: ignore[assignment]
-    n_parameters, n_trained = (
-        sum(p.numel() for p in net.parameters() if p.requires_grad or everything) for everything in (True, False)
-    )
-    heads = [f"{len(predictions.class_names)} classes"] if predictions.class_names else []
-    heads += [", ".join(predictions.attribute_names)] if predictions.attribute_names else []
+def _asked(p: PredictionTable) -> dict[str, str]:
+    """What the network had to say about every item."""
+    heads = [f"{len(p.class_names)} classes"] if p.class_names else []
+    heads += [", ".join(p.attribute_names)] if p.attribute_names else []
     return {
-        "Network": f"{type(net).__name__}, {count(n_parameters)} parameters ({count(n_trained)} trained)",
         "Predicts": " and ".join(heads),
-        "Classes": ", ".join(predictions.class_names) or "none",
-        **corpus_facts(trainer, pl_module),
-        "Splits": ", ".join(sorted(set(predictions.split.tolist()))),
-        **computation_facts(trainer),
-        "Items": count(len(predictions)),
-        "Intervals": f"95 %, {options.n_bootstrap} bootstrap resamples of speakers, seed {options.seed}",
+        "Classes": ", ".join(p.class_names) or "none",
+        "Splits": ", ".join(sorted(set(p.split.tolist()))),
     }

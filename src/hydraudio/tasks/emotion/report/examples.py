@@ -11,14 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.io import decode_audio, mixed_down, read_audio_channels, resample
-from hydraudio.report.media import (
-    common_gain,
-    data_uri,
-    log_spectrogram_db,
-    spectrogram_png,
-    wav_bytes,
-    waveform_svg,
-)
+from hydraudio.report.media import common_gain, player
 from hydraudio.report.tables import number
 from hydraudio.tasks.emotion.report.predictions import GENDERS, PredictionTable, to_rating
 
@@ -88,16 +81,7 @@ def _sound(example: EmotionExample, sample_rate: int) -> str:
     if example.waveform is None or not example.waveform.size:
         return f'<div class="signal"><p class="note">{escape(example.silent or "No samples.")}</p></div>'
     waveform = common_gain([example.waveform]) * example.waveform
-    spectrogram = log_spectrogram_db(waveform, sample_rate)
-    image = spectrogram_png(spectrogram, float(spectrogram.max()))
-    sound = data_uri(wav_bytes(waveform, sample_rate), "audio/wav")
-    return (
-        f'<div class="signal">{waveform_svg(waveform)}'
-        f'<img class="spectrogram" alt="Spectrogram" src="{data_uri(image, "image/png")}">'
-        f'<div class="scale"><span>0 s</span><span>up to {sample_rate / 2000:g} kHz</span>'
-        f"<span>{len(waveform) / sample_rate:.2f} s</span></div>"
-        f'<audio controls preload="metadata" src="{sound}"></audio></div>'
-    )
+    return f'<div class="signal">{player(waveform, sample_rate)}</div>'
 
 
 def _category_heading(item: PredictionTable) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydraudio.report.run_scores import finite, interval_entry
 from hydraudio.report.slices import Slice, by_property
 from hydraudio.report.tables import Cell, Row, TableData, TableRow, count, interval_cell, number
 from hydraudio.stats.intervals import Interval
@@ -192,20 +193,6 @@ def summary(
         },
     }
     return finite(content)
-
-
-def interval_entry(interval: Interval) -> dict[str, Any]:
-    """The parts of an interval by name."""
-    return {"value": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
-
-
-def finite(content: Any) -> Any:
-    """The content with None in place of NaN, which JSON does not know."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _slice_row(item: Slice, metrics: Sequence[str]) -> TableRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,28 +9,40 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from rich import get_console
+from lightning.pytorch import LightningModule, Trainer
 
-from hydraudio.core.distributed import gather
-from hydraudio.report.curves import curves_of_runs
-from hydraudio.report.examples import Example, ExamplePool
-from hydraudio.report.facts import computation_facts, corpus_facts, tested_checkpoint
-from hydraudio.report.tables import Row, count, is_number
-from hydraudio.stats.bootstrap import Bootstrap
+from hydraudio.core.callbacks.report import Report, to_numpy
+from hydraudio.core.corpus import corpus_of
+from hydraudio.core.task import Task
+from hydraudio.report.examples import ExamplePool
+from hydraudio.report.results import Written
+from hydraudio.report.tables import Row, count, floats, is_number, write_csv
 from hydraudio.tasks.separation.metrics.perceptual import PerceptualScorer, Role
 from hydraudio.tasks.separation.report.comparison import write_comparison
-from hydraudio.tasks.separation.report.cross_corpus import CellSource, write_matrix
-from hydraudio.tasks.separation.report.files import WrittenReport, print_report, write_report
-from hydraudio.tasks.separation.report.page import CURVES, SeparationResults
-from hydraudio.tasks.separation.report.summaries import METADATA, SI_SDR, set_scores, unique_items
-
-log = logging.getLogger(__name__)
+from hydraudio.tasks.separation.report.page import Example, SeparationResults
+from hydraudio.tasks.separation.report.summaries import (
+    METADATA,
+    SI_SDR,
+    degenerate_line,
+    item_columns,
+    problems,
+    set_scores,
+    slice_csv_rows,
+    slices,
+    summarise,
+    summary_csv_rows,
+    summary_table,
+    unique_items,
+)
 
 _ROLES: tuple[tuple[Role, str], ...] = (("mixture", "_mixture"), ("estimate", ""))
+_MAX_PRINTED_PROBLEMS = 5
+
+Key = tuple[str, str]
+"""Variant and id of an item."""
 
 
-class SeparationReport(Callback):
+class SeparationReport(Report[tuple[list[Row], int], Example]):
     """Collects what `evaluate_batch` returns during a test and writes the report at its end.
 
     Written are items.csv, variants.csv, slices.csv and index.html. Degenerate items (input equals target) are
@@ -39,17 +50,14 @@ class SeparationReport(Callback):
     listed with the reason.
 
     Args:
-        output_dir: folder of the report; made when the test starts.
+        output_dir: folder of the report.
         metrics: "full", or "fast" without PESQ and STOI.
         n_processes: processes that compute PESQ and STOI; None shares out all cores.
         cache_dir: where PESQ and STOI of the mixtures are kept between tests; None keeps nothing.
-        n_examples: how many best, worst and typical items of each variant one can listen to.
-        n_bootstrap: resamples of each 95 % interval.
-        seed: of the bootstrap and of the candidates for typical items.
-        checkpoint: file that the weights came from, where the trainer was not the one who loaded it.
-        max_page_mb: size of index.html, in 10^6 bytes, up to which examples are added.
-        max_example_s: longer examples are cut to this length, in seconds.
+        **report_arguments: see :class:`hydraudio.core.callbacks.report.Report`; examples are chosen of every variant.
     """
+
+    charts = {"Loss": ("train/loss", "val/loss"), "Validation: SI-SDR improvement / dB": ("val/si_sdri",)}
 
     def __init__(
         self,
@@ -57,61 +65,27 @@ class SeparationReport(Callback):
         metrics: Literal["full", "fast"] = "full",
         n_processes: int | None = None,
         cache_dir: str | Path | None = None,
-        n_examples: int = 2,
-        n_bootstrap: int = 2000,
-        seed: int = 0,
-        checkpoint: str | None = None,
-        max_page_mb: float = 8.0,
-        max_example_s: float = 10.0,
+        **report_arguments: Any,
     ) -> None:
+        super().__init__(output_dir, **report_arguments)
         if metrics not in ("full", "fast"):
             raise ValueError(f'metrics={metrics!r} must be "full" or "fast" (without PESQ and STOI)')
-        self.output_dir = Path(output_dir)
         self.metrics, self.n_processes, self.cache_dir = metrics, n_processes, cache_dir
-        self.n_examples, self.bootstrap = n_examples, Bootstrap(n_bootstrap, seed)
-        self.checkpoint, self.max_page_mb, self.max_example_s = checkpoint, max_page_mb, max_example_s
         self._scorer: PerceptualScorer | None = None
-        self._finished: WrittenReport | None = None
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
         """Compares the reports of several checkpoints, by name; returns the page."""
         return write_comparison({name: folder / "items.csv" for name, folder in reports.items()}, output_dir, seed=seed)
 
-    @staticmethod
-    def compare_corpora(cells: Mapping[tuple[str, str], Path | str], output_dir: Path, seed: int) -> Path:
-        """Writes one table of all models on all corpora.
-
-        Args:
-            cells: by (model, corpus) the folder of the report, or the reason why there is none.
-            output_dir: gets the files.
-            seed: of the bootstrap.
-        """
-        sources = [
-            CellSource(*key, reason=found) if isinstance(found, str) else CellSource(*key, items=found / "items.csv")
-            for key, found in cells.items()
-        ]
-        return write_matrix(sources, output_dir, seed=seed)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finished = None
-        self._rows: dict[tuple[str, str], Row] = {}
+    def begin(self, trainer: Trainer, task: Task) -> None:
+        self._rows: dict[Key, Row] = {}
         self._n_repeated = 0
-        self._examples: ExamplePool[Example] = ExamplePool(self.n_examples, self.bootstrap.seed)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         if self.metrics == "full":
-            self._scorer = self._start_scorer(trainer, pl_module)
+            self._scorer = self._start_scorer(trainer, task)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Mapping[str, torch.Tensor],  # type: ignore[override]
-        batch: Mapping[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        max_samples = int(self.max_example_s * pl_module.sample_rate)  # type: ignore[operator]
+    def collect(self, trainer: Trainer, task: Task, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
+        max_samples = int(self.max_example_s * task.sample_rate)
         for row, mixture, targets, estimates in _items(outputs, batch):
             key = str(row["variant"]), str(row["id"])
             if key in self._rows:
@@ -120,58 +94,69 @@ class SeparationReport(Callback):
             self._rows[key] = row
             if not row["degenerate"]:
                 self._score(key, mixture, targets, estimates)
-                self._offer(row, mixture, targets, estimates, max_samples)
+                self._offer(key, row, mixture, targets, estimates, max_samples)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def collected(self) -> tuple[list[Row], int]:
         self._collect_scores()
-        gathered = gather((list(self._rows.values()), self._examples.examples(), self._n_repeated), trainer)
-        if not trainer.is_global_zero:
-            return
-        examples: ExamplePool[Example] = ExamplePool(self.n_examples, self.bootstrap.seed)
-        for _, kept, _ in gathered:
-            examples.add(kept)
-        rows, n_repeated = unique_items(row for process_rows, _, _ in gathered for row in process_rows)
-        n_repeated += sum(n for _, _, n in gathered)
-        results = self._results(trainer, pl_module, rows, examples, n_repeated)
-        self._finished = write_report(self.output_dir, results, self.bootstrap)
+        return list(self._rows.values()), self._n_repeated
+
+    def write(
+        self, trainer: Trainer, task: Task, parts: Sequence[tuple[list[Row], int]], pool: ExamplePool[Example]
+    ) -> Written:
+        """Writes items.csv, variants.csv, slices.csv and index.html."""
+        rows, n_repeated = unique_items(row for process_rows, _ in parts for row in process_rows)
+        if not rows:
+            raise ValueError(f"the test had no items, so there is nothing to report in {self.output_dir}")
+        summaries, found = summarise(rows, self.bootstrap), slices(rows, self.bootstrap)
+        asked = {"Problem": str(getattr(corpus_of(trainer), "problem", type(task).__name__))}
+        n_items = f"{count(len(rows))} (each recording once per variant)"
+        results = SeparationResults(
+            **self.common(trainer, task, pool, asked, n_items),
+            rows=rows,
+            summaries=summaries,
+            slices=found,
+            n_repeated=n_repeated + sum(n for _, n in parts),
+        )
+        columns = item_columns(int(getattr(task, "n_sources", 1)), any("pesq" in row for row in rows))
+        write_csv(self.output_dir / "items.csv", rows, columns)
+        write_csv(self.output_dir / "variants.csv", *summary_csv_rows(summaries))
+        write_csv(self.output_dir / "slices.csv", *slice_csv_rows(found))
+        table = summary_table(summaries)
+        return Written(
+            page=self.write_page(task, results),
+            scores=next((s.scores for s in summaries if s.kind == "macro"), {}),
+            information=results.information,
+            tables=[("Test per variant, with 95 % intervals", table)] if table.rows else [],
+            lines=[*(degenerate_line(s) for s in summaries if s.kind == "degenerate"), *_printed(problems(rows))],
+        )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close_scorer()
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prints the table below Lightning's own, through the console that the rich progress bar uses too."""
-        if stage == "test" and self._finished is not None:
-            print_report(get_console(), self._finished)
-            self._finished = None
-
-    def _start_scorer(self, trainer: Trainer, pl_module: LightningModule) -> PerceptualScorer:
-        data = getattr(trainer, "datamodule", None)
-        corpus = [str(getattr(data, name, "unknown")) for name in ("fingerprint", "problem")]
+    def _start_scorer(self, trainer: Trainer, task: Task) -> PerceptualScorer:
+        corpus = [str(getattr(corpus_of(trainer), name, "unknown")) for name in ("fingerprint", "problem")]
         n_processes = self.n_processes
         if n_processes is None and trainer.world_size > 1:
             n_processes = max(1, (os.cpu_count() or 1) // trainer.num_devices)
         return PerceptualScorer(
-            int(pl_module.sample_rate),  # type: ignore[arg-type]
-            n_processes=n_processes,
-            cache_dir=self.cache_dir,
-            cache_key="-".join(corpus),
+            task.sample_rate, n_processes=n_processes, cache_dir=self.cache_dir, cache_key="-".join(corpus)
         )
 
-    def _score(self, key: tuple[str, str], mixture: np.ndarray, targets: np.ndarray, estimates: np.ndarray) -> None:
+    def _score(self, key: Key, mixture: np.ndarray, targets: np.ndarray, estimates: np.ndarray) -> None:
         if self._scorer is not None:
             self._scorer.submit("/".join(key), "mixture", mixture, targets)
             self._scorer.submit("/".join(key), "estimate", estimates, targets)
 
     def _offer(
-        self, row: Row, mixture: np.ndarray, targets: np.ndarray, estimates: np.ndarray, max_samples: int
+        self, key: Key, row: Row, mixture: np.ndarray, targets: np.ndarray, estimates: np.ndarray, max_samples: int
     ) -> None:
-        variant, item_id, score = str(row["variant"]), str(row["id"]), float(row["si_sdri"])  # type: ignore[arg-type]
+        (score,) = floats([row], "si_sdri")
 
         def make() -> Example:
             signals = (x[..., :max_samples].copy() for x in (mixture, targets, estimates))
-            return Example(variant, item_id, score, *signals)
+            return Example(*key, score, *signals)
 
-        self._examples.offer(variant, item_id, score, make)
+        self.pool.offer(*key, score, make)
 
     def _collect_scores(self) -> None:
         if self._scorer is None:
@@ -191,36 +176,13 @@ class SeparationReport(Callback):
             self._scorer.close()
             self._scorer = None
 
-    def _results(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        rows: list[Row],
-        examples: ExamplePool[Example],
-        n_repeated: int,
-    ) -> SeparationResults:
-        information = _information(trainer, pl_module, self.bootstrap, len(rows))
-        checkpoint = tested_checkpoint(trainer, self.checkpoint)
-        return SeparationResults(
-            title=f"{self.output_dir.parent.parent.name}: separation test",
-            subtitle=f"Run {self.output_dir.parent.name} · {information['Network']} · {information['Problem']}",
-            information={"Checkpoint": checkpoint, **information},
-            rows=rows,
-            curves=curves_of_runs((self.output_dir.parent, Path(checkpoint).parent.parent), CURVES),
-            examples=examples,
-            sample_rate=int(pl_module.sample_rate),  # type: ignore[arg-type]
-            n_sources=int(pl_module.n_sources),  # type: ignore[arg-type]
-            n_repeated=n_repeated,
-            max_page_mb=self.max_page_mb,
-        )
-
 
 def _items(
     outputs: Mapping[str, torch.Tensor], batch: Mapping[str, Any]
 ) -> Iterator[tuple[Row, np.ndarray, np.ndarray, np.ndarray]]:
     """Row, mixture (time,), targets and estimates (n_sources, time) of each item, without padding."""
-    arrays = {name: _numpy(outputs[name]) for name in ("estimate", "permutation", *SI_SDR)}
-    mixture, target = _numpy(batch["mixture"]), _numpy(batch["target"])
+    arrays = {name: to_numpy(outputs[name]) for name in ("estimate", "permutation", *SI_SDR)}
+    mixture, target = to_numpy(batch["mixture"]), to_numpy(batch["target"])
     lengths, degenerate = batch["lengths"].tolist(), batch["degenerate"].tolist()
     metadata = batch.get("metadata") or [{}] * len(lengths)
     for index, length in enumerate(lengths):
@@ -246,20 +208,8 @@ def _add_errors(row: Row, reasons: Sequence[str]) -> None:
         row["error"] = "; ".join([*([str(row["error"])] if row.get("error") else []), *reasons])
 
 
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().to(device="cpu", dtype=torch.float32).numpy()
-
-
-def _information(trainer: Trainer, pl_module: LightningModule, bootstrap: Bootstrap, n_rows: int) -> dict[str, str]:
-    """What was tested, with what."""
-    data = getattr(trainer, "datamodule", None)
-    net: torch.nn.Module = pl_module.net  # type: ignore[assignment]
-    n_parameters = sum(parameter.numel() for parameter in net.parameters())
-    return {
-        "Network": f"{type(net).__name__}, {count(n_parameters)} parameters",
-        "Problem": str(getattr(data, "problem", type(pl_module).__name__)),
-        **corpus_facts(trainer, pl_module),
-        **computation_facts(trainer),
-        "Items": f"{count(n_rows)} (each recording once per variant)",
-        "Intervals": f"95 %, {bootstrap.n_bootstrap} bootstrap resamples, seed {bootstrap.seed}",
-    }
+def _printed(lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    head = f"Not completely scored: {len(lines)} of all items (column error of items.csv), such as"
+    return [head, *(f"  {line}" for line in lines[:_MAX_PRINTED_PROBLEMS])]

@@ -1,30 +1,22 @@
-"""The HTML page of a separation or enhancement test."""
+"""The page of a separation or enhancement test: its sections, and items to look at and listen to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+
+import numpy as np
 
 from hydraudio.report.charts import Series, interval_chart, scatter_chart
-from hydraudio.report.curves import curve_cards
-from hydraudio.report.examples import Example, ExamplePool
-from hydraudio.report.page import (
-    Section,
-    card,
-    columns,
-    facts,
-    grid,
-    headlines,
-    note_left_out,
-    page,
-    paragraph,
-    problem_list,
-    table,
-)
+from hydraudio.report.media import common_gain, level_gain, log_spectrogram_db, player
+from hydraudio.report.page import card, columns, grid, headlines, paragraph, problem_list, table
+from hydraudio.report.results import Queued, Results
 from hydraudio.report.slices import Slice
-from hydraudio.report.tables import Cell, Row, change_cell, count, floats, interval_cell, is_number
+from hydraudio.report.tables import Cell, Row, change_cell, count, floats, interval_cell, is_number, number
 from hydraudio.stats.intervals import Interval
-from hydraudio.tasks.separation.report.item_cards import item_card
 from hydraudio.tasks.separation.report.summaries import (
     Summary,
     degenerate_line,
@@ -36,48 +28,52 @@ from hydraudio.tasks.separation.report.summaries import (
 
 MAX_SCATTER_POINTS = 1500
 MAX_PROBLEMS = 50
-CURVES = {"Loss": ("train/loss", "val/loss"), "Validation: SI-SDR improvement / dB": ("val/si_sdri",)}
+_KINDS = ("worst", "best", "typical")
+_METRICS = (("si_sdr", "SI-SDR", 2, " dB"), ("si_sdri", "improvement", 2, " dB"), ("pesq", "PESQ", 2, ""))
+_STOI = ("stoi", "STOI", 3, "")
 
 
 @dataclass(frozen=True)
-class SeparationResults:
-    """Everything that the page shows.
+class Example:
+    """Signals of one item of a variant, float32: mixture (time,), targets and estimates (n_sources, time)."""
 
-    title: text of the heading; subtitle: the line below it; information: names and values of what was tested.
-    rows: unique items; curves: by metric name; examples: pool to choose from; n_repeated: rows that were left
-    out because the same item and variant was there before.
-    """
+    group: str
+    item_id: str
+    score: float
+    mixture: np.ndarray
+    targets: np.ndarray
+    estimates: np.ndarray
 
-    title: str
-    subtitle: str
-    information: Mapping[str, str]
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationResults(Results[Example]):
+    """Everything that the page shows. rows: unique items."""
+
     rows: Sequence[Row]
-    curves: Mapping[str, Series]
-    examples: ExamplePool[Example]
-    sample_rate: int
-    n_sources: int
-    n_repeated: int = 0
-    max_page_mb: float = 8.0
+    summaries: Sequence[Summary]
+    slices: Sequence[Slice]
+
+    def queue(self) -> list[Queued]:
+        """First the worst, best and typical of every variant, then the seconds."""
+        by_key = {(row["variant"], row["id"]): row for row in self.rows}
+        queue = []
+        for place, variant in enumerate(s.name for s in self.summaries if s.kind == "variant"):
+            scores = floats([row for row in self.rows if row["variant"] == variant], "si_sdri")
+            for kind, examples in self.examples.choose(variant, scores).items():
+                for rank, example in enumerate(examples):
+                    row = by_key[variant, example.item_id]
+                    make = functools.partial(item_card, kind, row, example, self.sample_rate)
+                    queue.append(((rank, _KINDS.index(kind), place), (variant, make)))
+        return [entry for _, entry in sorted(queue, key=lambda item: item[0])]
+
+    def listening(self) -> dict[str, tuple[str, str]]:
+        variants = sorted((s.name for s in self.summaries if s.kind == "variant"), key=variant_key)
+        return {variant: (f"Listen: {variant}", "") for variant in variants}
 
 
-def separation_page(results: SeparationResults, summaries: Sequence[Summary], slices: Sequence[Slice]) -> str:
-    """The finished document."""
-    sections = [
-        Section("summary", "Per variant", _summary(results, summaries)),
-        Section("charts", "Charts", _charts(results, summaries)),
-        Section("slices", "Slices", _slices(slices)),
-        Section("problems", "Unscorable items", _problems(results)),
-        Section("about", "What was tested", card(facts(results.information))),
-    ]
-    if results.curves:
-        sections.insert(2, Section("curves", "Learning curves", grid(curve_cards(results.curves, CURVES))))
-    used = sum(len(section.body) for section in sections)
-    sections += _examples(results, summaries, int(results.max_page_mb * 1e6) - used)
-    return page(results.title, results.subtitle, _headlines(summaries), sections)
-
-
-def _headlines(summaries: Sequence[Summary]) -> str:
-    macro = next((s.scores for s in summaries if s.kind == "macro"), None)
+def lead(results: SeparationResults) -> str:
+    """The headlines."""
+    macro = next((s.scores for s in results.summaries if s.kind == "macro"), None)
     if macro is None:
         return ""
     cells = [
@@ -94,9 +90,10 @@ def _without_note(scores: Mapping[str, Interval], metric: str, digits: int = 2) 
     return Cell(change_cell(scores[f"{metric}_mixture"], scores[metric], digits).text, "mean of variants")
 
 
-def _summary(results: SeparationResults, summaries: Sequence[Summary]) -> str:
-    parts = [table(summary_table(summaries))]
-    parts += [paragraph(degenerate_line(s)) for s in summaries if s.kind == "degenerate"]
+def summary(results: SeparationResults) -> str:
+    """The table of variants."""
+    parts = [table(summary_table(results.summaries))]
+    parts += [paragraph(degenerate_line(s)) for s in results.summaries if s.kind == "degenerate"]
     parts.append(
         paragraph(
             "SI-SDR and improvement in dB. Small print: 95 % bootstrap intervals (for PESQ and STOI of the "
@@ -109,8 +106,9 @@ def _summary(results: SeparationResults, summaries: Sequence[Summary]) -> str:
     return card("".join(parts))
 
 
-def _charts(results: SeparationResults, summaries: Sequence[Summary]) -> str:
-    shown = [s for s in summaries if s.kind in ("variant", "macro", "micro")]
+def charts(results: SeparationResults) -> str:
+    """Improvement by variant, and before and after of every item."""
+    shown = [s for s in results.summaries if s.kind in ("variant", "macro", "micro")]
     totals = [s.name for s in shown if s.kind != "variant"]
     chart = interval_chart(
         [s.name for s in shown], [s.scores["si_sdri"] for s in shown], "SI-SDR improvement / dB", totals
@@ -129,14 +127,16 @@ def _by_variant(rows: Sequence[Row]) -> list[Series]:
     return [Series(n, floats(g, "si_sdr_mixture"), floats(g, "si_sdr")) for n, g in groups.items()]
 
 
-def _slices(found: Sequence[Slice]) -> str:
-    tables = slice_tables(found)
+def slices(results: SeparationResults) -> str:
+    """Tables by what the corpus says about its items."""
+    tables = slice_tables(results.slices)
     if not tables:
         return paragraph("The corpus says nothing about its items by which they could be sorted.")
     return columns([card(table(data), name) for name, data in tables.items()])
 
 
-def _problems(results: SeparationResults) -> str:
+def unscored(results: SeparationResults) -> str:
+    """Items without a score, and why."""
     lines = problems(results.rows)
     if not lines:
         return paragraph(f"All {count(len(results.rows))} items were scored by all metrics.")
@@ -145,40 +145,93 @@ def _problems(results: SeparationResults) -> str:
     return card(paragraph(head) + problem_list(lines[:MAX_PROBLEMS] + left))
 
 
-def _examples(results: SeparationResults, summaries: Sequence[Summary], n_bytes: int) -> list[Section]:
-    """One section per variant, filled in rounds until the page has its size."""
-    queue = _example_queue(results, summaries)
-    cards: dict[str, list[str]] = {}
-    for position, (variant, kind, row, example) in enumerate(queue):
-        html = item_card(kind, row, example, results.sample_rate)
-        n_bytes -= len(html)
-        if n_bytes < 0:
-            left_out = len(queue) - position
-            break
-        cards.setdefault(variant, []).append(html)
-    else:
-        left_out = 0
-    variants = sorted(cards, key=variant_key)
-    sections = [Section(f"listen-{i}", f"Listen: {v}", "".join(cards[v])) for i, v in enumerate(variants)]
-    return note_left_out(sections, left_out)
+@dataclass(frozen=True)
+class _Signal:
+    """A waveform (time,) with its heading and the columns of its scores, by name of the metric."""
+
+    title: str
+    waveform: np.ndarray
+    columns: dict[str, str]
 
 
-def _example_queue(results: SeparationResults, summaries: Sequence[Summary]) -> list[tuple[str, str, Row, Example]]:
-    """(variant, kind, row, example), first the worst, best and typical of every variant, then the seconds."""
-    by_key = {(row["variant"], row["id"]): row for row in results.rows}
-    variants = [s.name for s in summaries if s.kind == "variant"]
-    queue = []
-    for variant in variants:
-        scores = [
-            float(row["si_sdri"])  # type: ignore[arg-type]
-            for row in results.rows
-            if row["variant"] == variant and is_number(row["si_sdri"])
-        ]
-        for kind, examples in results.examples.choose(variant, scores).items():
-            for rank, example in enumerate(examples):
-                row = by_key[variant, example.item_id]
-                queue.append((rank, _KINDS.index(kind), variants.index(variant), (variant, kind, row, example)))
-    return [entry for *_, entry in sorted(queue, key=lambda item: item[:3])]
+def item_card(kind: str, row: Row, example: Example, sample_rate: int) -> str:
+    """Finished HTML of one item; kind is "best", "worst" or "typical"."""
+    signals, level_text = _levelled(example)
+    top_db = max(float(np.max(log_spectrogram_db(s.waveform, sample_rate))) for s in signals)
+    parts = "".join(_signal(signal, row, sample_rate, top_db) for signal in signals)
+    return (
+        f'<div class="card item"><h3><span class="tag {escape(kind)}">{escape(kind)}</span>'
+        f"{_improvement(row)}<code>{escape(example.item_id)}</code></h3>"
+        f'<p class="chips">{escape(" · ".join(_description(row)))}</p>'
+        f'<p class="chips">{escape(level_text)}</p>'
+        f'<div class="signals">{parts}</div></div>'
+    )
 
 
-_KINDS = ("worst", "best", "typical")
+def _levelled(example: Example) -> tuple[list[_Signal], str]:
+    """All signals of the item at playback level, and what was done to them.
+
+    SI-SDR does not see an estimate's level, so estimates first get their target's RMS; then one gain goes
+    over everything.
+    """
+    gains = [level_gain(e, t) for e, t in zip(example.estimates, example.targets, strict=True)]
+    estimates = [gain * estimate for gain, estimate in zip(gains, example.estimates, strict=True)]
+    gain = common_gain([example.mixture, *example.targets, *estimates])
+    signals = list(_signals(example, estimates))
+    levelled = [_Signal(s.title, gain * s.waveform, s.columns) for s in signals]
+    matched = " and ".join(_gain_text(each) for each in gains)
+    text = f"Playback: {_gain_text(gain)} for all signals, estimates first at their target's level ({matched})."
+    return levelled, text
+
+
+def _signals(example: Example, estimates: list[np.ndarray]) -> Iterator[_Signal]:
+    several = len(estimates) > 1
+    mixture = {name: f"{name}_mixture" for name in ("si_sdr", "pesq", "stoi")}
+    yield _Signal("Mixture", example.mixture, mixture)
+    for source, (target, estimate) in enumerate(zip(example.targets, estimates, strict=True), start=1):
+        end, number_text = (f"_{source}", f" {source}") if several else ("", "")
+        yield _Signal(f"Target{number_text}", target, {})
+        columns = {name: f"{name}{end}" for name in ("si_sdr", "si_sdri", "pesq", "stoi")}
+        yield _Signal(f"Estimate{number_text}", estimate, columns)
+
+
+def _signal(signal: _Signal, row: Row, sample_rate: int, top_db: float) -> str:
+    return (
+        f'<div class="signal"><h4>{escape(signal.title)}</h4>{player(signal.waveform, sample_rate, signal.title, top_db)}'
+        f'<p class="scores">{_scores(signal, row)}</p></div>'
+    )
+
+
+def _scores(signal: _Signal, row: Row) -> str:
+    texts = []
+    for metric, name, digits, unit in (*_METRICS, _STOI):
+        value = row.get(signal.columns.get(metric, ""))
+        if is_number(value):
+            texts.append(f"<span>{name} <b>{number(value, digits)}</b>{unit}</span>")
+    return "".join(texts)
+
+
+def _improvement(row: Row) -> str:
+    value = row["si_sdri"]
+    sign = "+" if is_number(value) and value > 0 else ""  # type: ignore[operator]
+    return f"<span>{sign}{number(value, 1)} dB</span>"
+
+
+def _description(row: Row) -> Iterator[str]:
+    if row.get("indoor") is not None:
+        yield "indoor" if row["indoor"] else "outdoor"
+    if is_number(row.get("ssr_db")):
+        yield f"SSR {number(row['ssr_db'], 0)} dB"
+    if row.get("sexes"):
+        yield f"talkers: {row['sexes']}"
+    for name in ("scene", "event", "noise"):
+        level, kind = row.get(f"{name}_db"), row.get(f"{name}_class")
+        words = [str(kind).replace("_", " ")] if kind else []
+        words += [f"{number(level, 1)} dB"] if is_number(level) else []
+        if words:
+            yield f"{name}: {', '.join(words)}"
+
+
+def _gain_text(gain: float) -> str:
+    decibel = 20 * math.log10(gain)
+    return f"{'+' if decibel > 0.05 else ''}{number(decibel, 1)} dB"
