@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -90,7 +91,23 @@ def _interpolation_map(
     return _every_map(overrides, defaults_list, self_added) if is_read else OmegaConf.create()
 
 
-_HEAD = "<what Hydra brings>"
+class Copies(CachingConfigRepository):
+    """Gives out copies, which merging may change; from a pickle they take a sixth of the time of ``deepcopy``."""
+
+    HEAD = "hydra/config"
+
+    def __init__(self, kept: IConfigRepository, pickles: dict[str, bytes]) -> None:
+        self.delegate = kept
+        self.pickles = pickles
+        self.head = b""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if self.head and config_path == self.HEAD:
+            return ConfigResult("hydra", "", pickle.loads(self.head), {"package": ""}, is_schema_source=True)
+        if config_path not in self.pickles:
+            self.pickles[config_path] = pickle.dumps(self.delegate.load_config(config_path))
+        copied: ConfigResult | None = pickle.loads(self.pickles[config_path])
+        return copied
 
 
 class Loader(ConfigLoaderImpl):
@@ -108,7 +125,8 @@ class Loader(ConfigLoaderImpl):
         self._used = self._repository()
         self._defaults: list[ResultDefault] = []
         self._contents: dict[str, SourceFile | None] = {}
-        self._heads: dict[tuple[tuple[str | None, str | None], ...], DictConfig] = {}
+        self._heads: dict[tuple[tuple[str | None, str | None], ...], bytes] = {}
+        self._pickles: dict[str, bytes] = {}
 
     def parse(self, lines: list[str]) -> list[Override]:
         """Overrides of a command line, each parsed once."""
@@ -188,7 +206,8 @@ class Loader(ConfigLoaderImpl):
         self._process_config_searchpath(config_name, parsed, repository)
         if len(repository.get_sources()) != len(self.repository.get_sources()):
             repository.cache = {}  # with further folders, the same name may mean another file
-            self._contents.clear()
+            for kept in (self._contents, self._heads, self._pickles):
+                kept.clear()
         self._used = repository
         return parsed, repository
 
@@ -197,21 +216,22 @@ class Loader(ConfigLoaderImpl):
         self._defaults = defaults
         head = list(takewhile(lambda default: not default.primary, defaults))
         key = tuple((default.config_path, default.package) for default in head)
+        copies = Copies(repo, self._pickles)
         if key not in self._heads:
-            self._heads[key] = super()._compose_config_from_defaults_list(head, repo)
-        merged = ResultDefault(config_path=_HEAD, package=None)
-        self._head = self._heads[key]
-        return super()._compose_config_from_defaults_list([merged, *defaults[len(head) :]], repo)
+            self._heads[key] = pickle.dumps(super()._compose_config_from_defaults_list(head, copies))
+        copies.head = self._heads[key]
+        merged = ResultDefault(config_path=Copies.HEAD, package="")
+        return super()._compose_config_from_defaults_list([merged, *defaults[len(head) :]], copies)
 
-    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
-        if default.config_path == _HEAD:
-            return ConfigResult("hydra", "", copy.deepcopy(self._head), {})
-        result = super()._load_single_config(default, repo)
-        kept = repo.load_config(str(default.config_path))
-        if kept is not None and result.config is kept.config:  # not below a package: merging would change what is kept
-            result = copy.copy(result)
-            result.config = copy.deepcopy(result.config)
-        return result
+    @staticmethod
+    def _embed_result_config(ret: ConfigResult, package_override: str | None) -> ConfigResult:
+        package = ret.header["package"] if package_override is None else package_override
+        if package:
+            cfg = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})  # it is a copy already
+            OmegaConf.update(cfg, package, ret.config, merge=False)
+            cfg._set_flag("no_deepcopy_set_nodes", None)
+            ret.config = cfg
+        return ret
 
 
 def read_sources(hydra_cfg: DictConfig) -> Sources:
