@@ -63,7 +63,7 @@ def check_structure(
     raise_problems(foreign_parts(check.tree, sources))
     raise_problems(check.run())
     raise_problems(check_multirun(check.tree, hydra_cfg, sources))
-    raise_problems(check_headline(check.tree, sources, trusted, package))
+    raise_problems(check_headline(check.tree, hydra_cfg, sources, trusted, package))
 
 
 def _trusted(cfg: DictConfig, given: Any, sources: Sources) -> tuple[str, ...]:

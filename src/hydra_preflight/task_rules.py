@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import zip_longest
 from typing import Any
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_preflight.own_source import PackageSource
 from hydra_preflight.problems import Problem, suggest
@@ -77,7 +81,7 @@ def _origin(key: str, sources: Sources) -> str:
 
 
 def check_headline(
-    tree: dict[str, Any], sources: Sources, trusted: tuple[str, ...], package: PackageSource
+    tree: dict[str, Any], hydra_cfg: DictConfig, sources: Sources, trusted: tuple[str, ...], package: PackageSource
 ) -> list[Problem]:
     """Problems with ``task.spec``, and with the metrics that are monitored and which of two values is better."""
     if TASK_GROUP not in tree:
@@ -86,7 +90,9 @@ def check_headline(
         spec = _load_spec(_task(tree), trusted, package)
     except ValueError as error:
         return [Problem(sources.origin("task.spec"), "task.spec", str(error))]
-    return [Problem(sources.origin(key), key, text) for key, text in _headline_problems(tree, spec)]
+    searched = OmegaConf.select(hydra_cfg, "sweeper.direction") if hydra_cfg.mode == RunMode.MULTIRUN else None
+    directions = list(searched) if isinstance(searched, ListConfig) else [searched]
+    return [Problem(sources.origin(key), key, text) for key, text in _headline_problems(tree, directions, spec)]
 
 
 def _task(tree: dict[str, Any]) -> dict[str, Any]:
@@ -116,10 +122,10 @@ def _load_spec(task: dict[str, Any], trusted: tuple[str, ...], package: PackageS
     return spec
 
 
-def _headline_problems(tree: dict[str, Any], spec: Any) -> Iterator[tuple[str, str]]:
+def _headline_problems(tree: dict[str, Any], directions: list[Any], spec: Any) -> Iterator[tuple[str, str]]:
     names = [f"val/{metric.name}" for metric in spec.metrics]
     headline = {_task(tree).get("monitor"), _task(tree).get("mode"), None}
-    for key, monitor, senses in _monitors(tree):
+    for key, monitor, senses in _monitors(tree, directions):
         stage, _, name = str(monitor).partition("/")
         if key != "task.monitor" and (stage not in STAGES or {monitor, *senses.values()} <= headline):
             continue  # what a callback logs besides, or what is said of the headline
@@ -136,7 +142,7 @@ def _headline_problems(tree: dict[str, Any], spec: Any) -> Iterator[tuple[str, s
                 break
 
 
-def _monitors(tree: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def _monitors(tree: dict[str, Any], directions: list[Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Every monitored metric: key, name, and the keys that say which of two values is better."""
     task, model = _task(tree), tree.get("model")
     yield "task.monitor", task.get("monitor"), {f"task.{key}": task.get(key) for key in ("mode", "direction")}
@@ -148,8 +154,9 @@ def _monitors(tree: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]
         mode = scheduler.get("mode") if isinstance(scheduler, dict) else None
         yield "model.scheduler_monitor", model["scheduler_monitor"], {"model.scheduler.mode": mode}
     metrics = tree.get("optimized_metric") or []
-    for metric in metrics if isinstance(metrics, list) else [metrics]:
-        yield "optimized_metric", metric, {}
+    for metric, direction in zip_longest(metrics if isinstance(metrics, list) else [metrics], directions):
+        if metric is not None:
+            yield "optimized_metric", metric, {"hydra.sweeper.direction": direction}
 
 
 def _article(word: str) -> str:

@@ -152,6 +152,12 @@ BROKEN = [
         ["task.monitor=val/loss", "task.mode=max"],
         ["command line: task.mode: max does not fit val/loss", "task.mode=min task.direction=minimize"],
     ),
+    Broken(
+        "search_the_wrong_way_round",
+        ["hydra/sweeper=optuna_pruning", "optimized_metric=val/loss", "hydra.sweeper.direction=maximize", "seed=1,2"],
+        ["command line: hydra.sweeper.direction: maximize does not fit val/loss", "hydra.sweeper.direction=minimize"],
+        sweep=True,
+    ),
     Broken("untrusted_specification", ["task.spec=antigravity.SPEC"], ["command line: task.spec", "trusted_targets"]),
     Broken("unknown_objective", ["optimized_metric=val/lsos"], ["optimized_metric: ", "metric: val/loss."]),
     Broken(

@@ -89,3 +89,16 @@ def test_an_experiment_may_put_a_network_of_another_floor_inside_a_model(tmp_pat
     assert foreign_parts(tree, Sources([written])) == []
     (problem,) = foreign_parts(tree, Sources([SourceFile("model/one/x", "model", {"net": target})]))
     assert "cannot use the other model" in problem.text
+
+
+def test_the_corpus_of_another_task_is_refused_for_a_checkpoint():
+    from omegaconf import OmegaConf
+
+    from hydra_preflight.errors import DataMismatchError
+    from hydraudio.run import restore_data
+
+    cfg = OmegaConf.create({"data": {"_target_": "hydraudio.tasks.other.corpora.corpus.DataModule"}})
+    trained = OmegaConf.create({"task": {"name": "one"}, "data": {}})
+    sentence = "the data has task=other, but the model was built for task=one; choose data"
+    with pytest.raises(DataMismatchError, match=sentence):
+        restore_data(cfg, trained, "best.ckpt")
