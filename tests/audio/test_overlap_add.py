@@ -2,10 +2,18 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
-from hydraudio.audio.overlap_add import chunk_sizes, cut_chunks, fade_in, separate_blocks, separate_long
+from hydraudio.audio.overlap_add import (
+    chunk_sizes,
+    coverage_weights,
+    cut_chunks,
+    fade_in,
+    separate_blocks,
+    separate_long,
+)
 
 RATE_HZ = 1000
 OPTIONS = {"sample_rate": RATE_HZ, "chunk_s": 2.0, "overlap_s": 0.5}
@@ -200,3 +208,16 @@ def test_wrong_shapes_are_refused():
         separate_long(identity, torch.zeros(0), **OPTIONS)
     with pytest.raises(ValueError, match="same batch and time"):
         separate_long(lambda w: w[:, None, 1:], noise(5000), **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ([(0, 4)], [1]),
+        ([(0, 4), (4, 8)], [0.5, 0.5]),
+        ([(0, 4), (4, 8), (4, 8)], [0.5, 0.25, 0.25]),
+        ([(0, 4), (1, 5)], [2.5 / 5, 2.5 / 5]),
+    ],
+)
+def test_weights_do_not_depend_on_how_often_a_moment_is_looked_at(bounds, expected):
+    np.testing.assert_allclose(coverage_weights(*np.array(bounds, float).T), expected)

@@ -1,4 +1,5 @@
-"""Separation of recordings of any length by chunked overlap-add whose chunks keep the sources in order.
+"""Recordings of any length, chunk by chunk: cutting (`cut_chunks`), averaging over chunks (`coverage_weights`),
+and separation by overlap-add whose chunks keep the sources in order.
 
 A network trained with permutation-invariant losses returns the sources of every chunk in an order of its own.
 Each chunk is therefore reordered against what came before it, and only then cross-faded.
@@ -29,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -38,6 +40,9 @@ SILENCE_DB = -50.0
 
 VOICE_WEIGHT = 1e-3
 """Weight of timbre against waveform: it decides between sources 30 dB below the loudest of the overlap."""
+
+Chunk = tuple[int, Tensor]
+"""First sample of a window, and the window, (channels, time)."""
 
 N_FFT = 512
 N_BANDS = 64
@@ -115,7 +120,7 @@ def chunk_sizes(sample_rate: int, chunk_s: float, overlap_s: float) -> tuple[int
     return chunk_samples, overlap_samples
 
 
-def cut_chunks(blocks: Iterable[Tensor], chunk_samples: int, hop_samples: int) -> Iterator[tuple[int, Tensor]]:
+def cut_chunks(blocks: Iterable[Tensor], chunk_samples: int, hop_samples: int) -> Iterator[Chunk]:
     """Cuts a stream of (channels, time) blocks into (first sample, (channels, chunk_samples)).
 
     All chunks have the full length: the last one ends where the stream ends and overlaps its predecessor by
@@ -143,14 +148,37 @@ def _apply(
     function: Callable[[Tensor], Tensor], chunks: Iterable[tuple[int, Tensor]], batch_size: int
 ) -> Iterator[tuple[int, Tensor]]:
     """(start, (channels, time)) -> (start, (channels, n_sources, time)), `batch_size` chunks at a time."""
-    group: list[tuple[int, Tensor]] = []
-    for item in chunks:
-        group.append(item)
+    for group in in_groups(chunks, batch_size):
+        yield from _apply_group(function, group)
+
+
+def in_groups(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
+    """Neighbouring chunks that go through a network together; the last group may be smaller."""
+    group: list[Chunk] = []
+    for chunk in chunks:
+        group.append(chunk)
         if len(group) == batch_size:
-            yield from _apply_group(function, group)
+            yield group
             group = []
     if group:
-        yield from _apply_group(function, group)
+        yield group
+
+
+def coverage_weights(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Weights to average what is known of windows over the recording.
+
+    Args:
+        starts: (n_windows,) of the windows, ascending, in any unit of time.
+        ends: (n_windows,); the windows cover the recording without gaps.
+
+    Returns:
+        (n_windows,) float64, summing to 1: the time that each window covers, shared with others that cover it.
+    """
+    edges = np.unique(np.concatenate([starts, ends]))
+    first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
+    n_covering = np.cumsum(np.bincount(first, minlength=len(edges)) - np.bincount(last, minlength=len(edges)))[:-1]
+    shared = np.concatenate([[0.0], np.cumsum(np.diff(edges) / n_covering)])
+    return (shared[last] - shared[first]) / (edges[-1] - edges[0])
 
 
 def _apply_group(function: Callable[[Tensor], Tensor], group: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:

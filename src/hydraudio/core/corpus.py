@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
-from hydraudio.core.embedded import embedded_folder, write_once
+from hydraudio.core.generated import embedded_folder, write_once
 from hydraudio.core.sampling import EpochBatchSampler, ResumableLoader, build_loader
 from hydraudio.core.uses import USES_OF_STAGE
 

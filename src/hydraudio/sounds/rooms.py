@@ -11,18 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-from hydraudio.tasks.separation.corpora.polsess.layout import REVERB_COLUMNS, Value
-
-# Mean travel time between two `decay` gains in the tank of Dattorro's plate (1997, J. Audio Eng. Soc. 45(9),
-# fig. 1), which MATLAB's `reverberator` follows: halves of 10 645 and 10 944 samples at 29 761 Hz, each with
-# two gains.
-_DECAY_LOOP_S = (10_645 + 10_944) / 4 / 29_761
-
-
-def decay_factor(rt60_s: float) -> float:
-    """The `decay` column for a reverberation time: the loop gain that falls by 60 dB within `rt60_s`."""
-    return float(10.0 ** (-3.0 * _DECAY_LOOP_S / rt60_s))
-
 
 @dataclass(frozen=True)
 class Room:
@@ -43,22 +31,6 @@ class Room:
     freq_damp: float
     high_cut_hz: float
     pre_delays_s: tuple[float, float, float]
-
-    def columns(self) -> dict[str, Value]:
-        """The seven reverb columns of the corpus table."""
-        delay1_s, delay2_s, event_s = self.pre_delays_s
-        return {
-            "preDelayForEvent": event_s,
-            "preDelay1": delay1_s,
-            "preDelay2": delay2_s,
-            "highCut": self.high_cut_hz,
-            "diffusion": self.diffusion,
-            "decay": decay_factor(self.rt60_s),
-            "freqDamp": self.freq_damp,
-        }
-
-
-OUTDOOR_COLUMNS: dict[str, Value] = dict.fromkeys(REVERB_COLUMNS, float("nan"))
 
 
 def draw_room(sample_rate: int, rng: np.random.Generator) -> Room:

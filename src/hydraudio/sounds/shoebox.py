@@ -31,12 +31,12 @@ class Shoebox:
     sources_m: np.ndarray
     sample_rate: int
 
-    def columns(self) -> Room:
-        """The room in terms of the table.
+    def as_room(self) -> Room:
+        """The room in terms of the synthetic ones.
 
         The pre-delays are the times between the direct sound and the first reflection. An image model has
-        specular walls (diffusion 0), one absorption for all frequencies (freqDamp 0) and no low-pass (highCut:
-        half the sample rate). `decay` follows from the RT60, see `rooms.decay_factor`.
+        specular walls (diffusion 0), one absorption for all frequencies (freq_damp 0) and no low-pass (high_cut_hz:
+        half the sample rate).
         """
         first, second, event = (self._first_reflection_s(source) for source in self.sources_m)
         return Room(

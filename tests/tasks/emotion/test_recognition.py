@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hydraudio.audio.io import resample
-from hydraudio.tasks.emotion.recognition import Window, coverage_weights, recognise
+from hydraudio.tasks.emotion.recognition import recognise
 
 RATE_HZ = 1000
 
@@ -56,16 +56,6 @@ def test_long_recording_is_the_mean_over_time_of_its_windows():
     )
     np.testing.assert_allclose(result.probabilities, moments.mean(0), rtol=1e-5)
     assert result.probabilities.sum() == pytest.approx(1)
-
-
-def test_weights_do_not_depend_on_how_often_a_moment_is_looked_at():
-    def window(start_s, end_s):
-        return Window(start_s, end_s, *[np.zeros(0)] * 3)
-
-    np.testing.assert_allclose(coverage_weights([window(0, 4)]), [1])
-    np.testing.assert_allclose(coverage_weights([window(0, 4), window(4, 8)]), [0.5, 0.5])
-    np.testing.assert_allclose(coverage_weights([window(0, 4), window(4, 8), window(4, 8)]), [0.5, 0.25, 0.25])
-    np.testing.assert_allclose(coverage_weights([window(0, 4), window(1, 5)]), [2.5 / 5, 2.5 / 5])
 
 
 def test_channels_are_mixed_and_rates_converted():

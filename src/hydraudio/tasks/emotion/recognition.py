@@ -14,7 +14,7 @@ with balanced softmax or logit adjustment do; plain cross entropy leaves the tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from hydraudio.audio.io import resample
-from hydraudio.audio.overlap_add import cut_chunks
+from hydraudio.audio.overlap_add import Chunk, coverage_weights, cut_chunks, in_groups
 from hydraudio.metrics.priors import adjust_logits
 
 LOWEST, HIGHEST = 1.0, 7.0
@@ -31,9 +31,6 @@ LOWEST, HIGHEST = 1.0, 7.0
 
 ROUNDING = 0.02
 """How far the sum of frequencies that were rounded to two decimals may be from 1."""
-
-Chunk = tuple[int, Tensor]
-"""First sample of a window, and the window, (1, time)."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +139,12 @@ def recognise_blocks(
     window_samples, hop_samples = window_sizes(task.sample_rate, window_s, hop_s)
     frequencies = None if priors is None else class_frequencies(priors, task.class_names)
     chunks = cut_chunks((torch.from_numpy(block) for block in blocks), window_samples, hop_samples)
-    groups = _groups(chunks, batch_size)
+    groups = in_groups(chunks, batch_size)
     windows = [window for group in groups for window in _recognise_group(task, group, frequencies)]
     if not windows:
         raise ValueError(f"holds less than one sample at {task.sample_rate} Hz")
-    weights = coverage_weights(windows)
+    starts, ends = (np.array([getattr(window, name) for window in windows]) for name in ("start_s", "end_s"))
+    weights = coverage_weights(starts, ends)
     return Recognition(
         duration_s=windows[-1].end_s,
         class_names=tuple(task.class_names),
@@ -188,28 +186,6 @@ def class_frequencies(priors: Mapping[str, float], class_names: Sequence[str]) -
     if abs(sum(frequencies) - 1) > ROUNDING:
         raise ValueError(f"priors have the sum {sum(frequencies):g}; frequencies have the sum 1")
     return frequencies
-
-
-def coverage_weights(windows: list[Window]) -> np.ndarray:
-    """(n_windows,) float64, summing to 1: the time that each window covers, shared with others that cover it."""
-    starts = np.array([window.start_s for window in windows])
-    ends = np.array([window.end_s for window in windows])
-    edges = np.unique(np.concatenate([starts, ends]))
-    first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
-    n_covering = np.cumsum(np.bincount(first, minlength=len(edges)) - np.bincount(last, minlength=len(edges)))[:-1]
-    shared = np.concatenate([[0.0], np.cumsum(np.diff(edges) / n_covering)])
-    return (shared[last] - shared[first]) / (edges[-1] - edges[0])
-
-
-def _groups(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
-    group: list[Chunk] = []
-    for chunk in chunks:
-        group.append(chunk)
-        if len(group) == batch_size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 @torch.inference_mode()

@@ -13,8 +13,8 @@ complete, not before.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from hydraudio.audio.files import (
 )
 from hydraudio.audio.io import open_audio
 from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
+from hydraudio.core.files import whole_path
 
 log = logging.getLogger(__name__)
 
@@ -149,27 +150,26 @@ def output_paths(folder: Path, stem: str, n_sources: int) -> tuple[Path, ...]:
 
 
 class _SourceWriter:
-    """Writes the sources of one file progressively and gives them their names if all went well."""
+    """Writes the sources of one file progressively; they get their names at the end of the block if all went well."""
 
     def __init__(self, targets: tuple[Path, ...], sample_rate: int, n_channels: int, n_frames: int) -> None:
         self.targets, self.n_channels, self.n_frames = targets, n_channels, n_frames
         self.n_written, self.peak = 0, 0.0
-        self.partials = [path.with_name(f".{path.stem}.{os.getpid()}.partial") for path in targets]
-        for path in targets:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self._opened = ExitStack()
+        partials = [self._opened.enter_context(whole_path(path)) for path in targets]
         form = "RF64" if 4 * n_channels * n_frames > WAV_LIMIT_BYTES else "WAV"
         self.files = [
-            soundfile.SoundFile(path, "w+", sample_rate, n_channels, subtype="FLOAT", format=form)
-            for path in self.partials
+            self._opened.enter_context(
+                soundfile.SoundFile(path, "w+", sample_rate, n_channels, subtype="FLOAT", format=form)
+            )
+            for path in partials
         ]
 
     def __enter__(self) -> _SourceWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        for file, partial in zip(self.files, self.partials, strict=True):
-            file.close()
-            partial.unlink(missing_ok=True)
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
 
     def write(self, block: np.ndarray) -> None:
         """Appends (n_sources * channels, time); what exceeds the input's length is resampling residue."""
@@ -189,9 +189,6 @@ class _SourceWriter:
             log.warning("%s: peak %.2f, all sources are scaled by 1/peak", self.targets[0].name, self.peak)
             for file in self.files:
                 _scale(file, 1.0 / self.peak)
-        for file, partial, target in zip(self.files, self.partials, self.targets, strict=True):
-            file.close()
-            os.replace(partial, target)
 
 
 def _scale(file: soundfile.SoundFile, gain: float) -> None:

@@ -9,14 +9,17 @@ import re
 import numpy as np
 import pytest
 
+from hydraudio.sounds.rooms import draw_room
 from hydraudio.tasks.separation.corpora.polsess.layout import (
     COLUMNS,
     Components,
     Levels,
     csv_path,
+    decay_factor,
     draw_file_names,
     format_csv,
     quantise,
+    reverb_columns,
     set_levels,
 )
 
@@ -125,3 +128,17 @@ def test_a_silent_part_is_named():
     speech1, speech2, event = rng.standard_normal((3, 100))
     with pytest.raises(ValueError, match="scene is silent"):
         set_levels(Components(speech1, speech2, np.zeros(100), event), Levels(0, -7.0, None))
+
+
+def test_decay_column_grows_with_the_reverberation_time():
+    factors = [decay_factor(rt60_s) for rt60_s in (0.2, 0.5, 1.0, 3.0)]
+    assert factors == sorted(factors)
+    assert 0.0 < factors[0] < factors[-1] < 1.0
+
+
+def test_drawn_rooms_fill_every_column():
+    room = draw_room(8000, np.random.default_rng(3))
+    columns = reverb_columns(room)
+    assert all(np.isfinite(value) for value in columns.values())
+    assert columns["preDelay2"] <= columns["preDelay1"]
+    assert 0.0 < columns["highCut"] <= 4000.0

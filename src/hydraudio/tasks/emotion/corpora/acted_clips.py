@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hydraudio.audio.io import write_audio
+from hydraudio.core.generated import generate
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.core.whole_corpus import is_complete, start_partial
 from hydraudio.tasks.emotion.corpora.prosody import AFFECT_OF, perform
 
 _FELT: dict[str, tuple[tuple[float, float, float], dict[str, float]]] = {
@@ -71,19 +70,14 @@ def write_clips(
     Raises:
         ValueError: the folder exists and holds something else.
     """
-    root = Path(os.path.abspath(folder))
     marker = {"generator": "hydraudio.tasks.emotion.corpora.acted_corpora", **arguments}
-    if is_complete(root, marker):
-        return root
-    partial_root = start_partial(root, marker)
-    clips = plan(partial_root)
-    for name in {str(Path(clip.path).parent) for clip in clips}:
-        (partial_root / name).mkdir(parents=True, exist_ok=True)
-    jobs = list(enumerate(clips))
-    for _ in map_in_processes(_write_clip, (partial_root, sample_rate, arguments["seed"]), jobs, n_processes):
-        pass
-    os.replace(partial_root, root)
-    return root
+
+    def write(root: Path) -> None:
+        jobs = list(enumerate(plan(root)))
+        for _ in map_in_processes(_write_clip, (root, sample_rate, arguments["seed"]), jobs, n_processes):
+            pass
+
+    return generate(folder, marker, write)
 
 
 def _write_clip(shared: tuple[Path, int, int], job: tuple[int, Clip]) -> None:

@@ -10,7 +10,6 @@ Frequencies of the classes follow release 2.0 (Test2 its own), but the rarest ke
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.io import write_audio
+from hydraudio.core.generated import generate
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.core.whole_corpus import is_complete, start_partial
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
     CONSENSUS_FORMS,
     DETAILED_FORMS,
@@ -145,23 +144,21 @@ def write_embedded_msp_podcast(
     Raises:
         ValueError: impossible arguments, or the folder exists and holds something else.
     """
-    root = Path(os.path.abspath(folder))
     counts = (n_train, n_val, n_test1, n_test2, n_test3, n_speakers)
     forms = (detailed_form, consensus_form, old_spelling)
     spec = MSPPodcastSpec(*counts, float(min_s), float(max_s), seed, *forms)
-    if is_complete(root, spec.marker()):
-        return root
-    partial_root = start_partial(root, spec.marker())
-    plans = [plan for split in SPLITS for plan in _plan_split(spec, split)]
-    audio_folder = "Audio" if old_spelling else "Audios"
-    for name in (audio_folder, "Labels", "Transcripts"):
-        (partial_root / name).mkdir()
-    for _ in map_in_processes(_write_turn, (spec, partial_root / audio_folder), plans, n_processes):
-        pass
-    _write_texts(partial_root, spec, plans)
-    os.replace(partial_root, root)
-    _log.info("wrote %s turns into %s", " + ".join(map(str, spec.n_turns().values())), root)
-    return root
+
+    def write(root: Path) -> None:
+        plans = [plan for split in SPLITS for plan in _plan_split(spec, split)]
+        audio_folder = "Audio" if old_spelling else "Audios"
+        for name in (audio_folder, "Labels", "Transcripts"):
+            (root / name).mkdir()
+        for _ in map_in_processes(_write_turn, (spec, root / audio_folder), plans, n_processes):
+            pass
+        _write_texts(root, spec, plans)
+        _log.info("wrote %s turns into %s", " + ".join(map(str, spec.n_turns().values())), folder)
+
+    return generate(folder, spec.marker(), write)
 
 
 # --- what is said by whom ---

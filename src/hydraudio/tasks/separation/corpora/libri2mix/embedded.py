@@ -8,7 +8,6 @@ the generator measures loudness (LUFS), this one takes the RMS over the parts th
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -18,8 +17,8 @@ import numpy as np
 
 from hydraudio.audio.io import write_audio
 from hydraudio.core.files import write_csv
+from hydraudio.core.generated import generate
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.core.whole_corpus import is_complete, start_partial
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import Talker, make_talker
@@ -131,20 +130,18 @@ def write_embedded_libri2mix(
     Raises:
         ValueError: the root exists and holds something else.
     """
-    root = Path(os.path.abspath(root))
     counts = (n_train, n_val, n_test, n_train_360, n_talkers, sample_rate)
     spec = Libri2MixSpec(*counts, tuple(modes), float(min_s), float(max_s), seed)
-    if is_complete(root, spec.marker()):
-        return root
-    partial_root = start_partial(root, spec.marker())
-    _make_folders(spec, partial_root)
-    jobs = [(subset, row) for subset, count in spec.n_rows().items() for row in range(count)]
-    rows = list(map_in_processes(_write_row, (spec, partial_root), jobs, n_processes))
-    for subset in spec.n_rows():
-        _write_tables(spec, partial_root, subset, [row for row in rows if row.subset == subset])
-    os.replace(partial_root, root)
-    _log.info("wrote %s mixtures into %s", " + ".join(str(count) for count in spec.n_rows().values()), root)
-    return root
+
+    def write(folder: Path) -> None:
+        _make_folders(spec, folder)
+        jobs = [(subset, row) for subset, count in spec.n_rows().items() for row in range(count)]
+        rows = list(map_in_processes(_write_row, (spec, folder), jobs, n_processes))
+        for subset in spec.n_rows():
+            _write_tables(spec, folder, subset, [row for row in rows if row.subset == subset])
+        _log.info("wrote %s mixtures into %s", " + ".join(str(count) for count in spec.n_rows().values()), root)
+
+    return generate(root, spec.marker(), write)
 
 
 def audio_folder(root: Path, sample_rate: int, mode: str) -> Path:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.generated import generate
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.core.whole_corpus import is_complete, start_partial
 from hydraudio.sounds.events import INDOOR_EVENTS, OUTDOOR_EVENTS, make_event, place_event
 from hydraudio.sounds.formant_synthesis import speak
-from hydraudio.sounds.rooms import OUTDOOR_COLUMNS, draw_room, wet_signals
+from hydraudio.sounds.rooms import draw_room, wet_signals
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import Talker, make_talker
 from hydraudio.tasks.separation.corpora.polsess.layout import (
     COLUMNS,
+    OUTDOOR_COLUMNS,
     SCENE_RANGE_DB,
     SSR_RANGE_DB,
     SUBSETS,
@@ -28,6 +28,7 @@ from hydraudio.tasks.separation.corpora.polsess.layout import (
     csv_path,
     draw_file_names,
     make_folders,
+    reverb_columns,
     set_levels,
     write_csv,
     write_row,
@@ -120,21 +121,19 @@ def write_embedded_corpus(
     Raises:
         ValueError: the root exists and holds something else.
     """
-    root = Path(os.path.abspath(root))
     spec = CorpusSpec(n_train, n_val, n_test, n_talkers, sample_rate, duration_s, seed)
-    if is_complete(root, spec.marker()):
-        return root
-    partial_root = start_partial(root, spec.marker())
-    for subset in SUBSETS:
-        make_folders(partial_root, subset)
-    jobs = [(subset, row) for subset in SUBSETS for row in range(spec.n_rows(subset))]
-    rows = list(map_in_processes(_write_row, (spec, partial_root), jobs, n_processes))
-    for subset in SUBSETS:
-        table = partial_root / subset / csv_path(root, subset).name
-        write_csv(table, [row for row in rows if row["subset"] == subset])
-    os.replace(partial_root, root)
-    _log.info("wrote %d + %d + %d rows into %s", n_train, n_val, n_test, root)
-    return root
+
+    def write(folder: Path) -> None:
+        for subset in SUBSETS:
+            make_folders(folder, subset)
+        jobs = [(subset, row) for subset in SUBSETS for row in range(spec.n_rows(subset))]
+        rows = list(map_in_processes(_write_row, (spec, folder), jobs, n_processes))
+        for subset in SUBSETS:
+            table = folder / subset / csv_path(root, subset).name
+            write_csv(table, [row for row in rows if row["subset"] == subset])
+        _log.info("wrote %d + %d + %d rows into %s", n_train, n_val, n_test, root)
+
+    return generate(root, spec.marker(), write)
 
 
 @lru_cache(maxsize=256)
@@ -159,11 +158,11 @@ def _write_row(shared: tuple[CorpusSpec, Path], job: tuple[str, int]) -> dict[st
         place_event(event, spec.n_samples, rng),
     )
     wet: list[np.ndarray] = []
-    reverb_columns = OUTDOOR_COLUMNS
+    reverb = OUTDOOR_COLUMNS
     if indoor:
         room = draw_room(spec.sample_rate, rng)
         wet = wet_signals(room, dry, spec.sample_rate, rng)
-        reverb_columns = room.columns()
+        reverb = reverb_columns(room)
     scene = make_scene(scene_class, spec.n_samples, spec.sample_rate, rng)
     parts, scene_gain = set_levels(Components(dry[0], dry[1], scene, dry[2], *wet), levels)
     names = draw_file_names(rng, indoor=indoor)
@@ -183,7 +182,7 @@ def _write_row(shared: tuple[CorpusSpec, Path], job: tuple[str, int]) -> dict[st
         **names,
         "sceneClass": scene_class,
         "eventClass": event_class,
-        **reverb_columns,
+        **reverb,
     }
     return {column: columns[column] for column in COLUMNS}
 

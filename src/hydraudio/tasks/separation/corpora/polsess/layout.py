@@ -19,6 +19,7 @@ import numpy as np
 
 from hydraudio.audio.io import write_audio
 from hydraudio.core.files import csv_text, write_text
+from hydraudio.sounds.rooms import Room
 
 SUBSETS = ("train", "val", "test")
 
@@ -89,6 +90,13 @@ _ALPHABET = np.array(list("abcdefghijklmnopqrstuvwxyz0123456789"))
 
 Value = str | int | float
 
+OUTDOOR_COLUMNS: dict[str, Value] = dict.fromkeys(REVERB_COLUMNS, float("nan"))
+
+# Mean travel time between two `decay` gains in the tank of Dattorro's plate (1997, J. Audio Eng. Soc. 45(9),
+# fig. 1), which MATLAB's `reverberator` follows: halves of 10 645 and 10 944 samples at 29 761 Hz, each with
+# two gains.
+_DECAY_LOOP_S = (10_645 + 10_944) / 4 / 29_761
+
 
 def csv_path(root: str | Path, subset: str) -> Path:
     """`<root>/<subset>/corpus_<basename(root)>_<subset>_final.csv`."""
@@ -139,6 +147,25 @@ def format_csv(rows: Iterable[Mapping[str, Value]]) -> str:
 def write_csv(path: Path, rows: Iterable[Mapping[str, Value]]) -> Path:
     """Writes the table atomically."""
     return write_text(path, format_csv(rows))
+
+
+def decay_factor(rt60_s: float) -> float:
+    """The `decay` column for a reverberation time: the loop gain that falls by 60 dB within `rt60_s`."""
+    return float(10.0 ** (-3.0 * _DECAY_LOOP_S / rt60_s))
+
+
+def reverb_columns(room: Room) -> dict[str, Value]:
+    """The seven reverb columns of a row indoors."""
+    delay1_s, delay2_s, event_s = room.pre_delays_s
+    return {
+        "preDelayForEvent": event_s,
+        "preDelay1": delay1_s,
+        "preDelay2": delay2_s,
+        "highCut": room.high_cut_hz,
+        "diffusion": room.diffusion,
+        "decay": decay_factor(room.rt60_s),
+        "freqDamp": room.freq_damp,
+    }
 
 
 def _format_value(value: Value) -> str:

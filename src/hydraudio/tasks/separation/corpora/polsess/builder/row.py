@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hydraudio.sounds.rooms import OUTDOOR_COLUMNS, draw_room, wet_signals
+from hydraudio.sounds.rooms import draw_room, wet_signals
 from hydraudio.sounds.shoebox import draw_shoebox
 from hydraudio.tasks.separation.corpora.polsess.builder.excerpts import Excerpt, cut_event, cut_scene, cut_speech
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import (
@@ -19,11 +19,13 @@ from hydraudio.tasks.separation.corpora.polsess.builder.plan import (
 from hydraudio.tasks.separation.corpora.polsess.builder.sources import voice_of
 from hydraudio.tasks.separation.corpora.polsess.layout import (
     COLUMNS,
+    OUTDOOR_COLUMNS,
     SUBSETS,
     Components,
     Levels,
     Value,
     draw_file_names,
+    reverb_columns,
     set_levels,
     write_row,
 )
@@ -47,7 +49,7 @@ def make_row(plan: Plan, job: tuple[str, int]) -> dict[str, Value]:
     scene = cut_scene(_pick(pool.scenes[place][scene_class], rng), *size, rng)
     event = cut_event(_pick(pool.events[event_class], rng), *size, rng)
     dry = (speech1.waveform, speech2.waveform, event.waveform)
-    wet, reverb_columns = _reverb(config, dry, rng) if indoor else ([], OUTDOOR_COLUMNS)
+    wet, reverb = _reverb(config, dry, rng) if indoor else ([], OUTDOOR_COLUMNS)
     parts, scene_gain = set_levels(Components(dry[0], dry[1], scene.waveform, dry[2], *wet), levels)
     write_row(plan.root, subset, names, parts, config.sample_rate)
     columns: dict[str, Value] = {
@@ -63,7 +65,7 @@ def make_row(plan: Plan, job: tuple[str, int]) -> dict[str, Value]:
         **names,
         "sceneClass": scene_class,
         "eventClass": event_class,
-        **reverb_columns,
+        **reverb,
     }
     return {column: columns[column] for column in COLUMNS}
 
@@ -93,9 +95,9 @@ def _reverb(
 ) -> tuple[list[np.ndarray], dict[str, Value]]:
     if config.room == "synthetic":
         room = draw_room(config.sample_rate, rng)
-        return wet_signals(room, dry, config.sample_rate, rng), room.columns()
+        return wet_signals(room, dry, config.sample_rate, rng), reverb_columns(room)
     shoebox = draw_shoebox(config.rt60_s, config.distance_m, config.sample_rate, rng)
-    return shoebox.wet(dry), shoebox.columns().columns()
+    return shoebox.wet(dry), reverb_columns(shoebox.as_room())
 
 
 def _source(part: str, excerpt: Excerpt) -> dict[str, Value]:

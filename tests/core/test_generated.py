@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.core.embedded import write_once
+from hydraudio.core.generated import write_once
 
 
 def write(folder: Path) -> None:
