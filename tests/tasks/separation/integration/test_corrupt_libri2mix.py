@@ -129,7 +129,7 @@ CASES = [
     ),
     Case("no rows", "empty_csv", r"has no rows", lambda root: (root / TABLE).write_text("mixture_ID,length\n")),
     Case("no column", "missing_column", r"column mixture_ID is missing", without_column),
-    Case("no text", "bad_csv", r"not UTF-8 .*save the table again", lambda root: append(root / TABLE, b"\xff\xfe")),
+    Case("no text", "bad_csv", r"not UTF-8 .*save the file again", lambda root: append(root / TABLE, b"\xff\xfe")),
     Case(
         "few cells", "bad_csv", r"line 12: has 2 cells, the header has 6", lambda root: append(root / TABLE, b"x,y\n")
     ),

@@ -193,7 +193,7 @@ CASES = [
     Case(
         "no text",
         "bad_csv",
-        r"not UTF-8 .*save the table again as UTF-8",
+        r"not UTF-8 .*save the file again as UTF-8",
         lambda root: append(table(root), b"\xff\xfe"),
     ),
     Case("path in a name", "bad_name", r"line 2: column mixFile holds '../../val", leave_the_folder),
@@ -372,11 +372,11 @@ def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_check_data_lists_defects_and_exits_with_1(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
     arguments = ("data=separation/polsess", f"data.root={root}", "data.problem=SB")
-    sound = run_script("check_data.py", *arguments)
+    sound = run_script("data/check.py", *arguments)
     assert (sound.returncode, "no defects" in sound.stdout) == (0, True), sound.stdout + sound.stderr
     first_file(root, "eventFile").unlink()
     same_talker(root)
-    broken = run_script("check_data.py", *arguments, "--processes", "2")
+    broken = run_script("data/check.py", *arguments, "--processes", "2")
     assert broken.returncode == 1
     assert "no such file" in broken.stdout
     assert "2 defects (1 error, 1 warning)" in broken.stdout
@@ -386,16 +386,16 @@ def test_check_data_lists_defects_and_exits_with_1(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pack_data_writes_what_the_datamodule_reads(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
-    packed = run_script("pack_data.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
+    packed = run_script("data/pack.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
     assert packed.returncode == 0, packed.stderr
     run_one_epoch(tmp_path / "packed", "SB")
-    assert run_script("pack_data.py", "--verify", str(tmp_path / "packed")).returncode == 0
-    again = run_script("pack_data.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
+    assert run_script("data/pack.py", "--verify", str(tmp_path / "packed")).returncode == 0
+    again = run_script("data/pack.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
     assert again.returncode == 1
     assert "finished pack" in again.stderr
     assert "Traceback" not in again.stderr
     shard = next((tmp_path / "packed").rglob("*.npy"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x7f")
-    damaged = run_script("pack_data.py", "--verify", str(tmp_path / "packed"))
+    damaged = run_script("data/pack.py", "--verify", str(tmp_path / "packed"))
     assert damaged.returncode == 1
     assert shard.name in damaged.stdout

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hydraudio.core.defects import Defect, raise_first
-from hydraudio.tasks.emotion.corpora.tables import find_file, iterate_rows, missing_columns, read_header
+from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, gender_index
 
 FOLDS = tuple(f"Fold{number}" for number in range(1, 6))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.tables import find_file
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import (
     CONSENSUS_NAMES,
@@ -18,7 +19,6 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.labels import (
 from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, find_votes, parse_votes
 from hydraudio.tasks.emotion.corpora.processed_labels import apply_processed, parse_processed, rows_of_processed
 from hydraudio.tasks.emotion.corpora.selection import Splits
-from hydraudio.tasks.emotion.corpora.tables import find_file
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index
 

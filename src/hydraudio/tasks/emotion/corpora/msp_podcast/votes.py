@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header, read_json
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, LABEL_FOLDERS
-from hydraudio.tasks.emotion.corpora.tables import find_file, iterate_rows, missing_columns, read_header, read_json
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 
 LETTER_OF_TAG = {

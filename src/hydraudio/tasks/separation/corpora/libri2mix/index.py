@@ -8,9 +8,7 @@ stale as soon as a corpus is moved, only have to agree with it. `parse_index` co
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ import numpy as np
 
 from hydraudio.audio.io import read_info
 from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.tables import iterate_rows, missing_columns, read_header
 from hydraudio.tasks.separation.corpora.polsess.index import list_files
 
 SOURCES_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2"), "mix_single": ("s1",)}
@@ -292,21 +291,9 @@ def _read_sexes(place: Place, subset: str) -> tuple[dict[str, tuple[str, str]], 
 
 def _read_table(table: Path, required: tuple[str, ...]) -> tuple[list[tuple[int, dict[str, str]]], list[Defect]]:
     """(line number, cells by column) of the sound lines, and the defects."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return [], [Defect("bad_csv", f"{table}: not UTF-8 ({error}); save the table again as UTF-8")]
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
-    absent = [name for name in required if name not in header]
-    if absent:
-        return [], [Defect("missing_column", f"{table}: column {absent[0]} is missing; write the table again")]
-    lines, defects = [], []
-    for cells in reader:
-        if len(cells) == len(header):
-            lines.append((reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
-        elif cells:
-            where = f"{table}: line {reader.line_num}"
-            message = f"{where}: has {len(cells)} cells, the header has {len(header)}; a comma is missing or too many"
-            defects.append(Defect("bad_csv", message))
+    header, defects = read_header(table)
+    defects = defects or missing_columns(table, header, required)
+    if defects:
+        return [], defects
+    lines = [(line, dict(zip(header, cells, strict=True))) for line, cells in iterate_rows(table, len(header), defects)]
     return lines, defects

@@ -6,12 +6,9 @@ one (for training), so both say the same.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.tables import iterate_rows, missing_columns, read_header
 from hydraudio.tasks.separation.corpora.polsess.layout import FOLDERS, REVERB_FILE_COLUMNS, SUBSETS, csv_path
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import COMPONENTS, INDOOR_PARTS
 
@@ -203,46 +201,23 @@ def _missing_file(index: CorpusIndex, row: int, component: str) -> Defect:
 
 def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[int], list[Defect]]:
     """(rows that can be used, their line numbers, defects)."""
-    try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return [], [], [Defect("bad_csv", f"{table}: not UTF-8 ({error}); save the table again as UTF-8")]
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
-    defects = _header_defects(table, header)
+    header, defects = read_header(table)
+    if header:
+        defects = missing_columns(table, header, list(COLUMN_OF.values())) + defects
     if defects:
         return [], [], defects
     used = {name: position for position, name in enumerate(header) if name in _USED_COLUMNS}
     rows, lines = [], []
-    for cells in reader:
-        if not cells:
-            continue
-        where = f"{table}: line {reader.line_num}"
-        if len(cells) != len(header):
-            message = f"{where}: has {len(cells)} cells, the header has {len(header)}; a comma is missing"
-            defects.append(Defect("bad_csv", f"{message} or too many"))
-            continue
+    for line, cells in iterate_rows(table, len(header), defects):
         row = {name: _clean(cells[position]) for name, position in used.items()}
-        row_defects = _row_defects(where, row)
+        row_defects = _row_defects(f"{table}: line {line}", row)
         defects += row_defects
         if not row_defects:
             rows.append(row)
-            lines.append(reader.line_num)
+            lines.append(line)
     if not rows and not defects:
         defects.append(Defect("empty_csv", f"{table}: has no rows; write the table again"))
     return rows, lines, defects
-
-
-def _header_defects(table: Path, header: list[str]) -> list[Defect]:
-    missing = [name for name in COLUMN_OF.values() if name not in header]
-    defects = [
-        Defect("missing_column", f"{table}: column {name} is missing; the table needs {_REQUIRED}") for name in missing
-    ]
-    repeated = [name for name, count in Counter(header).items() if count > 1 and name]
-    return defects + [Defect("bad_csv", f"{table}: column {name} occurs twice; remove one") for name in repeated]
-
-
-_REQUIRED = ", ".join(COLUMN_OF.values())
 
 
 def _row_defects(where: str, row: dict[str, str]) -> list[Defect]:
@@ -276,7 +251,6 @@ _NUMBER = re.compile(r"|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def _clean(cell: str) -> str:
-    cell = cell.strip()
     return "" if cell.lower() in _EMPTY else cell
 
 

@@ -1,4 +1,4 @@
-"""Reading label files so that everything wrong with one becomes a defect that names the file and the line."""
+"""Reading the tables of corpora (CSV, JSON): what is wrong becomes a defect that names the file and the line."""
 
 from __future__ import annotations
 
