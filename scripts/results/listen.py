@@ -1,6 +1,6 @@
 """Listen to checkpoints in a local web page: python scripts/results/listen.py [--port N] [--logs FOLDER] [key=value ...]
 
-Choose a checkpoint below logs/, a corpus, a problem, a variant and an item, or bring a recording. The page is served on
+Choose a checkpoint of any task below logs/, a corpus, an item, or bring a recording. The page is served on
 127.0.0.1 only and works without a network. The overrides are those of src/eval.py, such as
 extras.trusted_targets=[my_package.] or trainer.accelerator=gpu.
 """

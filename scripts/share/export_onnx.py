@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     size_mb = arguments.output.stat().st_size / 1e6
     print(f"wrote {arguments.output} ({size_mb:.1f} MB), which differs by {difference:.1e} of the peak at most")
-    print(f"{network.input_name} -> {', '.join(network.output_names)}")
+    print(f"{', '.join(network.inputs)} -> {', '.join(network.output_names)}")
     return 0
 
 

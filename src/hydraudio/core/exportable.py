@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hydraudio.core.spec import Axes
+
 if TYPE_CHECKING:
     from torch import nn
+
+CHECKED_S = (1.0, 1.7)
+"""Lengths of waveforms at which an exported file is compared with its network, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -15,16 +20,23 @@ class Exportable:
     """A network without its task.
 
     Attributes:
-        module: takes (1, time) float32, any time, and gives one tensor, or a tuple of tensors in the order of
+        module: takes the inputs in their order and gives one tensor, or a tuple of tensors in the order of
             `output_names`.
-        input_name: of the waveform in the file.
+        inputs: name in the file -> axes of what `module` takes, as in the task's specification.
         output_names: of what `module` gives.
-        sample_rate: of the waveform, in Hz.
-        metadata: further facts that a user of the file needs, such as the names of the classes. Lists go in as JSON.
+        sizes: axis of the inputs -> its size, or the two sizes at which the file is checked if any will do.
+        metadata: facts that a user of the file needs, such as the sample rate and the names of the classes. Lists go
+            in as JSON.
     """
 
     module: nn.Module
-    input_name: str
+    inputs: Mapping[str, Axes]
     output_names: tuple[str, ...]
-    sample_rate: int
+    sizes: Mapping[str, int | tuple[int, int]]
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def waveform_sizes(sample_rate: int) -> dict[str, int | tuple[int, int]]:
+    """Those of one waveform of any length."""
+    shorter, longer = (round(seconds * sample_rate) for seconds in CHECKED_S)
+    return {"batch": 1, "time": (shorter, longer)}

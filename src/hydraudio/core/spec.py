@@ -153,12 +153,7 @@ class TaskSpec:
     listening: str = ""
 
     def reference(self, output: str) -> str | None:
-        """The tensor of a batch that an output is compared with: the one of the same axes that is no input.
-
-        >>> from hydraudio.tasks.separation.spec import SPEC
-        >>> SPEC.reference("estimate")
-        'target'
-        """
+        """The tensor of a batch that an output is compared with: the one of the same axes that is no input."""
         axes = self.outputs[output].axes
         return next((n for n, other in self.batch.items() if n not in self.inputs and other.axes == axes), None)
 
@@ -180,7 +175,7 @@ class TaskSpec:
 
 
 def find(dotted_name: str) -> Any:
-    """The object of a dotted name in a specification, such as ``hydraudio.tasks.emotion.listen.EmotionListening``."""
+    """The object of a dotted name in a specification, ``package.module.name``."""
     module, _, name = dotted_name.rpartition(".")
     return getattr(importlib.import_module(module), name)
 

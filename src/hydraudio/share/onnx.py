@@ -1,10 +1,7 @@
 """Networks as ONNX files, checked with onnxruntime before they appear under their name.
 
-Needs the packages of the extra `export`. What goes into the file is said by the task (`export_module`): a separation
-network takes `mixture` (1, time) float32 and gives `estimate` (1, n_sources, time); an emotion network takes `waveform`
-(1, time) and gives `probabilities` (1, n_classes) and `attributes` (1, n_attributes) in [0, 1], those that it has. Time
-may have any length (emotion: from `shortest_samples` of the metadata on). The sample rate and the names of what comes
-out are in the metadata too.
+Needs the packages of the extra `export`. What goes into the file is said by the task (`Task.export_module`): the names
+and axes of what goes in, which axes may have any size, what comes out, and the metadata, such as the sample rate.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hydraudio.core.exportable import Exportable
+from hydraudio.core.spec import Axes
 
 log = logging.getLogger(__name__)
 
@@ -30,28 +28,26 @@ TOLERANCE = 1e-4
 """Largest difference between onnxruntime and PyTorch, relative to the largest value of the output."""
 
 
-def export_onnx(network: Exportable, path: str | Path, seconds: tuple[float, float] = (1.0, 1.7)) -> float:
-    """Write a network as ONNX and compare both at two lengths.
+def export_onnx(network: Exportable, path: str | Path) -> float:
+    """Write a network as ONNX and compare both, at two sizes of the axes that may have any.
 
     Args:
         network: what to write, as ``task.export_module()`` gives it; it is moved to the CPU.
         path: file to write.
-        seconds: lengths at which the file is checked.
 
     Returns:
-        The largest difference at both lengths, relative to the largest value of the output.
+        The largest difference at both sizes, relative to the largest value of the output.
 
     Raises:
         ValueError: the network cannot be exported, or the file computes something else; no file is left.
     """
     path = Path(path)
     network.module.cpu().eval()
-    lengths = [round(s * network.sample_rate) for s in seconds]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
         draft = Path(scratch) / path.name
-        _write(network, draft, lengths[0])
-        difference = max(_difference(network, draft, n_samples) for n_samples in lengths)
+        _write(network, draft)
+        difference = max(_difference(network, draft, check) for check in (0, 1))
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"{_name(network)}: the exported graph differs from the network by {difference:.1e} of the "
@@ -61,9 +57,9 @@ def export_onnx(network: Exportable, path: str | Path, seconds: tuple[float, flo
     return difference
 
 
-def _write(network: Exportable, path: Path, n_samples: int) -> None:
-    example = (_noise(n_samples),)
-    dynamic = ({1: torch.export.Dim.DYNAMIC},)
+def _write(network: Exportable, path: Path) -> None:
+    example = tuple(_example(network, 0).values())
+    dynamic = tuple(_free_axes(network, axes) for axes in network.inputs.values())
     # Without it attention is traced with the fused kernel of this machine, whose memory layout is another one.
     with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -73,7 +69,7 @@ def _write(network: Exportable, path: Path, n_samples: int) -> None:
                 example,
                 dynamo=True,
                 dynamic_shapes=dynamic,
-                input_names=[network.input_name],
+                input_names=list(network.inputs),
                 output_names=list(network.output_names),
                 verbose=False,
             )
@@ -82,28 +78,30 @@ def _write(network: Exportable, path: Path, n_samples: int) -> None:
             raise ValueError(
                 f"{_name(network)} cannot be exported to ONNX: {reason}. Use the checkpoint with src/predict.py"
             ) from error
-    program.model.metadata_props.update({"sample_rate": str(network.sample_rate), **network.metadata})
+    program.model.metadata_props.update(network.metadata)
     program.save(path, external_data=False)
 
 
-def _difference(network: Exportable, path: Path, n_samples: int) -> float:
+def _difference(network: Exportable, path: Path, check: int) -> float:
     import onnxruntime
 
-    waveform = _noise(n_samples)
+    example = _example(network, check)
     with torch.no_grad():
-        given = network.module(waveform)
+        given = network.module(*example.values())
     expected = [given] if isinstance(given, Tensor) else list(given)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found: Sequence[Any] = session.run(list(network.output_names), {network.input_name: waveform.numpy()})
+    inputs = {name: value.numpy() for name, value in example.items()}
+    found: Sequence[Any] = session.run(list(network.output_names), inputs)
+    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
     return max(
-        _relative_difference(name, n_samples, theirs, ours.numpy())
+        _relative_difference(name, shapes, theirs, ours.numpy())
         for name, theirs, ours in zip(network.output_names, found, expected, strict=True)
     )
 
 
-def _relative_difference(name: str, n_samples: int, found: np.ndarray, expected: np.ndarray) -> float:
+def _relative_difference(name: str, shapes: str, found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape:
-        raise ValueError(f"the exported graph gives {name} {found.shape} for {n_samples} samples, not {expected.shape}")
+        raise ValueError(f"the exported graph gives {name} {found.shape} for {shapes}, not {expected.shape}")
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
@@ -111,5 +109,18 @@ def _name(network: Exportable) -> str:
     return type(network.module).__name__
 
 
-def _noise(n_samples: int) -> Tensor:
-    return 0.1 * torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0))
+def _example(network: Exportable, check: int) -> dict[str, Tensor]:
+    """Noise for every input at the sizes of the first (0) or second (1) check; whole numbers are all 1."""
+    generator, found = torch.Generator().manual_seed(0), {}
+    for name, axes in network.inputs.items():
+        sizes = [network.sizes[axis] for axis in axes.axes.split()]
+        shape = [size if isinstance(size, int) else size[check] for size in sizes]
+        dtype = getattr(torch, axes.dtype)
+        is_float = dtype.is_floating_point
+        found[name] = 0.1 * torch.randn(shape, generator=generator) if is_float else torch.ones(shape, dtype=dtype)
+    return found
+
+
+def _free_axes(network: Exportable, axes: Axes) -> dict[int, Any]:
+    names = axes.axes.split()
+    return {k: torch.export.Dim.DYNAMIC for k, axis in enumerate(names) if not isinstance(network.sizes[axis], int)}

@@ -8,9 +8,14 @@ import yaml
 from hydra.utils import get_class
 from torch import nn
 
-from hydraudio.core.exportable import Exportable
+from hydraudio.core.exportable import Exportable, waveform_sizes
+from hydraudio.core.spec import Axes
+from hydraudio.losses.permutation import PermutationInvariant
+from hydraudio.losses.sdr import SISDRLoss
 from hydraudio.share import onnx as export
 from hydraudio.share.onnx import export_onnx
+from hydraudio.tasks.separation.spec import SPEC
+from hydraudio.tasks.separation.task import SeparationTask
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -25,7 +30,8 @@ NAMES = [pytest.param(n, marks=[] if n.endswith(FAST) else [pytest.mark.slow], i
 
 
 def separator(net, sample_rate=8000):
-    return Exportable(net, "mixture", ("estimate",), sample_rate, {"n_sources": str(net.n_sources)})
+    task = SeparationTask(net, PermutationInvariant(SISDRLoss()), optimizer=torch.optim.Adam, sample_rate=sample_rate)
+    return task.export_module()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +80,7 @@ class Pair(Gain):
 
 
 def test_every_output_is_compared_by_its_own_scale(tmp_path):
-    network = Exportable(Pair(), "mixture", ("loud", "level"), 8000)
+    network = Exportable(Pair(), {"mixture": SPEC.batch["mixture"]}, ("loud", "level"), waveform_sizes(8000))
     with pytest.raises(ValueError, match=r"Pair: the exported graph differs from the network by 9\.1e-02"):
         export_onnx(network, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -88,3 +94,21 @@ def test_what_cannot_be_exported_says_so_and_leaves_nothing(net, message, tmp_pa
     with pytest.raises(ValueError, match=message):
         export_onnx(separator(net), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class Painter(nn.Module):
+    """A picture of any width and a choice, without a waveform."""
+
+    def forward(self, picture, choice):
+        return picture.mean(2) * choice[:, None]
+
+
+def test_inputs_are_those_of_the_exportable(tmp_path):
+    import onnx
+
+    inputs = {"picture": Axes("batch bands frames"), "choice": Axes("batch", "int64")}
+    sizes = {"batch": (2, 3), "bands": 4, "frames": (5, 9)}
+    export_onnx(Exportable(Painter(), inputs, ("mean",), sizes), tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    shapes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in graph.input}
+    assert shapes == {"picture": [0, 4, 0], "choice": [0]}  # 0: any size

@@ -1,4 +1,4 @@
-"""A separation to look at and listen to, as HTML: pictures over a common time axis and scale, players, scores."""
+"""What a listener gets, as HTML: pictures over a common time axis and scale, players, tables with names, scores."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from html import escape
 
 import numpy as np
 
-from hydraudio.report.listen.scores import Scores, level_dbfs
-from hydraudio.report.listen.session import Separation
+from hydraudio.report.listen.listening import Heard, Numbers, Sound
 from hydraudio.report.listen.style import CSS, SCRIPT
 from hydraudio.report.media import (
     common_gain,
     data_uri,
-    level_gain,
     log_spectrogram_db,
     spectrogram_png,
     wav_bytes,
     waveform_svg,
 )
-from hydraudio.report.tables import number
+from hydraudio.report.tables import TableData, number
 
 RANGE_DB = 70.0
 N_COLUMNS = 800
@@ -28,7 +26,8 @@ N_COLUMNS = 800
 SoundAddress = Callable[[str, bytes], str]
 """Given a name and the contents of a WAV file, the address at which a browser finds it."""
 
-_METRICS = (("si_sdr", "SI-SDR", 2, " dB"), ("pesq", "PESQ", 2, ""), ("stoi", "STOI", 3, ""))
+MAX_NUMBERS = 24
+"""Entries of a table of numbers; of longer ones those with the largest values are shown."""
 
 
 def wav_in_page(name: str, wav: bytes) -> str:
@@ -36,23 +35,27 @@ def wav_in_page(name: str, wav: bytes) -> str:
     return data_uri(wav, "audio/wav")
 
 
-def separation_card(separation: Separation, sound_address: SoundAddress = wav_in_page) -> str:
-    """Finished HTML of a separated item or recording; it needs the style and script of `hydraudio.report.listen.style`.
+def heard_card(heard: Heard, sound_address: SoundAddress = wav_in_page) -> str:
+    """Finished HTML of an item or a recording; it needs the style and script of `hydraudio.report.listen.style`.
 
     Args:
-        separation: what to show.
+        heard: what to show.
         sound_address: where the players find their sound.
     """
-    names, signals, level_text = _levelled(separation)
-    spectrograms = [log_spectrogram_db(signal, separation.sample_rate, N_COLUMNS) for signal in signals]
-    top_db = max(float(spectrogram.max()) for spectrogram in spectrograms)
+    played = [np.float32(sound.gain) * sound.waveform for sound in heard.sounds]
+    gain = common_gain(played)
+    signals = [np.float32(gain) * signal for signal in played]
+    spectrograms = [log_spectrogram_db(signal, heard.sample_rate, N_COLUMNS) for signal in signals]
+    top_db = max((float(spectrogram.max()) for spectrogram in spectrograms), default=0.0)
     rows = "".join(
-        _row(name, signal, spectrogram, top_db, separation, sound_address)
-        for name, signal, spectrogram in zip(names, signals, spectrograms, strict=True)
+        _row(sound, signal, spectrogram, top_db, heard.sample_rate, sound_address)
+        for sound, signal, spectrogram in zip(heard.sounds, signals, spectrograms, strict=True)
     )
+    notes = [*heard.notes, *([_level_words(heard.playback, gain), _scale_text(heard)] if heard.sounds else [])]
+    numbers = "".join(map(_numbers, heard.numbers))
     return (
-        f'<div class="listening">{_head(separation)}<div class="ls-signals">{rows}{_axis(separation)}</div>'
-        f"{_footnotes([*separation.notes, level_text, _scale_text(separation)])}</div>"
+        f'<div class="listening">{_head(heard)}<div class="ls-numbers">{numbers}</div>'
+        f'<div class="ls-signals">{rows}{_axis(heard)}</div>{_footnotes(notes)}</div>'
     )
 
 
@@ -69,105 +72,89 @@ def problem_card(message: str) -> str:
     )
 
 
-def _head(separation: Separation) -> str:
-    details = " · ".join([*separation.details, f"computed in {separation.seconds:.2f} s"])
-    table = "" if separation.scores is None else _score_table(separation.scores)
+def _head(heard: Heard) -> str:
+    details = " · ".join([*heard.details, f"computed in {heard.seconds:.2f} s"])
+    table = "" if heard.scores is None else _score_table(heard.scores)
     return (
-        f'<div class="ls-head"><div><h3>{escape(separation.title)}</h3><p class="ls-muted">{escape(details)}</p></div>'
+        f'<div class="ls-head"><div><h3>{escape(heard.title)}</h3><p class="ls-muted">{escape(details)}</p></div>'
         f"{table}</div>"
     )
 
 
-def _score_table(scores: Scores) -> str:
-    """One row per target: improvement of SI-SDR, then every metric before and after."""
-    shown = [metric for metric in _METRICS if metric[0] in scores.estimate]
-    several = len(scores.permutation) > 1
-    titles = [*(["", "network output"] if several else []), "SI-SDRi", *(name for _, name, _, _ in shown)]
-    head = "".join(f"<th>{title}</th>" for title in titles)
+def _score_table(table: TableData) -> str:
+    """The note of a cell, such as a value before, stands muted in front of it; the first number is the key one."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = ""
-    for k, output in enumerate(scores.permutation):
-        cells = [f"<th>Target {k + 1}</th>", f"<td>{output + 1}</td>"] if several else []
-        cells.append(f'<td class="ls-key">{_signed(float(scores.si_sdri[k]), 2)} dB</td>')
-        for key, _, digits, unit in shown:
-            before, after = float(scores.mixture[key][k]), float(scores.estimate[key][k])
-            cells.append(
-                f'<td><span class="ls-muted">{number(before, digits)} →</span> {number(after, digits)}{unit}</td>'
-            )
-        rows += f"<tr>{''.join(cells)}</tr>"
+    for row in table.rows:
+        first, *others = row.cells
+        cells = f"<th>{escape(first.text)}</th>"
+        for k, cell in enumerate(others):
+            note = f'<span class="ls-muted">{escape(cell.note)}</span> ' if cell.note else ""
+            key = ' class="ls-key"' if k == 0 else ""
+            cells += f"<td{key}>{note}{escape(cell.text)}</td>"
+        rows += f"<tr>{cells}</tr>"
     return f'<table class="ls-scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _levelled(separation: Separation) -> tuple[list[str], list[np.ndarray], str]:
-    """Names and signals in the order of the rows, at playback level, and what was done to them."""
-    n_sources = len(separation.estimates)
-    numbers = [f" {k + 1}" if n_sources > 1 else "" for k in range(n_sources)]
-    names, signals = ["Mixture"], [separation.mixture]
-    if separation.targets is None:
-        gains = mixture_gains(separation.mixture, separation.estimates)
-        matched = "at the level at which they add up to the mixture"
-    else:
-        pairs = zip(separation.estimates, separation.targets, strict=True)
-        gains = [level_gain(estimate, target) for estimate, target in pairs]
-        matched = "at their target's level"
-    for k, gain in enumerate(gains):
-        if separation.targets is not None:
-            names.append(f"Target{numbers[k]}")
-            signals.append(separation.targets[k])
-        names.append(f"Estimate{numbers[k]}")
-        signals.append(np.float32(gain) * separation.estimates[k])
-    gain = common_gain(signals)
-    text = f"Playback: estimates {matched}; then {_decibel(gain)} for all signals."
-    return names, [np.float32(gain) * signal for signal in signals], text
+def _numbers(numbers: Numbers) -> str:
+    """A line per name: a bar for what the network says, a mark for what it should be, and both as numbers."""
+    order = list(range(len(numbers.names)))
+    if len(order) > MAX_NUMBERS:
+        order = sorted(sorted(order, key=lambda k: -numbers.output[k])[:MAX_NUMBERS])
+    true = np.full(len(numbers.output), np.nan) if numbers.reference is None else numbers.reference
+    both = np.concatenate([numbers.output, true, [0.0]])
+    low, high = float(np.nanmin(both)), max(float(np.nanmax(both)), 1.0)
+    rows = "".join(_number_row(numbers.names[k], float(numbers.output[k]), float(true[k]), low, high) for k in order)
+    head = f"<th>{escape(numbers.title)}</th><th></th><th>network</th><th>should be</th>"
+    return f'<table class="ls-values"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def mixture_gains(mixture: np.ndarray, estimates: np.ndarray) -> list[float]:
-    """Absolute least-squares gains with which (n_sources, time) estimates add up to the mixture (time,).
+def _number_row(name: str, value: float, true: float, low: float, high: float) -> str:
+    def place(x: float) -> float:
+        return 100 * (x - low) / (high - low)
 
-    Networks that are trained with scale-invariant losses leave their level open. A silent estimate has gain 1.
-    """
-    gram = np.array([[_product(a, b) for b in estimates] for a in estimates])
-    projection = np.array([_product(estimate, mixture) for estimate in estimates])
-    gains = np.abs(np.linalg.lstsq(gram, projection, rcond=None)[0])
-    audible = np.diag(gram) > 0
-    return [float(gain) if heard and gain > 0 else 1.0 for gain, heard in zip(gains, audible, strict=True)]
+    mark = "" if math.isnan(true) else f'<i style="left:{place(true):.1f}%"></i>'
+    bar = f'<div><b style="width:{place(value):.1f}%"></b>{mark}</div>'
+    return f"<tr><th>{escape(name)}</th><td>{bar}</td><td>{number(value, 3)}</td><td>{number(true, 3)}</td></tr>"
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.dot(a.astype(np.float64), b.astype(np.float64)))
+def _level_words(playback: str, gain: float) -> str:
+    return f"Playback: {playback + '; then ' if playback else ''}{_decibel(gain)} for all signals."
 
 
 def _row(
-    name: str,
+    sound: Sound,
     signal: np.ndarray,
     spectrogram_db: np.ndarray,
     top_db: float,
-    separation: Separation,
+    rate: int,
     sound_address: SoundAddress,
 ) -> str:
-    rate = separation.sample_rate
     picture = data_uri(spectrogram_png(spectrogram_db, top_db, RANGE_DB, N_COLUMNS), "image/png")
-    address = escape(sound_address(name.lower().replace(" ", "_"), wav_bytes(signal, rate)))
-    kind = name.split()[0].lower()
+    file_name = "".join(letter if letter.isalnum() else "_" for letter in sound.name.lower())
+    address, name = escape(sound_address(file_name, wav_bytes(signal, rate))), escape(sound.name)
     return (
-        f'<div class="ls-row ls-{kind}"><div class="ls-side"><h4>{name}</h4>'
+        f'<div class="ls-row ls-{sound.kind}"><div class="ls-side"><h4>{name}</h4>'
         f'<audio controls preload="metadata" src="{address}" aria-label="{name}"></audio>'
-        f'<p class="ls-muted">{_level_text(name, separation)}</p></div>'
+        f'<p class="ls-muted">{_level_text(sound)}</p></div>'
         f'<div class="ls-pictures"><div class="ls-wave">{waveform_svg(signal, N_COLUMNS)}</div>'
         f'<img class="ls-spectrogram" alt="Spectrogram: {name}" src="{picture}">{_frequencies(rate)}'
         f'<i class="ls-cursor"></i></div></div>'
     )
 
 
-def _level_text(name: str, separation: Separation) -> str:
+def _level_text(sound: Sound) -> str:
     """Level before anything was done for playback."""
-    kind, _, source = name.partition(" ")
-    index = int(source or 1) - 1
-    targets = separation.targets if separation.targets is not None else separation.estimates
-    signal = {"Mixture": separation.mixture, "Target": targets[index], "Estimate": separation.estimates[index]}[kind]
-    level = level_dbfs(signal)
+    level = level_dbfs(sound.waveform)
     if math.isinf(level):
         return "silent"
-    return f"{number(level, 1)} dBFS" + (" as it left the network" if kind == "Estimate" else "")
+    return f"{number(level, 1)} dBFS" + (" as it left the network" if sound.kind == "output" else "")
+
+
+def level_dbfs(waveform: np.ndarray) -> float:
+    """RMS level of (time,) in dB re full scale (a sine of amplitude 1 has -3 dB); -inf for silence."""
+    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 def _frequencies(sample_rate: int) -> str:
@@ -179,8 +166,10 @@ def _frequencies(sample_rate: int) -> str:
     return f'<div class="ls-frequencies" aria-hidden="true">{labels}</div>'
 
 
-def _axis(separation: Separation) -> str:
-    duration_s = len(separation.mixture) / separation.sample_rate
+def _axis(heard: Heard) -> str:
+    if not heard.sounds:
+        return ""
+    duration_s = len(heard.sounds[0].waveform) / heard.sample_rate
     step = _round_step(duration_s / 6)
     ticks = [step * k for k in range(math.floor(duration_s / step * (1 + 1e-9)) + 1)]
     labels = "".join(f'<span style="left:{100 * tick / duration_s:.3f}%">{_clock(tick)}</span>' for tick in ticks)
@@ -202,20 +191,17 @@ def _footnotes(lines: Iterable[str]) -> str:
     return '<ul class="ls-notes">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _scale_text(separation: Separation) -> str:
+def _scale_text(heard: Heard) -> str:
     return (
         f"All pictures have one scale: amplitude ±1, colours over {RANGE_DB:g} dB down from the loudest spot, 0 to "
-        f"{separation.sample_rate / 2000:g} kHz. Click into a picture to play from there; starting another player "
+        f"{heard.sample_rate / 2000:g} kHz. Click into a picture to play from there; starting another player "
         "while one plays goes on at the same place."
     )
 
 
 def _decibel(gain: float) -> str:
-    return f"{_signed(20 * math.log10(gain), 1)} dB"
-
-
-def _signed(value: float, digits: int) -> str:
-    return ("+" if value > 0 else "") + number(value, digits)
+    value = 20 * math.log10(gain)
+    return f"{'+' if value > 0 else ''}{number(value, 1)} dB"
 
 
 def facts_card(facts: Sequence[tuple[str, str]]) -> str:

@@ -2,13 +2,12 @@
 
 What a datamodule needs for this:
 
-- ``prepare_data()`` and ``setup("test")``, after which ``datasets["test"]`` is the test set;
-- ``sample_rate`` (Hz) and ``n_sources``;
-- the test set has ``items``, a list of (id, variant) that is made without reading audio, and ``dataset[(0, i)]`` is
-  item i of it: a dict with ``mixture`` (time,) and ``target`` (n_sources, time), float32,
-  ``id``, ``variant`` and ``degenerate`` (the mixture is the target);
-- a corpus that can be heard in several problems has the class attribute ``problems``, problem -> number of sources, and
-  the constructor argument and attribute ``problem``.
+- ``prepare_data()`` and ``setup("test")``, after which ``datasets["test"]`` is the test set, and ``test_dataloader()``,
+  whose ``collate_fn`` makes batches of items;
+- the attributes in which it must agree with the task (`TaskSpec.agree`);
+- the test set has ``items``, a list of ids, or of (id, group) where items come in groups, that is made without reading
+  audio, and ``dataset[(0, i)]`` is item i of it;
+- a corpus that poses several problems has the constructor argument and attribute ``problem``.
 """
 
 from __future__ import annotations
@@ -16,26 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 MAX_FOUND = 300
 """Items that are offered at once; more are found by their name."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """One test item: mixture (time,) and targets (n_sources, time), float32 in [-1, 1]."""
-
-    item_id: str
-    variant: str
-    mixture: np.ndarray
-    targets: np.ndarray
-    degenerate: bool
-
-
 @dataclass
 class Corpus:
-    """The test set of a prepared datamodule (see above)."""
+    """The test set of a prepared datamodule (see above).
+
+    Attributes:
+        items: (id, group) of every item; the group is empty where there are none.
+    """
 
     datamodule: Any
     items: list[tuple[str, str]] = field(init=False)
@@ -43,7 +33,9 @@ class Corpus:
     def __post_init__(self) -> None:
         self.datamodule.prepare_data()
         self.datamodule.setup("test")
-        self.items = list(self.datamodule.datasets["test"].items)
+        self.dataset = self.datamodule.datasets["test"]
+        self.items = [(item, "") if isinstance(item, str) else (item[0], item[1]) for item in self.dataset.items]
+        self._collate = self.datamodule.test_dataloader().collate_fn
 
     @property
     def name(self) -> str:
@@ -52,30 +44,24 @@ class Corpus:
 
     @property
     def problem(self) -> str | None:
+        """What the corpus is heard as, where it poses several problems."""
         return getattr(self.datamodule, "problem", None)
 
     @property
-    def variants(self) -> list[str]:
-        """In the order in which they come."""
-        return list(dict.fromkeys(variant for _, variant in self.items))
+    def groups(self) -> list[str]:
+        """In the order in which they come; empty without any."""
+        return [group for group in dict.fromkeys(group for _, group in self.items) if group]
 
-    def find(self, variant: str | None = None, text: str = "", limit: int | None = MAX_FOUND) -> list[int]:
-        """Numbers of the items of a variant (None: of all) whose id contains the text, at most `limit` of them."""
+    def find(self, group: str | None = None, text: str = "", limit: int | None = MAX_FOUND) -> list[int]:
+        """Numbers of the items of a group (None: of all) whose id contains the text, at most `limit` of them."""
         wanted = text.strip().lower()
         found = [
             number
-            for number, (item_id, its_variant) in enumerate(self.items)
-            if (variant is None or its_variant == variant) and wanted in item_id.lower()
+            for number, (item_id, its_group) in enumerate(self.items)
+            if (group is None or its_group == group) and wanted in item_id.lower()
         ]
         return found[:limit]
 
-    def item(self, number: int) -> Item:
-        """Reads an item."""
-        raw = self.datamodule.datasets["test"][(0, number)]
-        return Item(
-            item_id=str(raw["id"]),
-            variant=str(raw["variant"]),
-            mixture=np.asarray(raw["mixture"], dtype=np.float32),
-            targets=np.asarray(raw["target"], dtype=np.float32),
-            degenerate=bool(raw["degenerate"]),
-        )
+    def batch(self, number: int) -> dict[str, Any]:
+        """Reads an item as a batch of one."""
+        return self._collate([self.dataset[(0, number)]])

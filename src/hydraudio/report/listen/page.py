@@ -12,21 +12,22 @@ from typing import Any, TypeGuard
 
 import gradio as gr
 
-from hydraudio.report.listen.cards import facts_card, problem_card, separation_card
+from hydraudio.report.listen.cards import facts_card, heard_card, problem_card
 from hydraudio.report.listen.corpus import MAX_FOUND, Corpus
-from hydraudio.report.listen.session import AS_TRAINED, Separation, Session
+from hydraudio.report.listen.listening import Heard
+from hydraudio.report.listen.session import AS_TRAINED, Session
 from hydraudio.report.tables import count
 
 log = logging.getLogger(__name__)
 
 N_KEPT = 8
-"""Separations whose sound stays on disk; older ones fall silent."""
+"""Results whose sound stays on disk; older ones fall silent."""
 
 _START = (
-    '<div class="listening"><div class="ls-hint">Choose an item and press <b>Separate</b>, or bring a recording of '
+    '<div class="listening"><div class="ls-hint">Choose an item and press <b>Run</b>, or bring a recording of '
     "your own.</div></div>"
 )
-ALL_VARIANTS = "all"
+ALL_GROUPS = "all"
 
 
 class Page:
@@ -45,36 +46,36 @@ class Page:
     def build(self) -> gr.Blocks:
         """The page with all its events."""
         with gr.Blocks(title="Listen · Hydraudio", analytics_enabled=False) as page:
-            gr.Markdown("# Listen\nWhat a network makes of a mixture, beside what it should be.", elem_id="title")
+            gr.Markdown("# Listen\nWhat a network makes of a sound, beside what it should be.", elem_id="title")
             with gr.Row(equal_height=False):
                 with gr.Column(scale=1, elem_id="controls"):
                     choice = self._build_checkpoint()
                     with gr.Tabs():
                         with gr.Tab("Corpus"):
-                            corpus, item, separate_item = self._build_corpus()
+                            corpus, item, run_item = self._build_corpus()
                         with gr.Tab("Your recording"):
-                            recording, separate_file = self._build_recording()
+                            recording, run_file = self._build_recording()
                 with gr.Column(scale=3):
                     result = gr.HTML(_START, elem_id="result")
             self._connect_choices(page, choice, corpus, item)
-            separate_item.click(
-                self.on_separate_item,
+            run_item.click(
+                self.on_run_item,
                 [
                     choice["checkpoint"],
                     *(corpus[key] for key in ("name", "root", "problem")),
-                    item["variant"],
+                    item["group"],
                     item["number"],
                 ],
                 result,
                 show_progress_on=result,
-                api_name="separate_item",
+                api_name="run_item",
             )
-            separate_file.click(
-                self.on_separate_file,
+            run_file.click(
+                self.on_run_file,
                 [choice["checkpoint"], recording],
                 result,
                 show_progress_on=result,
-                api_name="separate_file",
+                api_name="run_file",
             )
         return page
 
@@ -87,20 +88,20 @@ class Page:
     def _build_corpus(self) -> tuple[dict[str, Any], dict[str, Any], gr.Button]:
         with gr.Row():
             problem = _choice([], label="Problem", elem_id="problem", min_width=110)
-            variant = _choice([], label="Variant", elem_id="variant", min_width=110)
+            group = _choice([], label="Group", elem_id="group", min_width=110)
         search = gr.Textbox(label="Search", placeholder="part of an id", elem_id="search")
         number = _choice([], label="Item", elem_id="item")
         with gr.Row():
             surprise = gr.Button("Any item", elem_id="surprise", scale=1, min_width=90)
-            button = gr.Button("Separate", variant="primary", elem_id="separate-item", scale=2, min_width=120)
+            button = gr.Button("Run", variant="primary", elem_id="run-item", scale=2, min_width=120)
         with gr.Accordion("Another corpus", open=False):
-            name = _choice(self.session.corpora(), value=AS_TRAINED, label="Corpus", elem_id="corpus")
+            name = _choice([AS_TRAINED], value=AS_TRAINED, label="Corpus", elem_id="corpus")
             root = gr.Textbox(
                 label="Folder", placeholder="as configured", info="Enter loads it.", elem_id="root", submit_btn=False
             )
         message = gr.HTML(elem_id="corpus-message")
         corpus = {"name": name, "root": root, "problem": problem, "message": message}
-        return corpus, {"variant": variant, "search": search, "surprise": surprise, "number": number}, button
+        return corpus, {"group": group, "search": search, "surprise": surprise, "number": number}, button
 
     def _build_recording(self) -> tuple[gr.Audio, gr.Button]:
         recording = gr.Audio(
@@ -110,14 +111,14 @@ class Page:
             elem_id="recording",
             buttons=[],
         )
-        return recording, gr.Button("Separate", variant="primary", elem_id="separate-file")
+        return recording, gr.Button("Run", variant="primary", elem_id="run-file")
 
     def _connect_choices(
         self, page: gr.Blocks, choice: dict[str, Any], corpus: dict[str, Any], item: dict[str, Any]
     ) -> None:
         where = [choice["checkpoint"], corpus["name"], corpus["root"], corpus["problem"]]
-        items = [item["variant"], item["number"]]
-        opened = [choice["facts"], corpus["problem"], *items, corpus["message"]]
+        items = [item["group"], item["number"]]
+        opened = [choice["facts"], corpus["name"], corpus["problem"], *items, corpus["message"]]
         for event in (page.load, choice["refresh"].click):
             event(self.on_refresh, choice["checkpoint"], [choice["checkpoint"], choice["facts"]]).success(
                 self.on_checkpoint, where[:3], opened
@@ -127,9 +128,9 @@ class Page:
             event(self.on_checkpoint, where[:3], opened)
         corpus["problem"].input(self.on_problem, where, [*items, corpus["message"]])
         found = [item["number"], corpus["message"]]
-        for event in (item["variant"].input, item["search"].input):
+        for event in (item["group"].input, item["search"].input):
             event(self.on_search, [*where, *items, item["search"]], found, show_progress="hidden")
-        item["surprise"].click(self.on_surprise, [*where, item["variant"]], found, show_progress="hidden")
+        item["surprise"].click(self.on_surprise, [*where, item["group"]], found, show_progress="hidden")
 
     def on_refresh(self, chosen: str | None) -> tuple[Any, Any]:
         """The checkpoints there are; keeps the choice if it still exists."""
@@ -141,75 +142,83 @@ class Page:
         return gr.Dropdown(choices=choices, value=value), facts
 
     def on_checkpoint(self, path: str | None, name: str, root: str) -> tuple[Any, ...]:
-        """Opens a checkpoint and the corpus, and offers its problems, variants and items."""
-        empty = gr.Dropdown(choices=[], value=None)
+        """Opens a checkpoint and the corpus, and offers its corpora, problems, groups and items."""
+        nothing = [gr.Dropdown(choices=[], value=None)] * 3
         if not path:
-            return gr.skip(), empty, empty, empty, ""
+            return gr.skip(), gr.skip(), *nothing, ""
         try:
-            facts = self._facts(path)
+            facts, corpora = self._facts(path), self.session.corpora(path)
         except Exception as error:
-            return problem_card(explain(error)), empty, empty, empty, ""
+            return problem_card(explain(error)), gr.skip(), *nothing, ""
+        name = name if name in corpora else AS_TRAINED
+        offered = gr.Dropdown(choices=corpora, value=name)
         try:
             corpus = self.session.corpus(path, name, root)
             problems = self.session.problems(path, name, root)
         except Exception as error:
-            return facts, empty, empty, empty, problem_card(explain(error))
+            return facts, offered, *nothing, problem_card(explain(error))
         problem = gr.Dropdown(choices=problems, value=corpus.problem, visible=bool(problems))
-        return facts, problem, *_offer(corpus), ""
+        return facts, offered, problem, *self._offer(path, corpus), ""
 
     def on_problem(self, path: str | None, name: str, root: str, problem: str | None) -> tuple[Any, Any, Any]:
-        """Offers the variants and items of another problem."""
+        """Offers the groups and items of another problem."""
         try:
-            return *_offer(self.session.corpus(_chosen(path), name, root, problem)), ""
+            return *self._offer(_chosen(path), self.session.corpus(_chosen(path), name, root, problem)), ""
         except Exception as error:
             empty = gr.Dropdown(choices=[], value=None)
             return empty, empty, problem_card(explain(error))
 
+    def _offer(self, path: str, corpus: Corpus) -> tuple[Any, Any]:
+        """The groups, the first one chosen, and its items."""
+        groups, label = [*corpus.groups, ALL_GROUPS], self.session.open(path).spec.group.capitalize()
+        choice = gr.Dropdown(choices=groups, value=groups[0], label=label or "Group", visible=len(groups) > 1)
+        return choice, _items(corpus, groups[0], "")
+
     def on_search(
-        self, path: str | None, name: str, root: str, problem: str | None, variant: str, number: int | None, text: str
+        self, path: str | None, name: str, root: str, problem: str | None, group: str, number: int | None, text: str
     ) -> tuple[Any, str]:
-        """Offers the items of a variant whose id contains the text; stays with the recording that was chosen."""
+        """Offers the items of a group whose id contains the text; stays with the recording that was chosen."""
         try:
             corpus = self.session.corpus(_chosen(path), name, root, problem)
-            return _items(corpus, variant, text, corpus.items[number][0] if _is_item(number, corpus) else None), ""
+            return _items(corpus, group, text, corpus.items[number][0] if _is_item(number, corpus) else None), ""
         except Exception as error:
             return gr.skip(), problem_card(explain(error))
 
-    def on_surprise(self, path: str | None, name: str, root: str, problem: str | None, variant: str) -> tuple[Any, str]:
-        """Chooses any item of a variant."""
+    def on_surprise(self, path: str | None, name: str, root: str, problem: str | None, group: str) -> tuple[Any, str]:
+        """Chooses any item of a group."""
         try:
             corpus = self.session.corpus(_chosen(path), name, root, problem)
-            found = corpus.find(None if variant == ALL_VARIANTS else variant, limit=None)
+            found = corpus.find(None if group == ALL_GROUPS else group, limit=None)
             if not found:
-                raise ValueError(f"there is no item in variant {variant}; choose another variant")
-            return _items(corpus, variant, "", corpus.items[random.choice(found)][0]), ""
+                raise ValueError(f"there is no item in {group}; choose another one")
+            return _items(corpus, group, "", corpus.items[random.choice(found)][0]), ""
         except Exception as error:
             return gr.skip(), problem_card(explain(error))
 
-    def on_separate_item(
-        self, path: str | None, name: str, root: str, problem: str | None, variant: str | None, number: int | None
+    def on_run_item(
+        self, path: str | None, name: str, root: str, problem: str | None, group: str | None, number: int | None
     ) -> str:
-        """Separates the chosen item in the chosen variant."""
+        """Runs the chosen item in the chosen group."""
 
-        def separate() -> Separation:
+        def run() -> Heard:
             corpus = self.session.corpus(_chosen(path), name, root, problem)
-            return self.session.separate_item(_chosen(path), corpus, _in_variant(corpus, variant, number))
+            return self.session.hear_item(_chosen(path), corpus, _in_group(corpus, group, number))
 
-        return self._show(separate)
+        return self._show(run)
 
-    def on_separate_file(self, path: str | None, recording: str | None, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
-        """Separates what was dropped or recorded."""
+    def on_run_file(self, path: str | None, recording: str | None, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+        """Runs what was dropped or recorded."""
 
-        def separate() -> Separation:
+        def run() -> Heard:
             if recording is None:
                 raise ValueError("there is no recording; drop a file on the field above the button, or record one")
-            return self.session.separate_file(_chosen(path), recording, lambda done: progress(done))
+            return self.session.hear_file(_chosen(path), recording, lambda done: progress(done))
 
-        return self._show(separate)
+        return self._show(run)
 
-    def _show(self, separate: Callable[[], Separation]) -> str:
+    def _show(self, run: Callable[[], Heard]) -> str:
         try:
-            return separation_card(separate(), self._keep_sound(uuid.uuid4().hex))
+            return heard_card(run(), self._keep_sound(uuid.uuid4().hex))
         except Exception as error:
             return problem_card(explain(error))
 
@@ -229,18 +238,30 @@ class Page:
 
     def _facts(self, path: str) -> str:
         task = self.session.open(path)
-        n_parameters = sum(parameter.numel() for parameter in task.net.parameters())
+        parts = [getattr(task, name) for name in task.parts]
+        n_parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
         entries, _ = self.session.checkpoints()
         score = next((entry.score for entry in entries if str(entry.path) == path), "")
         facts = [
-            ("Network", type(task.net).__name__),
+            ("Task", task.spec.name.capitalize()),
+            ("Network", ", ".join(type(part).__name__ for part in parts)),
             ("Parameters", count(n_parameters)),
-            ("Sources", str(task.n_sources)),
-            ("Sample rate", f"{task.sample_rate} Hz"),
-            *([("Score", f"{score} (validation)")] if score else []),
+            *((_name(attribute), _text(attribute, getattr(task, attribute))) for attribute in task.spec.agree),
+            ("Score", f"{score} (validation)" if score else ""),
             ("Device", str(self.session.device)),
         ]
-        return facts_card(facts)
+        return facts_card([(name, text) for name, text in facts if text])
+
+
+def _name(attribute: str) -> str:
+    """Of an attribute in which corpus and network agree: Classes for n_classes."""
+    return attribute.removeprefix("n_").replace("_", " ").capitalize()
+
+
+def _text(attribute: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value} Hz" if attribute == "sample_rate" else str(value)
 
 
 def explain(error: BaseException) -> str:
@@ -271,19 +292,13 @@ def _chosen(path: str | None) -> str:
 
 def _no_checkpoints(session: Session, unreadable: dict[Path, str]) -> str:
     reasons = "".join(f"\n{reason}" for reason in unreadable.values())
-    return f"There is no checkpoint of a separation network below {session.log_dir}; `make train` makes one.{reasons}"
+    return f"There is no checkpoint below {session.log_dir}; `make train` makes one.{reasons}"
 
 
-def _offer(corpus: Corpus) -> tuple[Any, Any]:
-    """The variants, the first one chosen, and its items."""
-    variants = [*corpus.variants, ALL_VARIANTS]
-    return gr.Dropdown(choices=variants, value=variants[0]), _items(corpus, variants[0], "")
-
-
-def _items(corpus: Corpus, variant: str, text: str, item_id: str | None = None) -> Any:
+def _items(corpus: Corpus, group: str, text: str, item_id: str | None = None) -> Any:
     """The items to choose from; the one of that id is chosen if there is one."""
-    found = corpus.find(None if variant == ALL_VARIANTS else variant, text)
-    ending = " · {}" if variant == ALL_VARIANTS else ""
+    found = corpus.find(None if group == ALL_GROUPS else group, text)
+    ending = " · {}" if group == ALL_GROUPS else ""
     choices = [(corpus.items[number][0] + ending.format(corpus.items[number][1]), number) for number in found]
     n_found = f"{MAX_FOUND} and more" if len(found) == MAX_FOUND else str(len(found))
     same = (number for number in found if corpus.items[number][0] == item_id)
@@ -296,13 +311,13 @@ def _is_item(number: Any, corpus: Corpus) -> TypeGuard[int]:
     return isinstance(number, int) and 0 <= number < len(corpus.items)
 
 
-def _in_variant(corpus: Corpus, variant: str | None, number: int | None) -> int:
-    """The item of this recording in the variant that the page shows, which may be a moment ahead of the items."""
+def _in_group(corpus: Corpus, group: str | None, number: int | None) -> int:
+    """The item of this recording in the group that the page shows, which may be a moment ahead of the items."""
     if not _is_item(number, corpus):
         raise ValueError("no item is chosen; choose one under Item")
-    item_id, its_variant = corpus.items[number]
-    if variant in (None, ALL_VARIANTS, its_variant):
+    item_id, its_group = corpus.items[number]
+    if group in (None, ALL_GROUPS, its_group):
         return number
-    if (item_id, variant) not in corpus.items:
-        raise ValueError(f"{item_id} does not exist as {variant}; choose another item")
-    return corpus.items.index((item_id, variant))
+    if (item_id, group) not in corpus.items:
+        raise ValueError(f"{item_id} does not exist as {group}; choose another item")
+    return corpus.items.index((item_id, group))

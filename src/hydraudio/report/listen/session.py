@@ -9,55 +9,28 @@ import copy
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from hydra_preflight.compose import compose_run
 from hydraudio.audio.io import read_audio_channels, resample
-from hydraudio.audio.overlap_add import separate_long
+from hydraudio.core.task import Task
 from hydraudio.report.listen.checkpoints import CheckpointEntry, find_checkpoints
 from hydraudio.report.listen.corpus import Corpus
-from hydraudio.report.listen.scores import Scores, open_scorer, score_item
+from hydraudio.report.listen.listening import Heard, Listening, check_finite, listening_of
+from hydraudio.report.tables import TableData
 from hydraudio.run import choose_device, open_checkpoint, restore_data, restore_task
-from hydraudio.tasks.separation.metrics.perceptual import PerceptualScorer
 
 AS_TRAINED = "as trained"
-CHUNK_S, OVERLAP_S = 30.0, 4.0
-"""What is longer than a chunk is separated by overlap-add; test items are shorter, so they score as in the test."""
 MAX_RECORDING_S = 1800.0
-
-
-@dataclass(frozen=True)
-class Separation:
-    """A separated item or recording; all signals at `sample_rate`, float32.
-
-    Attributes:
-        title: id of the item or name of the file.
-        details: variant, length and the like.
-        mixture: (time,)
-        targets: (n_sources, time); None for a recording.
-        estimates: (n_sources, time), in the order of the targets; at the level that the network gave them.
-        scores: None for a recording.
-        notes: what the listener should know.
-        seconds: computing time of the network.
-    """
-
-    title: str
-    details: tuple[str, ...]
-    sample_rate: int
-    mixture: np.ndarray
-    targets: np.ndarray | None
-    estimates: np.ndarray
-    scores: Scores | None
-    notes: tuple[str, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -65,8 +38,8 @@ class _Opened:
     path: Path
     modified_ns: int
     trained: DictConfig
-    task: Any
-    scorer: PerceptualScorer
+    task: Task
+    listening: Listening
 
 
 class Session:
@@ -91,36 +64,37 @@ class Session:
         """Those below the log folder, the newest first, and files that cannot be read with the reasons."""
         return find_checkpoints(self.log_dir)
 
-    def corpora(self) -> list[str]:
-        """`AS_TRAINED` and the options of ``configs/data`` that hold mixtures."""
-        folder = Path(self.cfg.paths.root_dir) / "configs" / "data"
-        options = [path for path in folder.glob("*.yaml") if not path.stem.startswith("_") and holds_mixtures(path)]
-        return [AS_TRAINED, *sorted(path.stem for path in options)]
+    def corpora(self, path: str | Path) -> list[str]:
+        """`AS_TRAINED` and the options of ``configs/data`` for the checkpoint's task."""
+        folder, own = Path(self.cfg.paths.root_dir) / "configs" / "data", self.open(path).spec.name
+        options = [*folder.glob("*.yaml"), *(folder / own).rglob("*.yaml")]
+        names = sorted(p.relative_to(folder).with_suffix("").as_posix() for p in options if not p.stem.startswith("_"))
+        return [AS_TRAINED, *names]
 
-    def open(self, path: str | Path) -> Any:
+    def open(self, path: str | Path) -> Task:
         """Makes a checkpoint the one in memory and returns its task, in evaluation mode on the device.
 
         Raises:
-            FileNotFoundError, ValueError: there is no such file, it is damaged, names classes that are not trusted
-                or holds no separation network.
+            FileNotFoundError, ValueError: there is no such file, it is damaged or names classes that are not trusted.
         """
-        path = Path(path)
+        return self._open(Path(path)).task
+
+    def _open(self, path: Path) -> _Opened:
         with self._lock:
             modified_ns = path.stat().st_mtime_ns if path.is_file() else 0
-            if self._opened is None or (self._opened.path, self._opened.modified_ns) != (path, modified_ns):
+            opened = self._opened
+            if opened is None or (opened.path, opened.modified_ns) != (path, modified_ns):
                 self.close()
                 trained, checkpoint = open_checkpoint(self.cfg, path)
-                if "n_sources" not in (trained.model.get("net") or {}):
-                    raise ValueError(f"{path}: holds no separation network; choose a checkpoint of a separation run")
                 task = restore_task(trained, checkpoint).to(self.device)
-                self._opened = _Opened(path, modified_ns, trained, task, open_scorer(task.sample_rate))
-            return self._opened.task
+                opened = self._opened = _Opened(path, modified_ns, trained, task, listening_of(task))
+            return opened
 
     def close(self) -> None:
-        """Frees the network, its corpora and the scoring processes."""
+        """Frees the network, its corpora and what listening opened."""
         with self._lock:
             if self._opened is not None:
-                self._opened.scorer.close()
+                self._opened.listening.close()
             self._opened = None
             self._corpora.clear()
             gc.collect()
@@ -128,10 +102,10 @@ class Session:
                 torch.cuda.empty_cache()
 
     def problems(self, path: str | Path, name: str = AS_TRAINED, root: str | None = None) -> list[str]:
-        """Problems of a corpus whose number of sources is that of the network; empty for a corpus without problems."""
+        """The problems of a corpus that fit the network; empty for a corpus that poses one alone."""
         with self._lock:
             corpus = self.corpus(path, name, root)
-            return _fitting_problems(corpus.datamodule, self.open(path))
+            return self._open(Path(path)).listening.problems(corpus.datamodule)
 
     def corpus(
         self, path: str | Path, name: str = AS_TRAINED, root: str | None = None, problem: str | None = None
@@ -148,65 +122,59 @@ class Session:
             ValueError, FileNotFoundError: the corpus is gone or faulty, or does not fit the network.
         """
         with self._lock:
-            net = self.open(path)
-            assert self._opened is not None
+            opened = self._open(Path(path))
             key = (name, root or None, problem or None)
             if key not in self._corpora:
-                self._corpora[key] = Corpus(self._datamodule(name, net, root, problem))
+                self._corpora[key] = Corpus(self._datamodule(opened, *key))
             return self._corpora[key]
 
-    def _datamodule(self, name: str, net: Any, root: str | None, problem: str | None) -> Any:
-        """Data that fits the network; without a given problem, one of the corpus that has its number of sources."""
-        assert self._opened is not None
-        trained = copy.deepcopy(self._opened.trained)
-        if name not in self.corpora():
-            raise ValueError(f"there is no corpus {name!r}; choose from {', '.join(self.corpora())}")
+    def _datamodule(self, opened: _Opened, name: str, root: str | None, problem: str | None) -> LightningDataModule:
+        """Data that fits the network; without a given problem, the corpus's own or one that fits."""
+        offered = self.corpora(opened.path)
+        if name not in offered:
+            raise ValueError(f"there is no corpus {name!r}; choose from {', '.join(offered)}")
+        trained = copy.deepcopy(opened.trained)
         if name != AS_TRAINED:
-            fit = [f"data={name}", f"data.sample_rate={net.sample_rate}"]
-            data = compose_run(fit, self.log_dir, primary="train.yaml").data
-            trained.data = OmegaConf.to_container(data, resolve=True)
-        given: dict[str, Any] = {"num_workers": 0, **({"root": root} if root else {})}
-
-        def restore(problem: str | None) -> Any:
-            laid_over = {**given, "problem": problem} if problem else given
-            cfg = OmegaConf.merge(self.cfg, {"data": laid_over})
-            return restore_data(cfg, trained, self._opened.path)  # type: ignore[arg-type,union-attr]
-
-        datamodule = restore(problem)
-        fitting = _fitting_problems(datamodule, net)
-        if not problem and fitting and datamodule.problem not in fitting:
-            datamodule = restore(fitting[0])
-        _check_fit(datamodule, net)
+            chosen = [f"task={opened.task.spec.name}", f"data={name}"]
+            data: Any = OmegaConf.to_container(
+                compose_run(chosen, self.log_dir, primary="train.yaml").data, resolve=True
+            )
+            trained.data = {**data, **opened.listening.corpus_settings(data)}
+        datamodule = self._restored(opened, trained, root, problem)
+        fitting = opened.listening.problems(datamodule)
+        if not problem and fitting and getattr(datamodule, "problem", None) not in fitting:
+            datamodule = self._restored(opened, trained, root, fitting[0])
+        opened.task.check_data(datamodule)
         return datamodule
 
-    def separate_item(self, path: str | Path, corpus: Corpus, number: int) -> Separation:
-        """Separates an item of a corpus and scores it against its targets."""
-        with self._lock:
-            task = self.open(path)
-            assert self._opened is not None
-            item = corpus.item(number)
-            outputs, seconds = self._separate(item.mixture)
-            scores = score_item(task, self._opened.scorer, item.mixture, item.targets, outputs)
-        notes = [f"Not scored: {error}" for error in scores.errors]
-        if item.degenerate:
-            notes.append("In this variant the mixture is the target, so there is nothing to improve.")
-        details = (item.variant, *([corpus.problem] if corpus.problem else []), _length(item.mixture, task.sample_rate))
-        return Separation(
-            title=item.item_id,
-            details=details,
-            sample_rate=task.sample_rate,
-            mixture=item.mixture,
-            targets=item.targets,
-            estimates=outputs[scores.permutation],
-            scores=scores,
-            notes=tuple(notes),
-            seconds=seconds,
-        )
+    def _restored(
+        self, opened: _Opened, trained: DictConfig, root: str | None, problem: str | None
+    ) -> LightningDataModule:
+        given = {"num_workers": 0, "root": root, "problem": problem}
+        cfg = copy.deepcopy(self.cfg)
+        cfg.data = OmegaConf.merge(cfg.data, {name: value for name, value in given.items() if value is not None})
+        return restore_data(cfg, copy.deepcopy(trained), opened.path)
 
-    def separate_file(
+    def hear_item(self, path: str | Path, corpus: Corpus, number: int) -> Heard:
+        """What the network makes of an item of a corpus, with its scores."""
+        with self._lock:
+            opened = self._open(Path(path))
+            batch = corpus.batch(number)
+            on_device = {key: v.to(self.device) if isinstance(v, Tensor) else v for key, v in batch.items()}
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                result = opened.task.evaluate_batch(on_device)
+            seconds = time.perf_counter() - begin
+            table, notes = opened.listening.scores(batch, result)
+            item_id, group = corpus.items[number]
+            details = [group, corpus.problem or "", *opened.listening.details(batch)]
+            notes += opened.listening.notes(batch)
+            return _heard(opened.listening, item_id, details, batch, result, seconds, notes, table)
+
+    def hear_file(
         self, path: str | Path, file: str | Path, on_progress: Callable[[float], None] | None = None
-    ) -> Separation:
-        """Separates a recording of any sample rate; its channels are mixed down to one.
+    ) -> Heard:
+        """What the network makes of a recording of any sample rate; its channels are mixed down to one.
 
         Args:
             path: the checkpoint.
@@ -218,67 +186,44 @@ class Session:
         """
         file = Path(file)
         with self._lock:
-            task = self.open(path)
+            opened = self._open(Path(path))
             channels, file_rate = read_audio_channels(file)
-            mixture, notes = _fit_recording(file, channels, file_rate, task.sample_rate)
-            outputs, seconds = self._separate(mixture, on_progress)
-        return Separation(
-            title=file.name,
-            details=("recording", _length(mixture, task.sample_rate)),
-            sample_rate=task.sample_rate,
-            mixture=mixture,
-            targets=None,
-            estimates=outputs,
-            scores=None,
-            notes=tuple(notes),
-            seconds=seconds,
-        )
-
-    def _separate(
-        self, mixture: np.ndarray, on_progress: Callable[[float], None] | None = None
-    ) -> tuple[np.ndarray, float]:
-        """(time,) -> (n_sources, time) in the network's order, and the computing time in seconds."""
-        assert self._opened is not None
-        task, n_done = self._opened.task, 0
-
-        def function(chunk: torch.Tensor) -> torch.Tensor:
-            nonlocal n_done
-            estimate = task.predict_waveform(chunk.to(self.device)).float().cpu()
-            n_done += round((CHUNK_S - OVERLAP_S) * task.sample_rate)
-            if on_progress is not None:
-                on_progress(min(n_done / len(mixture), 1.0))
-            return estimate
-
-        begin = time.perf_counter()
-        with torch.inference_mode():
-            estimate = separate_long(
-                function,
-                torch.from_numpy(mixture),
-                sample_rate=task.sample_rate,
-                chunk_s=CHUNK_S,
-                overlap_s=OVERLAP_S,
-            )
-        seconds = time.perf_counter() - begin
-        outputs = estimate.numpy().copy()
-        if not np.isfinite(outputs).all():
-            raise ValueError("the network gave NaN or infinite samples; choose another checkpoint")
-        return outputs, seconds
+            waveform, notes = _fit_recording(file, channels, file_rate, opened.task.sample_rate)
+            example = torch.from_numpy(waveform)[None]
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                result = opened.listening.process(example, on_progress)
+            seconds = time.perf_counter() - begin
+            given = {opened.listening.recorded: example}
+            return _heard(opened.listening, file.name, ["recording"], given, result, seconds, notes)
 
 
-def _fitting_problems(datamodule: Any, task: Any) -> list[str]:
-    """Problems of a corpus with as many sources as the network has; empty for a corpus without problems."""
-    return [name for name, n_sources in getattr(datamodule, "problems", {}).items() if n_sources == task.n_sources]
-
-
-def _check_fit(datamodule: Any, task: Any) -> None:
-    """Refuses a corpus of another sample rate or number of sources."""
-    for attribute in ("sample_rate", "n_sources"):
-        given, built = getattr(datamodule, attribute), getattr(task, attribute)
-        if given != built:
-            raise ValueError(
-                f"the corpus has {attribute}={given}, but the network was built for {attribute}={built}; choose "
-                "another problem, corpus or checkpoint"
-            )
+def _heard(
+    listening: Listening,
+    title: str,
+    details: Sequence[str],
+    given: Mapping[str, Any],
+    result: Mapping[str, Tensor],
+    seconds: float,
+    notes: Sequence[str],
+    scores: TableData | None = None,
+) -> Heard:
+    """Waveforms and numbers of one item or recording."""
+    check_finite(result, list(listening.spec.outputs))
+    sounds, playback = listening.sounds_of(given, result)
+    rate = listening.task.sample_rate
+    length = [f"{len(sounds[0].waveform) / rate:.2f} s at {rate} Hz"] if sounds else []
+    return Heard(
+        title=title,
+        details=(*filter(None, details), *length),
+        sample_rate=rate,
+        sounds=sounds,
+        numbers=listening.numbers_of(given, result),
+        scores=scores,
+        notes=tuple(notes),
+        playback=playback,
+        seconds=seconds,
+    )
 
 
 def _fit_recording(file: Path, channels: np.ndarray, file_rate: int, rate: int) -> tuple[np.ndarray, list[str]]:
@@ -292,20 +237,10 @@ def _fit_recording(file: Path, channels: np.ndarray, file_rate: int, rate: int) 
         )
     if len(channels) > 1:
         notes.append(f"{len(channels)} channels were mixed down to one.")
-    mixture = channels.mean(axis=0, dtype=np.float32)
+    waveform = channels.mean(axis=0, dtype=np.float32)
     if file_rate != rate:
         notes.append(f"Resampled from {file_rate} Hz to the network's {rate} Hz.")
-        mixture = resample(mixture, file_rate, rate)
-    if len(mixture) == 0:
+        waveform = resample(waveform, file_rate, rate)
+    if len(waveform) == 0:
         raise ValueError(f"{file.name}: {channels.shape[1]} samples at {file_rate} Hz are less than one at {rate} Hz")
-    return np.ascontiguousarray(mixture), notes
-
-
-def holds_mixtures(option: Path) -> bool:
-    """Whether a YAML file of ``configs/data`` may be a corpus to separate: False for our own corpora of other tasks."""
-    target = str((yaml.safe_load(option.read_text(encoding="utf-8")) or {}).get("_target_"))
-    return target.startswith("hydraudio.tasks.separation.corpora.") or not target.startswith("hydraudio.")
-
-
-def _length(waveform: np.ndarray, sample_rate: int) -> str:
-    return f"{len(waveform) / sample_rate:.2f} s at {sample_rate} Hz"
+    return np.ascontiguousarray(waveform), notes

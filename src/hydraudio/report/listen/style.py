@@ -1,10 +1,10 @@
 """Style and script of the cards, for the page and for notebooks."""
 
 CSS = """
-.listening{--ls-text:#1b2130;--ls-muted:#5d6678;--ls-rule:#e1e5eb;--ls-card:#fff;--ls-accent:#2f5fd0;--ls-target:#1f8f6a;
---ls-mixture:#6b7484;--ls-bad:#b3382c;--ls-bad-soft:#b3382c14;color:var(--ls-text);font-size:14px;line-height:1.45}
+.listening{--ls-text:#1b2130;--ls-muted:#5d6678;--ls-rule:#e1e5eb;--ls-card:#fff;--ls-accent:#2f5fd0;--ls-reference:#1f8f6a;
+--ls-input:#6b7484;--ls-bad:#b3382c;--ls-bad-soft:#b3382c14;color:var(--ls-text);font-size:14px;line-height:1.45}
 .dark .listening,[data-jp-theme-light="false"] .listening{--ls-text:#e4e8f0;--ls-muted:#98a2b5;--ls-rule:#2c3340;
---ls-card:#1a1f29;--ls-accent:#86a8ff;--ls-target:#55cba4;--ls-mixture:#98a2b5;--ls-bad:#ff8a7a;--ls-bad-soft:#ff8a7a1f}
+--ls-card:#1a1f29;--ls-accent:#86a8ff;--ls-reference:#55cba4;--ls-input:#98a2b5;--ls-bad:#ff8a7a;--ls-bad-soft:#ff8a7a1f}
 .listening *{box-sizing:border-box}
 .listening .ls-muted{color:var(--ls-muted)}
 .listening .ls-head{display:flex;flex-wrap:wrap;gap:8px 32px;justify-content:space-between;align-items:flex-end;margin:0 0 14px}
@@ -19,11 +19,20 @@ CSS = """
 .listening .ls-scores thead th{font-weight:500;font-size:12px;color:var(--ls-muted)}
 .listening .ls-scores tbody th{font-weight:500}
 .listening .ls-scores .ls-key{font-weight:700;color:var(--ls-accent)}
+.listening .ls-numbers{display:flex;flex-wrap:wrap;gap:8px 40px;margin:0 0 14px}
+.listening table.ls-values{border-collapse:collapse;border:0!important;margin:0;width:auto;flex:1 1 380px;font-variant-numeric:tabular-nums;font-size:13px}
+.listening .ls-values tr{border:0!important;background:none}
+.listening .ls-values th,.listening .ls-values td{border:0!important;background:none;padding:2px 14px 2px 0;text-align:left;white-space:nowrap;color:var(--ls-text);font-weight:400}
+.listening .ls-values thead th{font-size:12px;color:var(--ls-muted)}
+.listening .ls-values td:nth-child(2){width:100%;min-width:120px}
+.listening .ls-values td div{position:relative;height:10px;border-radius:3px;background:var(--ls-rule)}
+.listening .ls-values td b{position:absolute;inset:0 auto 0 0;border-radius:3px;background:var(--ls-accent)}
+.listening .ls-values td i{position:absolute;top:-2px;bottom:-2px;border-left:2.5px solid var(--ls-reference)}
 .listening .ls-row{display:grid;grid-template-columns:236px minmax(0,1fr);gap:18px;padding:10px 0;border-top:1px solid var(--ls-rule)}
 .listening .ls-side h4{margin:0 0 6px;font-size:14px;font-weight:650;color:var(--ls-key);display:flex;align-items:center;gap:8px}
 .listening .ls-side h4::before{content:"";width:10px;height:10px;border-radius:3px;background:var(--ls-key)}
-.listening .ls-mixture{--ls-key:var(--ls-mixture)}.listening .ls-target{--ls-key:var(--ls-target)}
-.listening .ls-estimate{--ls-key:var(--ls-accent)}
+.listening .ls-input{--ls-key:var(--ls-input)}.listening .ls-reference{--ls-key:var(--ls-reference)}
+.listening .ls-output{--ls-key:var(--ls-accent)}
 .listening .ls-side audio{display:block;width:100%;height:38px}
 .listening .ls-side p{font-size:12px;margin-top:6px}
 .listening .ls-pictures{position:relative;cursor:pointer}

@@ -94,4 +94,5 @@ SPEC = TaskSpec(
     },
     problem="classes",
     names={"classes": "class_names", "attributes": "attribute_names"},
+    listening="hydraudio.tasks.emotion.listen.EmotionListening",
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hydraudio.core.exportable import Exportable
+from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage, Task, parameter_groups
 from hydraudio.metrics.classification import category_scores
 from hydraudio.metrics.predictions import Predictions
@@ -185,7 +185,9 @@ class EmotionTask(Task):
         names = tuple(name for name in ("probabilities", "attributes") if lists[_LIST_OF[name]])
         metadata = {name: json.dumps(values) for name, values in lists.items()}
         metadata["shortest_samples"] = str(self.net.upstream.shortest_samples)
-        return Exportable(_Recogniser(self.net, names), "waveform", names, self.sample_rate, metadata)
+        metadata["sample_rate"] = str(self.sample_rate)
+        inputs = {"waveform": SPEC.batch["waveform"]}
+        return Exportable(_Recogniser(self.net, names), inputs, names, waveform_sizes(self.sample_rate), metadata)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         if "features" in batch:

@@ -42,4 +42,5 @@ SPEC = TaskSpec(
     inputs=("mixture",),
     problem="problem",
     group="variant",
+    listening="hydraudio.tasks.separation.listen.SeparationListening",
 )

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hydraudio.core.exportable import Exportable
+from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage, Task
 from hydraudio.losses.permutation import PermutationInvariant, reorder
 from hydraudio.metrics.accumulate import MaskedMean
@@ -111,8 +111,9 @@ class SeparationTask(Task):
 
     def export_module(self) -> Exportable:
         """The network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
-        metadata = {"n_sources": str(self.n_sources)}
-        return Exportable(self.net, "mixture", ("estimate",), self.sample_rate, metadata)
+        metadata = {"sample_rate": str(self.sample_rate), "n_sources": str(self.n_sources)}
+        inputs = {"mixture": SPEC.batch["mixture"]}
+        return Exportable(self.net, inputs, ("estimate",), waveform_sizes(self.sample_rate), metadata)
 
     def require_causal(self) -> None:
         """Raise ValueError where the network cannot be streamed."""

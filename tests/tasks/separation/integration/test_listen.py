@@ -70,29 +70,31 @@ def test_items_score_as_in_the_test_report(session, checkpoint, tiny_run):
         report = {(row["id"], row["variant"]): row for row in csv.DictReader(file)}
     corpus = session.corpus(checkpoint)
     assert set(corpus.items) == set(report)
+    labels = {"SI-SDRi": "si_sdri", "SI-SDR": "si_sdr", "PESQ": "pesq", "STOI": "stoi"}
     for number in (0, 7, len(corpus.items) - 1):
-        separation = session.separate_item(checkpoint, corpus, number)
+        heard = session.hear_item(checkpoint, corpus, number)
         row = report[corpus.items[number]]
-        scores = separation.scores
-        assert " ".join(map(str, scores.permutation)) == row["permutation"]
-        for source in range(2):
-            for metric, value in [*scores.estimate.items(), ("si_sdri", scores.si_sdri)]:
-                expected = float(row[f"{metric}_{source + 1}"] or "nan")
-                assert value[source] == pytest.approx(expected, abs=2e-3, nan_ok=True), metric
-        assert separation.estimates.shape == separation.targets.shape == (2, 8000)
+        order = [int(line.cells[0].text.rpartition(" ")[2]) - 1 for line in heard.scores.rows]
+        assert " ".join(map(str, order)) == row["permutation"]
+        for source, line in enumerate(heard.scores.rows, 1):
+            for label, cell in zip(heard.scores.columns[1:], line.cells[1:], strict=True):
+                text = cell.text.removesuffix(" dB").replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "nan")
+                expected = float(row[f"{labels[label]}_{source}"] or "nan")
+                assert float(text) == pytest.approx(expected, abs=7e-3, nan_ok=True), label
+        assert [sound.waveform.shape for sound in heard.sounds] == [(8000,)] * 5
 
 
 def test_variants_and_tasks(session, checkpoint):
     corpus = session.corpus(checkpoint)
-    assert set(corpus.variants) == {"SER", "SR", "ER", "R", "C", "SE", "S", "E"}
+    assert set(corpus.groups) == {"SER", "SR", "ER", "R", "C", "SE", "S", "E"}
     assert session.problems(checkpoint) == ["SB"]  # the network has two sources
     assert corpus is session.corpus(checkpoint)
 
 
 def test_another_corpus_in_a_task_that_fits(session, checkpoint, polsess_root):
-    corpus = session.corpus(checkpoint, "polsess", root=str(polsess_root))
+    corpus = session.corpus(checkpoint, "separation/polsess", root=str(polsess_root))
     assert corpus.problem == "SB"  # though the configured one is ES
-    assert session.separate_item(checkpoint, corpus, 0).scores is not None
+    assert session.hear_item(checkpoint, corpus, 0).scores is not None
 
 
 def test_only_one_network_is_in_memory(session, checkpoint):
@@ -118,22 +120,23 @@ def test_overwritten_checkpoint_is_opened_again(session, checkpoint, tmp_path):
 
 def test_recording_is_mixed_down_and_resampled(session, checkpoint, tmp_path):
     write_recording(tmp_path / "own.wav")
-    separation = session.separate_file(checkpoint, tmp_path / "own.wav")
-    assert separation.sample_rate == 8000
-    assert separation.estimates.shape == (2, 12000)
-    assert (separation.targets, separation.scores) == (None, None)
+    heard = session.hear_file(checkpoint, tmp_path / "own.wav")
+    assert heard.sample_rate == 8000
+    assert [sound.name for sound in heard.sounds] == ["Mixture", "Estimate 1", "Estimate 2"]
+    assert [sound.waveform.shape for sound in heard.sounds] == [(12000,)] * 3
+    assert heard.scores is None
     expected = 0.1 * sum(np.sin(2 * np.pi * hz * np.arange(12000) / 8000) for hz in (440, 700))
-    np.testing.assert_allclose(separation.mixture[500:-500], expected[500:-500], atol=2e-3)
-    assert len(separation.notes) == 2
+    np.testing.assert_allclose(heard.sounds[0].waveform[500:-500], expected[500:-500], atol=2e-3)
+    assert len(heard.notes) == 2
 
 
 def test_long_recording_is_separated_in_chunks(session, checkpoint, tmp_path):
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "long.flac", 0.1 * rng.standard_normal(8000 * 64), 8000)
     told = []
-    separation = session.separate_file(checkpoint, tmp_path / "long.flac", told.append)
-    assert separation.estimates.shape == (2, 8000 * 64)
-    assert np.abs(separation.estimates).max(axis=1).all()
+    heard = session.hear_file(checkpoint, tmp_path / "long.flac", told.append)
+    assert [len(sound.waveform) for sound in heard.sounds] == [8000 * 64] * 3
+    assert all(np.abs(sound.waveform).max() > 0 for sound in heard.sounds)
     assert len(told) == 3
     assert told == sorted(told)
     assert told[-1] == 1.0
@@ -148,16 +151,16 @@ def test_bad_recordings(session, checkpoint, tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        session.separate_file(checkpoint, path)
+        session.hear_file(checkpoint, path)
 
 
 def test_recording_that_is_too_long_or_holds_nan(session, checkpoint, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(1900 * 100, dtype=np.int16), 100)
     with pytest.raises(ValueError, match=r"32 minutes are more than a page can show.*src/predict\.py"):
-        session.separate_file(checkpoint, tmp_path / "long.wav")
+        session.hear_file(checkpoint, tmp_path / "long.wav")
     soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 8000, subtype="FLOAT")
     with pytest.raises(ValueError, match="NaN"):
-        session.separate_file(checkpoint, tmp_path / "nan.wav")
+        session.hear_file(checkpoint, tmp_path / "nan.wav")
 
 
 def test_hostile_configuration_inside_a_checkpoint_is_refused(session, checkpoint, tmp_path):
@@ -175,13 +178,16 @@ def test_hostile_configuration_inside_a_checkpoint_is_refused(session, checkpoin
 def test_page_offers_and_separates(page, checkpoint, tmp_path):
     refreshed, message = page.on_refresh(None)
     assert (refreshed.value, message) == (str(checkpoint), "")
-    facts, problem, variant, item, message = page.on_checkpoint(refreshed.value, "as trained", "")
+    facts, corpora, problem, variant, item, message = page.on_checkpoint(refreshed.value, "as trained", "")
     assert "ConvTasNet" in facts
+    assert {"separation/polsess", "separation/libri2mix"} <= set(choices(corpora))
+    assert not [name for name in choices(corpora) if name.startswith("emotion/")]
+    assert variant.label == "Variant"
     assert (choices(problem), problem.value, variant.value, message) == (["SB"], "SB", "SER", "")
     assert len(choices(item)) == 3
     found, message = page.on_search(refreshed.value, "as trained", "", "SB", "all", None, "")
     assert len(choices(found)) == 27
-    card = page.on_separate_item(refreshed.value, "as trained", "", "SB", "SER", item.value)
+    card = page.on_run_item(refreshed.value, "as trained", "", "SB", "SER", item.value)
     addresses = re.findall(r'<audio[^>]*src="/gradio_api/file=([^"]+)"', card)
     assert len(addresses) == 5
     for address in addresses:
@@ -197,12 +203,12 @@ def test_page_stays_with_the_recording_when_the_variant_changes(page, session, c
     update, _ = page.on_search(*where, "R", second, "")
     assert items[update.value] == (item_id, "R")
     for variant in ("R", "all"):  # also before the page has been told the item of the variant
-        card = page.on_separate_item(*where, variant, second)
+        card = page.on_run_item(*where, variant, second)
         assert item_id in card
         assert ("R · SB" if variant == "R" else "SER · SB") in card
     outdoor, _ = page.on_search(*where, "SE", second, "")
     assert items[outdoor.value][1] == "SE"
-    assert "does not exist as SE" in page.on_separate_item(*where, "SE", second)
+    assert "does not exist as SE" in page.on_run_item(*where, "SE", second)
     surprise, _ = page.on_surprise(*where, "SE")
     assert items[surprise.value][1] == "SE"
 
@@ -210,28 +216,28 @@ def test_page_stays_with_the_recording_when_the_variant_changes(page, session, c
 def test_page_keeps_the_sound_of_the_last_separations(page, checkpoint, tmp_path):
     write_recording(tmp_path / "own.wav", seconds=0.1)
     for _ in range(10):
-        card = page.on_separate_file(str(checkpoint), str(tmp_path / "own.wav"))
+        card = page.on_run_file(str(checkpoint), str(tmp_path / "own.wav"))
     assert len(list((tmp_path / "sound").iterdir())) == 8
     assert all(Path(address).is_file() for address in re.findall(r"/gradio_api/file=([^\"]+)", card))
 
 
 def test_page_says_what_is_wrong(page, checkpoint, tmp_path, polsess_root):
     path = str(checkpoint)
-    assert "no checkpoint is chosen" in page.on_separate_file(None, "x.wav")
-    assert "there is no recording" in page.on_separate_file(path, None)
-    assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", None)
+    assert "no checkpoint is chosen" in page.on_run_file(None, "x.wav")
+    assert "there is no recording" in page.on_run_file(path, None)
+    assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", None)
     assert "no such corpus folder" in page.on_checkpoint(path, "as trained", str(tmp_path / "gone"))[-1]
     assert "built for n_sources=2" in page.on_problem(path, "as trained", "", "ES")[-1]
     assert "unknown problem" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
-    assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", 10_000)
-    assert "no item is chosen" in page.on_separate_item(path, "as trained", "", "SB", "SER", "typed words")
-    assert "no item in variant XX" in page.on_surprise(path, "as trained", "", "SB", "XX")[-1]
+    assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", 10_000)
+    assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", "typed words")
+    assert "no item in XX" in page.on_surprise(path, "as trained", "", "SB", "XX")[-1]
     assert "there is no corpus" in page.on_problem(path, "x", "", "SB")[-1]
     assert "no such checkpoint" in page.on_checkpoint(str(tmp_path / "gone.ckpt"), "as trained", "")[0]
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:1000])
     assert "damaged" in page.on_checkpoint(str(tmp_path / "cut.ckpt"), "as trained", "")[0]
     (tmp_path / "text.wav").write_text("words")
-    assert "not readable as audio" in page.on_separate_file(path, str(tmp_path / "text.wav"))
+    assert "not readable as audio" in page.on_run_file(path, str(tmp_path / "text.wav"))
 
 
 def test_page_without_checkpoints(tmp_path):
@@ -248,8 +254,8 @@ def test_unexpected_errors_go_to_the_log_as_well(page, checkpoint, monkeypatch, 
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(page.session, "separate_file", fail)
-    assert "RuntimeError: out of memory" in page.on_separate_file(str(checkpoint), "x.wav")
+    monkeypatch.setattr(page.session, "hear_file", fail)
+    assert "RuntimeError: out of memory" in page.on_run_file(str(checkpoint), "x.wav")
     assert "Traceback" in caplog.text
 
 

@@ -198,9 +198,9 @@ def test_choose_separate_look_and_play(browser, tmp_path):
     browser.choose("checkpoint", "tiny · last")
     browser.wait("document.querySelector('#checkpoint input').value.startsWith('tiny · last')")
     time.sleep(2)  # the corpus of the checkpoint is offered again
-    browser.choose("variant", "ER")
-    browser.wait("document.querySelector('#variant input').value === 'ER'")
-    browser.click("#separate-item")  # perhaps before the items of the variant have come
+    browser.choose("group", "ER")
+    browser.wait("document.querySelector('#group input').value === 'ER'")
+    browser.click("#run-item")  # perhaps before the items of the variant have come
     browser.wait(f"{PLAYERS}.length === 5 && {PLAYERS}.every(player => player.duration === 1)")
     details = browser.run("document.querySelector('#result .ls-muted').innerText")
     assert details.startswith("ER · SB · 1.00 s at 8000 Hz")
@@ -225,11 +225,11 @@ def test_a_file_and_a_faulty_one(browser, tmp_path):
     noise = 0.1 * np.random.default_rng(0).standard_normal((48000, 2))
     soundfile.write(tmp_path / "own.wav", noise, 48000, subtype="PCM_16")
     browser.open_recording()
-    browser.click("#separate-file")
+    browser.click("#run-file")
     browser.wait("document.querySelector('[role=alert]')?.innerText.includes('there is no recording')")
     browser.give_file("#recording input[type=file]", tmp_path / "own.wav")
     browser.wait("document.querySelector('#recording .waveform-container, #recording [data-testid^=waveform]')")
-    browser.click("#separate-file")
+    browser.click("#run-file")
     browser.wait(f"{PLAYERS}.filter(player => player.duration === 1).length === 3")
     assert "Resampled from 48000 Hz" in browser.run("document.querySelector('#result').innerText")
     assert browser.errors() == []
@@ -245,7 +245,7 @@ def test_microphone(browser):
     time.sleep(1.5)  # of sound
     browser.click("#recording .stop-button")
     for _ in range(20):  # until the recording has been handed over
-        browser.click("#separate-file")
+        browser.click("#run-file")
         time.sleep(1)
         if browser.run(f"{PLAYERS}.filter(player => player.duration > 1).length") == 3:
             break

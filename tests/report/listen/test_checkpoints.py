@@ -7,8 +7,9 @@ import torch
 from hydraudio.report.listen.checkpoints import find_checkpoints
 
 CONFIG = """
+task: {name: toy}
 data: {problem: SB}
-model: {net: {_target_: hydraudio.tasks.separation.networks.conv_tasnet.ConvTasNet, n_sources: 2}}
+model: {net: {_target_: my.package.ConvTasNet}}
 """
 
 
@@ -16,7 +17,7 @@ def write(path, config=CONFIG, score=None, time_s=1_000_000_000):
     path.parent.mkdir(parents=True, exist_ok=True)
     callbacks = {}
     if score is not None:
-        state = {"monitor": "val/si_sdri", "current_score": torch.tensor(score), "best_model_score": torch.tensor(99.0)}
+        state = {"monitor": "val/error", "current_score": torch.tensor(score), "best_model_score": torch.tensor(99.0)}
         callbacks = {"EarlyStopping": {"best_score": 1.0}, "ModelCheckpoint{'monitor': ...}": state}
     torch.save({"state_dict": {}, "hydraudio_config": config, "callbacks": callbacks}, path)
     os.utime(path, (time_s, time_s))
@@ -39,24 +40,26 @@ def test_newest_run_first_and_its_checkpoints_by_name(tmp_path):
 def test_what_an_entry_says(tmp_path):
     write(tmp_path / "name" / "run" / "checkpoints" / "best.ckpt", score=8.214)
     (entry,) = find_checkpoints(tmp_path)[0]
-    assert (entry.network, entry.problem, entry.n_sources, entry.score) == ("ConvTasNet", "SB", 2, "val/si_sdri 8.21")
-    assert entry.label.startswith("name · best · ConvTasNet SB · val/si_sdri 8.21 · ")
+    assert (entry.network, entry.problem, entry.task, entry.score) == ("ConvTasNet", "SB", "toy", "val/error 8.21")
+    assert entry.label.startswith("name · best · ConvTasNet SB · val/error 8.21 · ")
 
 
-def test_corpus_without_tasks_and_checkpoint_without_score(tmp_path):
-    write(tmp_path / "free.ckpt", "model: {net: {_target_: my.Net, n_sources: 1}}\n")
+def test_corpus_with_one_problem_and_checkpoint_without_score(tmp_path):
+    write(tmp_path / "free.ckpt", "{task: {name: toy}, model: {_target_: my.Task}}\n")
     (entry,) = find_checkpoints(tmp_path)[0]
-    assert (entry.problem, entry.score) == ("1 source", "")
+    assert (entry.network, entry.problem, entry.score) == ("Task", "", "")
+    assert " · Task · " in entry.label
 
 
-def test_damaged_files_are_named_and_others_left_out(tmp_path):
+def test_damaged_files_and_those_of_earlier_revisions_are_named(tmp_path):
     (tmp_path / "cut.ckpt").write_bytes(b"PK half a file")
     write(tmp_path / "text.ckpt", "model: [")
     write(tmp_path / "classes.ckpt", "model: {net: {_target_: my.Classifier, n_classes: 4}}\n")
     (tmp_path / ".best.ckpt.7.partial").write_bytes(b"being written")
     entries, unreadable = find_checkpoints(tmp_path)
     assert entries == []
-    assert {path.name for path in unreadable} == {"cut.ckpt", "text.ckpt"}
+    assert {path.name for path in unreadable} == {"cut.ckpt", "text.ckpt", "classes.ckpt"}
+    assert "earlier revision" in unreadable[tmp_path / "classes.ckpt"]
 
 
 def test_overwritten_file_is_read_again(tmp_path):
