@@ -8,7 +8,7 @@ import json
 import pytest
 
 from hydraudio.share.card import CardOptions, read_card
-from hydraudio.share.model_folder import write_model_folder
+from hydraudio.share.model_folder import run_metrics, write_model_folder
 
 
 def section(body, title):
@@ -82,6 +82,20 @@ def test_a_run_without_a_report_has_a_card_without_metrics(trained, tmp_path):
     assert not (folder / "metrics.json").exists()
     assert "no report" in section(body, "Results")
     assert section(body, "Weather") == "Unknown."
+
+
+def test_scores_of_the_run_and_of_its_report_are_put_together(checkpoint, tmp_path):
+    about = {"Checkpoint": str(checkpoint), "Corpus": "/somewhere/toys"}
+    (tmp_path / "report").mkdir()
+    (tmp_path / "metrics.json").write_text(json.dumps({"task": "toy", "scores": {"hits": {}}, "information": about}))
+    assert run_metrics(checkpoint, tmp_path / "report")["scores"] == {"hits": {}}
+    details = {"scores": {"hits": {"value": 1}}, "classes": 3, "information": about | {"Splits": "C"}}
+    (tmp_path / "report" / "metrics.json").write_text(json.dumps(details))
+    found = run_metrics(checkpoint, tmp_path / "report")
+    assert (found["task"], found["scores"], found["classes"]) == ("toy", {"hits": {"value": 1}}, 3)
+    assert found["information"]["Corpus"] == "toys"
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        run_metrics(checkpoint, tmp_path / "elsewhere" / "report")
 
 
 def test_the_corpus_folder_is_not_told(model_folder):

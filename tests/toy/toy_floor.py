@@ -84,7 +84,6 @@ class Judge(nn.Module):
 class ToyTask(Task):
     spec = SPEC
     parts = ("net", "ear")
-    data_attributes = SPEC.agree
     n_hints = 2
 
     def __init__(self, net: nn.Module, ear: nn.Module, kind_names: list[str], sample_rate: int = 8000) -> None:

@@ -228,7 +228,7 @@ def _results(content: CardContent) -> str:
     if not content.scores:
         return "The run has no report about these weights."
     rows = [
-        (_title(metric, label), interval_text(entry, metric.digits), str(entry.get("n", "")))
+        (_title(metric, label), interval_text(entry, metric.digits), str(entry.get("n") or ""))
         for metric, label, entry in content.scores
     ]
     convention = str((content.metrics or {}).get("convention", ""))

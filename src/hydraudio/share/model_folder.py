@@ -154,7 +154,8 @@ def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Tas
 
 def plain_weights(task: Task) -> dict[str, Tensor]:
     """State of the task's parts by name, on the CPU, floating-point values as float32."""
-    own = {name: value for name, value in task.state_dict().items() if name.split(".")[0] in task.parts}
+    prefixes = tuple(f"{part}." for part in task.parts)
+    own = {name: value for name, value in task.state_dict().items() if name.startswith(prefixes)}
     return {
         name: (value.float() if value.is_floating_point() else value).detach().cpu().clone().contiguous()
         for name, value in own.items()
@@ -210,33 +211,40 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] | None:
-    """metrics.json of a report about this checkpoint; None where the run has none.
+    """What the test of a checkpoint has found: metrics.json of the run, and that of its report if it writes one.
 
     Args:
         checkpoint: ``<run>/checkpoints/<file>``.
-        report: folder to take it from.
+        report: folder of another report to take it from.
+
+    Returns:
+        Their content; None where the run has none about this checkpoint.
 
     Raises:
-        FileNotFoundError: `report` has no metrics.json.
+        FileNotFoundError: there is no metrics.json in `report` or beside it.
         ValueError: `report` is about another checkpoint.
     """
-    path = (report or _run(checkpoint) / "report") / METRICS
-    if report is None and not path.is_file():
+    folder = report or _run(checkpoint) / "report"
+    files = [path for path in (folder.parent / METRICS, folder / METRICS) if path.is_file()]
+    if report is not None and not files:
+        raise FileNotFoundError(f"{folder / METRICS}: there is no such file, nor one in {folder.parent}")
+    found: dict[str, Any] = {}
+    for path in files:
+        content = read_json(path)
+        about = Path(str(content.get("information", {}).get("Checkpoint", "")))
+        if about.name == checkpoint.name and (report is None or _run(about).name == _run(checkpoint).name):
+            found |= content
+        elif report is not None:
+            raise ValueError(
+                f"{path} is about {about}, not about {checkpoint}; make its report: "
+                f"python src/eval.py ckpt_path={checkpoint}"
+            )
+    if not found:
         return None
-    content = read_json(path)
-    information = content.setdefault("information", {})
-    about = Path(str(information.get("Checkpoint", "")))
-    if about.name != checkpoint.name or (report is not None and _run(about).name != _run(checkpoint).name):
-        if report is None:
-            return None
-        raise ValueError(
-            f"{path} is about {about}, not about {checkpoint}; make its report: "
-            f"python src/eval.py ckpt_path={checkpoint}"
-        )
-    information["Checkpoint"] = f"{run_name(checkpoint)}/{checkpoint.name}"
+    information = found["information"] | {"Checkpoint": f"{run_name(checkpoint)}/{checkpoint.name}"}
     if "Corpus" in information:  # its folder is nobody else's business
         information["Corpus"] = Path(information["Corpus"]).name
-    return content
+    return found | {"information": information}
 
 
 def run_name(checkpoint: Path) -> str:

@@ -238,7 +238,7 @@ class Page:
 
     def _facts(self, path: str) -> str:
         task = self.session.open(path)
-        parts = [getattr(task, name) for name in task.parts]
+        parts = task.networks().values()
         n_parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
         entries, _ = self.session.checkpoints()
         score = next((entry.score for entry in entries if str(entry.path) == path), "")

@@ -23,6 +23,10 @@ def test_from_a_run_to_a_validated_model_on_the_hub(command, tiny_run, tmp_path)
     card = (shared / "README.md").read_text()
     assert "pipeline_tag: audio-to-audio" in card
     assert "licence of the corpus" in card
+    scores = json.loads((tiny_run / "metrics.json").read_text())["scores"]
+    value, low, high = (scores["si_sdri"][key] for key in ("value", "low", "high"))
+    assert f"| SI-SDRi / dB | {value:.2f} [{low:.2f}, {high:.2f}] | {scores['si_sdri']['n']} |" in card
+    assert f"value: {value}" in card
     checks = ["--ckpt", str(checkpoint), "--n-items", "4"]
     result = command("scripts/share/validate_hub_model.py", str(shared), *checks)
     assert "si_sdri" in result.stdout
