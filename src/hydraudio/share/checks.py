@@ -141,7 +141,7 @@ class Validation:
         return f"license {front['license']}, {len(_results(front))} results"
 
     def loading(self) -> str:
-        """The folder loads strictly by itself, where neither the network nor the upstream's folder can be reached."""
+        """The folder loads strictly by itself, where neither a hub nor what training started from is in reach."""
         self.outputs = self.probe(self.folder, self.trusted_prefixes)
         return "loads strictly from the folder alone"
 

@@ -93,7 +93,7 @@ class Page:
         number = _choice([], label="Item", elem_id="item")
         with gr.Row():
             surprise = gr.Button("Any item", elem_id="surprise", scale=1, min_width=90)
-            button = gr.Button("Run", variant="primary", elem_id="run-item", scale=2, min_width=120)
+            button = gr.Button("Run", elem_id="run-item", scale=2, min_width=120)
         with gr.Accordion("Another corpus", open=False):
             name = _choice([AS_TRAINED], value=AS_TRAINED, label="Corpus", elem_id="corpus")
             root = gr.Textbox(
@@ -111,7 +111,7 @@ class Page:
             elem_id="recording",
             buttons=[],
         )
-        return recording, gr.Button("Run", variant="primary", elem_id="run-file")
+        return recording, gr.Button("Run", elem_id="run-file")
 
     def _connect_choices(
         self, page: gr.Blocks, choice: dict[str, Any], corpus: dict[str, Any], item: dict[str, Any]

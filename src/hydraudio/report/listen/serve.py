@@ -21,6 +21,7 @@ _PAGE_CSS = """
 #controls .ls-facts{padding:0 4px}
 #controls input[role=listbox],#controls input[aria-expanded]{padding-right:24px;text-overflow:ellipsis}
 #result{min-height:420px}
+#run-item,#run-file{background:var(--button-primary-background-fill);color:var(--button-primary-text-color)}
 """
 
 

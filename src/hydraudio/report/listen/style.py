@@ -12,7 +12,7 @@ CSS = """
 .listening p{margin:2px 0 0;color:inherit}
 .listening .ls-head p{font-size:13px;color:var(--ls-muted)}
 .listening .ls-head>div{flex:1 1 440px;min-width:0}
-.listening table.ls-scores{border-collapse:collapse;border:0!important;margin:0;width:auto;font-variant-numeric:tabular-nums;font-size:13.5px}
+.listening table.ls-scores{border-collapse:collapse;border:0!important;margin:0;width:auto;font-feature-settings:"tnum";font-size:13.5px}
 .listening .ls-scores tr{border:0!important;background:none}
 .listening .ls-scores th,.listening .ls-scores td{border:0!important;background:none;padding:2px 0 2px 22px;text-align:right;white-space:nowrap;color:var(--ls-text)}
 .listening .ls-scores :is(th,td):first-child{padding-left:0}
@@ -20,7 +20,7 @@ CSS = """
 .listening .ls-scores tbody th{font-weight:500}
 .listening .ls-scores .ls-key{font-weight:700;color:var(--ls-accent)}
 .listening .ls-numbers{display:flex;flex-wrap:wrap;gap:8px 40px;margin:0 0 14px}
-.listening table.ls-values{border-collapse:collapse;border:0!important;margin:0;width:auto;flex:1 1 380px;font-variant-numeric:tabular-nums;font-size:13px}
+.listening table.ls-values{border-collapse:collapse;border:0!important;margin:0;width:auto;flex:1 1 380px;font-feature-settings:"tnum";font-size:13px}
 .listening .ls-values tr{border:0!important;background:none}
 .listening .ls-values th,.listening .ls-values td{border:0!important;background:none;padding:2px 14px 2px 0;text-align:left;white-space:nowrap;color:var(--ls-text);font-weight:400}
 .listening .ls-values thead th{font-size:12px;color:var(--ls-muted)}
