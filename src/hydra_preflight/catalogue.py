@@ -121,7 +121,10 @@ class Catalogue:
         return result
 
     def unreached(self, results: Iterable[Result]) -> list[Path]:
-        """Files that no case has composed: nothing can choose them, and no other file inherits from them."""
+        """Files that no case has composed: nothing can choose them, and no other file inherits from them.
+
+        Bases of a whole group are there for the next task, too.
+        """
         reached = set().union(*(result.files for result in results))
         files = {path.relative_to(self.config_dir).with_suffix("").as_posix(): path for path in self._files()}
         return [path for name, path in files.items() if not {name, f"{name}.yaml"} & reached]
@@ -159,7 +162,8 @@ class Catalogue:
         return self.loader.groups_of(primary)
 
     def _files(self) -> list[Path]:
-        return [path for path in sorted(self.config_dir.rglob("*.yaml")) if path.parent != self.config_dir]
+        paths = [path for path in sorted(self.config_dir.rglob("*.yaml")) if path.parent != self.config_dir]
+        return [path for path in paths if not (path.name.startswith("_") and path.parent.parent == self.config_dir)]
 
     def _is_of(self, path: Path, group: str) -> bool:
         """Whether the innermost group above a file is this one."""

@@ -97,7 +97,19 @@ BROKEN = [
     ),
     Broken("null_of_no_group", ["experiment/x=null"], ["command line: experiment/x: there is no such group"]),
     Broken("nothing_to_leave_out", ["~sede"], ["command line: ~sede: there is nothing of this name"]),
-    Broken("missing_value", [f"model={TASK}/_base"], [": model.net: a value is required", "model.net=..."]),
+    Broken(
+        "missing_value",
+        CHOSEN,
+        [
+            "experiment/broken.yaml:5: callbacks.extra.config_file: a value is required here (???) (of the run).",
+            "callbacks.extra.config_file=...",
+        ],
+        experiment(
+            GLOBAL
+            + "callbacks:\n  extra:\n    _target_: hydraudio.core.callbacks.checkpoint_contents.CheckpointContents\n"
+            + "    config_file: ??? # of the run\n"
+        ),
+    ),
     Broken(
         "wrong_type_of_ours",
         ["callbacks.last_checkpoint.dirpath=3"],
@@ -306,22 +318,17 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
     assert sorted(keys) == ["callbacks.last_checkpoint.dirpath", "callbacks.last_checkpoint.every_n_step", "sede"]
 
 
-USER_NET = """
+USER_CORPUS = """
 import torch
 
-class TinyNet(torch.nn.Module):
-    def __init__(self, width: int, n_sources: int = 1) -> None:
-        super().__init__()
+class TinyCorpus(torch.utils.data.Dataset):
+    def __init__(self, width: int, sample_rate: int) -> None:
         raise RuntimeError(f"the user's class was reached with width {width}")
 """
-USER_YAML = f"""# @package model
-defaults:
-  - /model/{TASK}/_base
-  - _self_
-
-net:
-  _target_: user_package.nets.TinyNet
-  width: 3
+USER_YAML = """# @package data
+_target_: user_package.corpora.TinyCorpus
+width: 3
+sample_rate: 8000
 """
 
 
@@ -329,29 +336,27 @@ def run_user_package(tmp_path: Path, *arguments: str) -> subprocess.CompletedPro
     package = tmp_path / "user_package"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "nets.py").write_text(USER_NET)
-    (tmp_path / "conf/model").mkdir(parents=True)
-    (tmp_path / "conf/model/tiny.yaml").write_text(USER_YAML)
-    command = [sys.executable, str(ROOT / "src/train.py"), "--config-dir", str(tmp_path / "conf"), "model=tiny"]
+    (package / "corpora.py").write_text(USER_CORPUS)
+    (tmp_path / "conf/data").mkdir(parents=True)
+    (tmp_path / "conf/data/tiny.yaml").write_text(USER_YAML)
+    command = [sys.executable, str(ROOT / "src/train.py"), "--config-dir", str(tmp_path / "conf"), "data=tiny"]
     command += ["callbacks=none", "logger=none", f"paths.log_dir={tmp_path / 'logs'}", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_package_of_a_user_must_be_trusted(tmp_path: Path) -> None:
     answer = run_user_package(tmp_path)
     assert answer.returncode == 1
-    assert "model.net._target_: user_package.nets.TinyNet may not be instantiated" in answer.stderr
+    assert "data._target_: user_package.corpora.TinyCorpus may not be instantiated" in answer.stderr
     assert "extras.trusted_targets=[user_package]" in answer.stderr
 
 
 @pytest.mark.slow
 def test_arguments_of_a_users_class_are_bound_before_data_is_touched(tmp_path: Path) -> None:
-    answer = run_user_package(
-        tmp_path, "extras.trusted_targets=[user_package]", "+model.net.widht=3", "data.root=/nowhere"
-    )
+    answer = run_user_package(tmp_path, "extras.trusted_targets=[user_package]", "+data.widht=3")
     assert answer.returncode == 1
-    assert "TinyNet has no argument 'widht'. Nearest valid key: model.net.width." in answer.stderr
+    assert "TinyCorpus has no argument 'widht'. Nearest valid key: data.width." in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
