@@ -60,14 +60,14 @@ class CorpusDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        root: str | None,
-        embedded: Callable[..., Any] | None,
-        data_dir: str,
-        batch_size: int,
-        eval_batch_size: int | None,
-        num_workers: int,
-        pin_memory: bool,
-        seed: int,
+        root: str | None = None,
+        embedded: Callable[..., Any] | None = None,
+        data_dir: str = "data",
+        batch_size: int = 4,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self._embedded = embedded if root is None else None

@@ -51,8 +51,8 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:
         if n_frames is None and isinstance(self.norm1, GlobalLayerNorm) and elementary.is_channels_last(x):
-            x = x.transpose(1, 2)  # the same in one function, which keeps less for the backward pass
-            return elementary.temporal_block(x, self._weights(), self.depthwise.geometry, self.norm1.eps).transpose(1, 2)
+            weights, eps = self._weights(), self.norm1.eps  # the same in one function that keeps less for backward
+            return elementary.temporal_block(x.transpose(1, 2), weights, self.depthwise.geometry, eps).transpose(1, 2)
         y = self.norm1(self.prelu1(self.expand(x)), n_frames)  # (batch, hidden_channels, frames)
         y = self.norm2(self.prelu2(self.depthwise(y, n_frames)), n_frames)  # (batch, hidden_channels, frames)
         return x + self.project(y)

@@ -24,9 +24,14 @@ from hydraudio.tasks.separation.corpora.libri2mix.index import (
     missing_files,
     parse_index,
 )
-from hydraudio.tasks.separation.corpora.mixture_check import ROUNDING_TOLERANCE, broken_samples, shared_talkers
-from hydraudio.tasks.separation.corpora.polsess.index import list_files
-from hydraudio.tasks.separation.corpora.polsess.store import is_silent, silence_message
+from hydraudio.tasks.separation.corpora.mixtures import (
+    ROUNDING_TOLERANCE,
+    broken_samples,
+    is_silent,
+    list_files,
+    shared_talkers,
+    silence_message,
+)
 
 
 @dataclass

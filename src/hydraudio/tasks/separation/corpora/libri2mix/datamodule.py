@@ -39,9 +39,6 @@ class Libri2MixDataModule(CorpusDataModule):
     Separation", 2020.
 
     Args:
-        root: the folder `Libri2Mix`, which holds `wav8k` or `wav16k`; None makes the embedded corpus.
-        embedded: called with the folder to write the embedded corpus into.
-        data_dir: where the embedded corpus goes.
         problem: mix_clean (separate two talkers), mix_both (two talkers in noise) or mix_single (enhance one in noise).
         sample_rate: 8000 or 16000 Hz.
         mode: "min" (mixtures end with the shorter utterance) or "max" (with the longer one).
@@ -54,11 +51,7 @@ class Libri2MixDataModule(CorpusDataModule):
         max_train_samples: size of a random subset of the rows, None for all.
         max_val_samples: the same for validation.
         max_test_samples: the same for testing.
-        batch_size: of training.
-        eval_batch_size: of validation and testing, None for `batch_size`.
-        num_workers: of every loader.
-        pin_memory: of every loader.
-        seed: of everything random here.
+        common: see `CorpusDataModule`. `root` is the folder `Libri2Mix`, which holds `wav8k` or `wav16k`.
 
     Attributes:
         n_sources: targets per item.
@@ -71,9 +64,7 @@ class Libri2MixDataModule(CorpusDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
-        embedded: Callable[..., Any] | None = None,
-        data_dir: str = "data",
+        *,
         problem: str = "mix_clean",
         sample_rate: int = 8000,
         mode: str = "min",
@@ -86,13 +77,9 @@ class Libri2MixDataModule(CorpusDataModule):
         max_train_samples: int | None = None,
         max_val_samples: int | None = None,
         max_test_samples: int | None = None,
-        batch_size: int = 4,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        seed: int = 0,
+        **common: Any,
     ) -> None:
-        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
+        super().__init__(**common)
         self.problem, self.mode = check_choice("problem", problem, SOURCES_OF), check_choice("mode", mode, MODES)
         self.sample_rate = check_choice("sample_rate", sample_rate, SAMPLE_RATES)
         self.n_sources = len(SOURCES_OF[problem])

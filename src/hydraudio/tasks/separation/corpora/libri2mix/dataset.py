@@ -9,9 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.audio.io import read_audio
-from hydraudio.tasks.separation.corpora.items import collate_descriptions, level_db
 from hydraudio.tasks.separation.corpora.libri2mix.index import PARTS_OF, SOURCES_OF, MixtureIndex
-from hydraudio.tasks.separation.corpora.polsess.store import is_silent, silence_message
+from hydraudio.tasks.separation.corpora.mixtures import collate_descriptions, is_silent, level_db, silence_message
 
 _N_CROP_DRAWS = 8
 

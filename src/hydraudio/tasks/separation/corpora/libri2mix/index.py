@@ -19,7 +19,7 @@ import numpy as np
 from hydraudio.audio.io import read_info
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.tables import iterate_rows, missing_columns, read_header
-from hydraudio.tasks.separation.corpora.polsess.index import list_files
+from hydraudio.tasks.separation.corpora.mixtures import list_files
 
 SOURCES_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2"), "mix_single": ("s1",)}
 """Problem (which is the name of the mixture's folder) -> folders of the sources that are to be separated."""

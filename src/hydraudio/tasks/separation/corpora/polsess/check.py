@@ -18,7 +18,7 @@ import numpy as np
 
 from hydraudio.audio.packing import Pack, is_pack
 from hydraudio.core.defects import Defect
-from hydraudio.tasks.separation.corpora.mixture_check import broken_samples, shared_talkers
+from hydraudio.tasks.separation.corpora.mixtures import broken_samples, is_silent, shared_talkers, silence_message
 from hydraudio.tasks.separation.corpora.polsess.index import (
     COLUMN_OF,
     FOLDER_OF,
@@ -30,7 +30,7 @@ from hydraudio.tasks.separation.corpora.polsess.index import (
 )
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import parts_of
-from hydraudio.tasks.separation.corpora.polsess.store import Store, is_silent, open_store, silence_message
+from hydraudio.tasks.separation.corpora.polsess.store import Store, open_store
 
 LIMITER_LEVEL = 0.998
 """The original generator limits speech and reverbs at +-0.999 after the sum was formed: above this,

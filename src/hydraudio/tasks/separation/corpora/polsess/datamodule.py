@@ -20,16 +20,9 @@ from hydraudio.core.sampling import ResumableLoader
 from hydraudio.core.uses import check_limits, nested_sample
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.check import find_defects
-from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset, collate
+from hydraudio.tasks.separation.corpora.polsess.dataset import FixedPlans, PolSESSDataset, TrainingPlans, collate
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, check_mixing, voices_of
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, corpus_fingerprint, missing_files, read_index
-from hydraudio.tasks.separation.corpora.polsess.options import (
-    check_probability,
-    check_range,
-    check_weights,
-    without_zero_weight,
-)
-from hydraudio.tasks.separation.corpora.polsess.plans import FixedPlans, TrainingPlans
 from hydraudio.tasks.separation.corpora.polsess.speed import check_speed
 from hydraudio.tasks.separation.corpora.polsess.store import open_store
 
@@ -43,9 +36,6 @@ class PolSESSDataModule(CorpusDataModule):
     Complex Acoustic Environments", 2024.
 
     Args:
-        root: the corpus, as WAV files or as written by `scripts/separation/pack_polsess.py`; None: the embedded one.
-        embedded: called with the folder to write the embedded corpus into.
-        data_dir: where the embedded corpus goes.
         problem: ES (enhance speaker 1), EB (enhance both) or SB (separate both).
         sample_rate: in Hz, that all files must have.
         allowed_variants: one variant or a list of them, None for all that fit a row; rows that none fits are
@@ -61,18 +51,13 @@ class PolSESSDataModule(CorpusDataModule):
         gain_db: [lowest, highest] of a random level change of input and target in training.
         flip_polarity: probability that input and target are inverted in training.
         segment_s: length of a random crop in training, None for whole clips.
-        dynamic_mixing: settings (see `hydraudio.tasks.separation.corpora.polsess.dynamic_mixing.MixingSettings`; {} for its
-            defaults) with which training draws the components of an item from different rows; None keeps the rows of
-            the table.
+        dynamic_mixing: settings (see `dynamic_mixing.MixingSettings`; {} for its defaults) with which training draws
+            the components of an item from different rows; None keeps the rows of the table.
         speed: [lowest, highest] factor by which each talker of a training item is faster, its reverberation too. The
             crop must leave room for the longer excerpts that this reads.
         speed_noises: change scene and event as well, each with a factor of its own.
         construction: "auto" reads the fewest files; "subtract" and "add" force one form.
-        batch_size: of training.
-        eval_batch_size: of validation and testing, None for `batch_size`.
-        num_workers: of every loader.
-        pin_memory: of every loader.
-        seed: of everything random here.
+        common: see `CorpusDataModule`. `root` holds WAV files, or what `scripts/separation/pack_polsess.py` wrote.
 
     Attributes:
         n_sources: targets per item.
@@ -85,9 +70,7 @@ class PolSESSDataModule(CorpusDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
-        embedded: Callable[..., Any] | None = None,
-        data_dir: str = "data",
+        *,
         problem: str = "ES",
         sample_rate: int = 8000,
         allowed_variants: str | Sequence[str] | None = None,
@@ -105,20 +88,16 @@ class PolSESSDataModule(CorpusDataModule):
         speed: Sequence[float] | None = None,
         speed_noises: bool = False,
         construction: str = "auto",
-        batch_size: int = 4,
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        seed: int = 0,
+        **common: Any,
     ) -> None:
-        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
+        super().__init__(**common)
         self.problem = mm_ipc.check_problem(problem)
         self.construction = mm_ipc.check_construction(construction)
         self.n_sources = mm_ipc.n_sources(problem)
         self.sample_rate = sample_rate
         allowed = mm_ipc.check_variants(allowed_variants, "allowed_variants")
-        self.variant_weights = check_weights(variant_weights, allowed)
-        self._training_variants = without_zero_weight(allowed, self.variant_weights)
+        self.variant_weights = _check_weights(variant_weights, allowed)
+        self._training_variants = _without_zero_weight(allowed, self.variant_weights)
         self.variants = {
             "train": self._training_variants,
             "val": mm_ipc.check_variants(val_variants, "val_variants") or allowed,
@@ -126,9 +105,9 @@ class PolSESSDataModule(CorpusDataModule):
         }
         self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
         # EB and SB use both talkers alike
-        self.swap_talkers = check_probability("swap_talkers", swap_talkers) if problem == "ES" else 0.0
-        self.flip_polarity = check_probability("flip_polarity", flip_polarity)
-        self.gain_db = check_range("gain_db", gain_db)
+        self.swap_talkers = _check_probability("swap_talkers", swap_talkers) if problem == "ES" else 0.0
+        self.flip_polarity = _check_probability("flip_polarity", flip_polarity)
+        self.gain_db = _check_range("gain_db", gain_db)
         self.segment_s = check_positive("segment_s", segment_s)
         self.dynamic_mixing, self.speed = check_mixing(dynamic_mixing), check_speed(speed, speed_noises)
         self._voices: np.ndarray | None = None
@@ -276,3 +255,44 @@ class PolSESSDataModule(CorpusDataModule):
 
     def _loader(self, use: str) -> ResumableLoader:
         return self._build_loader(self.datasets[use], training=use == "train", trainer=self.trainer, collate_fn=collate)
+
+
+def _check_weights(weights: Mapping[str, float] | None, allowed: tuple[str, ...] | None) -> dict[str, float] | None:
+    """Relative frequencies of variants, which `allowed` (None: all) must hold."""
+    if weights is None:
+        return None
+    mm_ipc.check_variants(weights, "variant_weights")
+    for name, weight in weights.items():
+        if not (np.isfinite(weight) and weight >= 0):
+            raise ValueError(f"variant_weights[{name}]={weight} must be a number that is not negative")
+        if allowed is not None and name not in allowed:
+            raise ValueError(f"variant_weights names {name}, which allowed_variants {list(allowed)} leaves out")
+    return dict(weights)
+
+
+def _without_zero_weight(
+    allowed: tuple[str, ...] | None, weights: Mapping[str, float] | None
+) -> tuple[str, ...] | None:
+    """The variants that training can draw; a weight of 0 forbids one."""
+    if weights is None:
+        return allowed
+    kept = tuple(name for name in allowed or mm_ipc.VARIANTS if weights.get(name, 1.0) > 0)
+    if not kept:
+        raise ValueError(f"variant_weights {dict(weights)} gives no allowed variant a positive weight")
+    return kept
+
+
+def _check_probability(name: str, value: float) -> float:
+    """A number in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} must be a probability from 0 to 1")
+    return value
+
+
+def _check_range(name: str, limits: Sequence[float] | None) -> tuple[float, float] | None:
+    """(lowest, highest) in dB, or None."""
+    if limits is None:
+        return None
+    if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] > limits[1]:
+        raise ValueError(f"{name}={list(limits)} must be [lowest, highest] in dB, or null")
+    return float(limits[0]), float(limits[1])

@@ -16,9 +16,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from hydraudio.sounds.rooms import draw_room, impulse_response, reverberate
+from hydraudio.tasks.separation.corpora.mixtures import is_silent
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, talker_keys
 from hydraudio.tasks.separation.corpora.polsess.layout import SCENE_RANGE_DB, SSR_RANGE_DB, Levels
-from hydraudio.tasks.separation.corpora.polsess.store import is_silent
 
 MAX_PEAK = 0.999
 """Largest sample of an item: above it, input and targets are turned down together."""

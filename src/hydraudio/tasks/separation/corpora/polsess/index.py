@@ -7,7 +7,6 @@ one (for training), so both say the same.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.tables import iterate_rows, missing_columns, read_header
+from hydraudio.tasks.separation.corpora.mixtures import list_files
 from hydraudio.tasks.separation.corpora.polsess.layout import FOLDERS, REVERB_FILE_COLUMNS, SUBSETS, csv_path
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import COMPONENTS, INDOOR_PARTS
 
@@ -159,14 +159,6 @@ def missing_files(
         absent = [row for row, name in zip(wanted.tolist(), names, strict=True) if name not in present]
         defects += [_missing_file(index, row, component) for row in absent]
     return defects
-
-
-def list_files(folder: Path) -> set[str]:
-    """Names of the plain files of a folder; empty if there is no such folder."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.name.startswith(".")}
 
 
 def talker_keys(paths: Sequence[str]) -> list[str | None]:

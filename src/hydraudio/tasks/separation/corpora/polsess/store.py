@@ -21,9 +21,6 @@ from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, corpus
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import parts_of
 
-SILENT_PEAK = 1.0 / FULL_SCALE
-"""A signal that never leaves the last 16-bit step (dither) is silent."""
-
 _N_PROBES = 9
 
 
@@ -118,16 +115,6 @@ def clip_length(index: CorpusIndex) -> int:
         read_audio(paths[0])
         raise ValueError(f"{index.folder}: none of the first files can be read; check the corpus")
     return int(np.sort(lengths)[len(lengths) // 2])
-
-
-def silence_message(where: str, component: str) -> str:
-    """The words for a signal that must not be silent."""
-    return f"{where}: {component} is silent throughout; remove the row or write the file again"
-
-
-def is_silent(waveform: np.ndarray, scale: float = 1.0) -> bool:
-    """Whether (time,) never exceeds one 16-bit step after scaling."""
-    return max(float(waveform.max()), -float(waveform.min())) * scale <= SILENT_PEAK
 
 
 def pack_corpus(
