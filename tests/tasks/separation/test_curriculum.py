@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 from hydraudio.core.callbacks.last_checkpoint import LastCheckpoint
 from hydraudio.core.sampling import build_loader
 from hydraudio.nn.schedules import warmup_cosine
-from hydraudio.tasks.separation.curriculum import STATE_KEY, Curriculum
-from hydraudio.tasks.separation.curriculum_stages import Stage, parse_stages
+from hydraudio.tasks.separation.curriculum import STATE_KEY, Curriculum, Stage, parse_stages
 
 
 class Items(Dataset):

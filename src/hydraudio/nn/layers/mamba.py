@@ -233,7 +233,7 @@ def initialize_dt_projection(dt_proj: nn.Linear) -> None:
     with torch.no_grad():
         dt = torch.empty_like(dt_proj.bias).uniform_(low, high).exp().clamp_min(DT_FLOOR)
         dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
-    dt_proj.bias._no_reinit = True  # type: ignore[attr-defined]
+    setattr(dt_proj.bias, "_no_reinit", True)  # noqa: B010 - as in the public code of Mamba; no attribute of Parameter
 
 
 def initialize_output_projections(net: nn.Module, n_layers: int) -> None:

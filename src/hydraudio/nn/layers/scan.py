@@ -129,7 +129,9 @@ def _scan(
 
 
 @_scan.register_fake
-def _(u, delta, A, B, C, D, delta_bias, z):  # type: ignore[no-untyped-def]
+def _(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, z: Tensor | None
+) -> tuple[Tensor, Tensor]:
     n_groups, n_items, n_steps, n_channels = u.shape
     n_chunk = scan_torch.chunk_steps(n_items, A.shape[1] * n_channels, u.device.type)
     starts = u.new_empty(n_groups, n_items, -(-n_steps // n_chunk), A.shape[1], n_channels)
@@ -156,16 +158,16 @@ def _scan_backward(
 
 
 @_scan_backward.register_fake
-def _(grad, starts, u, delta, A, B, C, D, delta_bias, z):  # type: ignore[no-untyped-def]
-    return [x.new_empty(x.shape) for x in (u, delta, A, B, C, D, delta_bias, z) if x is not None]
+def _(grad: Tensor, starts: Tensor, *inputs: Tensor | None) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in inputs if x is not None]
 
 
-def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)  # the states before each chunk never have one
     ctx.save_for_backward(output[1], *inputs)
 
 
-def _backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
     grads = _scan_backward(grad.contiguous(), *ctx.saved_tensors)

@@ -6,6 +6,8 @@ the state before every chunk; backward starts each chunk from it again, last chu
 (the gradients of B, C, A, D and the bias) is written per program and summed afterwards, so results are deterministic.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -19,12 +21,12 @@ RATE_SCALE = tl.constexpr(LOG2_E)
 
 
 @triton.jit
-def _combine(decay_left, input_left, decay_right, input_right):  # type: ignore[no-untyped-def]
+def _combine(decay_left, input_left, decay_right, input_right):
     return decay_left * decay_right, input_left * decay_right + input_right
 
 
 @triton.jit
-def _softplus(x):  # type: ignore[no-untyped-def]
+def _softplus(x):
     """log(1 + e) as e log(w) / (w - 1) with w = 1 + e rounded: exact to the last bits for small e."""
     e = tl.exp(tl.minimum(x, 20.0))
     w = 1.0 + e
@@ -33,13 +35,13 @@ def _softplus(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _row(x, index, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _row(x, index, ROWS: tl.constexpr):
     """x[index] of (rows, channels, states)."""
     return tl.sum(tl.where(tl.arange(0, ROWS)[:, None, None] == index, x, 0.0), 0)
 
 
 @triton.jit
-def _forward_kernel(  # type: ignore[no-untyped-def]
+def _forward_kernel(
     u_ptr,
     delta_ptr,
     A_ptr,
@@ -97,7 +99,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _backward_kernel(  # type: ignore[no-untyped-def]
+def _backward_kernel(
     grad_ptr,
     starts_ptr,
     u_ptr,
@@ -233,9 +235,7 @@ def _contiguous(inputs: ScanInputs) -> ScanInputs:
     return ScanInputs(u, delta, B, C, None if inputs.z is None else inputs.z.contiguous())
 
 
-def _launch(  # type: ignore[no-untyped-def]
-    kernel, tensors: tuple[Tensor, ...], u: Tensor, n_states: int, n_chunks: int, gated: bool
-) -> None:
+def _launch(kernel: Any, tensors: tuple[Tensor, ...], u: Tensor, n_states: int, n_chunks: int, gated: bool) -> None:
     n_groups, n_items, n_steps, n_channels = u.shape
     grid = (n_items, triton.cdiv(n_channels, BLOCK_CHANNELS), n_groups)  # only the first may exceed 65535
     kernel[grid](

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -36,6 +36,7 @@ from hydraudio.audio.files import (
 from hydraudio.audio.io import open_audio
 from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
 from hydraudio.core.files import whole_path
+from hydraudio.tasks.separation.task import SeparationTask
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class SeparationPredictor:
 
     def run(
         self,
-        task: Any,
+        task: SeparationTask,
         input: str | Path,
         output: str | Path,
         *,
@@ -83,8 +84,7 @@ class SeparationPredictor:
         """Separates a file or a folder.
 
         Args:
-            task: a module with ``predict_waveform`` (batch, time) -> (batch, n_sources, time), ``sample_rate``
-                (Hz) and ``n_sources``; it is moved to `device` and put into evaluation mode.
+            task: it is moved to `device` and put into evaluation mode.
             input: file, or folder that is searched recursively (names that begin with a dot excepted).
             output: folder, made if needed; must not be the input folder.
             device: where the network runs.
@@ -110,7 +110,7 @@ class SeparationPredictor:
         report_failures(failed)
         return failed
 
-    def _separate_file(self, task: Any, job: Job, device: torch.device, on_progress: OnProgress) -> None:
+    def _separate_file(self, task: SeparationTask, job: Job, device: torch.device, on_progress: OnProgress) -> None:
         mono = self.channels == "mono"
         with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
@@ -122,7 +122,7 @@ class SeparationPredictor:
                     writer.write(block)
                 writer.finish()
 
-    def _separated(self, task: Any, blocks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+    def _separated(self, task: SeparationTask, blocks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
         """Blocks of (channels, time) to blocks of (channels, n_sources, time) on the CPU."""
 
         @torch.inference_mode()

@@ -13,6 +13,7 @@ from hydraudio.core.task import Stage, Task
 from hydraudio.losses.permutation import PermutationInvariant, reorder
 from hydraudio.metrics.accumulate import MaskedMean
 from hydraudio.metrics.sdr import si_sdr
+from hydraudio.tasks.separation.networks.tasnet import Separator, StreamingSeparator
 from hydraudio.tasks.separation.spec import SPEC
 
 MEANS = ("loss", "si_sdr", "si_sdri")
@@ -23,8 +24,7 @@ class SeparationTask(Task):
     """Train and score a network that maps (batch, time) to (batch, n_sources, time).
 
     Args:
-        net: network with an attribute ``n_sources``, called as ``net(mixture)``, or ``net(mixture, lengths)`` where
-            the items of a batch have unequal lengths.
+        net: a :class:`hydraudio.tasks.separation.networks.tasnet.Separator`.
         loss: permutation-invariant wrapper around a waveform loss; one source is its trivial case.
         zero_mean: remove the mean of each signal before SI-SDR; the same in loss, baseline and metric.
         **task_arguments: see :class:`hydraudio.core.task.Task`.
@@ -41,7 +41,9 @@ class SeparationTask(Task):
         super().__init__(net, **task_arguments)
         self.loss = loss
         self.zero_mean = zero_mean
-        self.n_sources: int = net.n_sources  # type: ignore[assignment]
+        if not isinstance(net, Separator):
+            raise ValueError(f"model.net: {type(net).__name__} has no n_sources, so it is no network for separation")
+        self.n_sources = net.n_sources
         names = [f"{stage}_{name}" for stage in ("val", "test") for name in MEANS]
         self.means = nn.ModuleDict({name: MaskedMean() for name in names})
 
@@ -99,15 +101,14 @@ class SeparationTask(Task):
         """Separate a recording that comes in blocks (channels, time) into blocks (channels, n_sources, time), fp32.
 
         The memory needed does not grow, and the whole equals what `predict_waveform` gives for the whole. Needs a
-        causal network, one with ``stream`` and ``flush`` as in :class:`hydraudio.tasks.separation.networks.tasnet.TasNet`.
+        causal network.
         """
-        self.require_causal()
-        state = None
+        net, state = self.require_causal(), None
         for block in blocks:
-            estimate, state = self.net.stream(block, state)  # type: ignore[operator]
+            estimate, state = net.stream(block, state)
             yield estimate.float()
         if state is not None:
-            yield self.net.flush(state).float()  # type: ignore[operator]
+            yield net.flush(state).float()
 
     def export_module(self) -> Exportable:
         """The network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
@@ -115,13 +116,14 @@ class SeparationTask(Task):
         inputs = {"mixture": SPEC.batch["mixture"]}
         return Exportable(self.net, inputs, ("estimate",), waveform_sizes(self.sample_rate), metadata)
 
-    def require_causal(self) -> None:
-        """Raise ValueError where the network cannot be streamed."""
-        if not getattr(self.net, "causal", False):
+    def require_causal(self) -> StreamingSeparator:
+        """The network, if it can be streamed; else ValueError."""
+        if not (isinstance(self.net, StreamingSeparator) and self.net.causal):
             raise ValueError(
                 f"streaming=true: {type(self.net).__name__} is not causal as it is configured; leave streaming=false, "
                 "or train with model.net.causal=true (Conv-TasNet) or model.net.bidirectional=false (Mamba-TasNet)"
             )
+        return self.net
 
     def _separate(self, batch: dict[str, Any]) -> Tensor:
         """(batch, n_sources, time); what lies beyond an item's length in a padded batch has no meaning."""

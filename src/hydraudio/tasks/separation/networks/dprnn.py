@@ -118,7 +118,8 @@ class DPRNN(TasNet):
         def mask_net(n_sources: int, n_filters: int) -> DualPathMaskNet:
             block = partial(RecurrentBlock, n_filters, hidden_size, rnn_type, n_rnn_layers, dropout)
             intra, inter = partial(block, bidirectional=True), partial(block, bidirectional=bidirectional)
-            shape = {"n_layers": n_layers, "chunk_size": chunk_size}
-            return DualPathMaskNet(n_sources, n_filters, intra=intra, inter=inter, norm=norm, **shape)
+            return DualPathMaskNet(
+                n_sources, n_filters, intra=intra, inter=inter, n_layers=n_layers, chunk_size=chunk_size, norm=norm
+            )
 
         super().__init__(mask_net, **frame)

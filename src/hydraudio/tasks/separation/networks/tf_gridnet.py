@@ -5,6 +5,7 @@ letters below are the paper's. Parameters correspond one to one to those of ESPn
 their features by (channel, position), these by (position, channel).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,10 +34,10 @@ class BLSTM(nn.RNNBase):
             back = self._run(flip_frames(x, n_steps, 1), back_weights)
             return torch.cat([ahead, flip_frames(back, n_steps, 1)], -1)
 
-    def _run(self, x: Tensor, weights: list[Tensor], n_directions: int = 1) -> Tensor:
+    def _run(self, x: Tensor, weights: Sequence[Tensor], n_directions: int = 1) -> Tensor:
         state = x.new_zeros(n_directions, len(x), self.hidden_size)
         # has biases, layers, dropout, training, bidirectional, batch first
-        return torch.lstm(x, (state, state), weights, True, 1, 0.0, self.training, n_directions == 2, True)[0]
+        return torch.lstm(x, (state, state), list(weights), True, 1, 0.0, self.training, n_directions == 2, True)[0]
 
 
 class TFGridNet(GridNet):

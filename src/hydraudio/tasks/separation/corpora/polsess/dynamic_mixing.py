@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class MixingSettings:
         _check_choice("dynamic_mixing.distinct", self.distinct, ("talker", "file"))
 
 
-def check_mixing(options: Mapping[str, object] | None) -> MixingSettings | None:
+def check_mixing(options: Mapping[str, Any] | None) -> MixingSettings | None:
     """Settings from a configuration: None, or a mapping of `MixingSettings`' attributes ({} for the defaults)."""
     if options is None:
         return None
@@ -84,7 +85,7 @@ def check_mixing(options: Mapping[str, object] | None) -> MixingSettings | None:
             guess = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
             raise ValueError(f"dynamic_mixing.{name}: no such setting; did you mean {guess}? Valid: {', '.join(names)}")
     values = {name: _as_tuple(value) for name, value in options.items()}
-    return MixingSettings(**values)  # type: ignore[arg-type]
+    return MixingSettings(**values)
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def _events_by_scene(index: CorpusIndex, rows: np.ndarray) -> dict[tuple[bool, s
     return groups
 
 
-def _as_tuple(value: object) -> object:
+def _as_tuple(value: Any) -> Any:
     """A list of a configuration as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
