@@ -343,6 +343,8 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 def _apply_extras(cfg: DictConfig) -> None:
     # Lightning 2.6 under torch 2.13, at every start; there is nothing that a user could do about it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # Lightning takes it for an oversight that frozen parts of a network stay in evaluation mode.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     if cfg.extras.ignore_warnings:
         warnings.filterwarnings("ignore")
     if cfg.extras.print_config:

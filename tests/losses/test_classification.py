@@ -4,19 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hydraudio.losses.class_weights import class_weights, effective_weights
+from hydraudio.losses.category import class_weights, effective_weights
 from hydraudio.losses.classification import (
+    LDAM,
     ClassBalanced,
     CrossEntropy,
+    DeferredReweighting,
     Focal,
     JensenShannon,
     KLDivergence,
     LogitAdjustment,
+    VectorScaling,
     WeightedBinaryCrossEntropy,
     WeightedCrossEntropy,
 )
-from hydraudio.losses.margin import LDAM, DeferredReweighting, VectorScaling
-from hydraudio.metrics.priors import adjust_logits
+from hydraudio.metrics.calibration import adjust_logits
 from hydraudio.tasks.emotion.losses import GenderCrossEntropy
 
 COUNTS = [6716, 6400, 16652, 2992, 1134, 1419, 2519, 29144]  # training items of the 2025 challenge, Angry to Neutral
@@ -30,7 +32,7 @@ ALL = {
     "smoothed": lambda: CrossEntropy(0.1, "others"),
     "weighted": lambda: WeightedCrossEntropy(COUNTS),
     "balanced": lambda: LogitAdjustment(COUNTS),
-    "focal": lambda: Focal(2.0, COUNTS, "inverse"),
+    "focal": lambda: Focal(2.0, class_counts=COUNTS, weighting="inverse"),
     "weak_focal": lambda: Focal(0.5),
     "class_balanced": lambda: ClassBalanced(COUNTS),
     "kl": lambda: KLDivergence(),
@@ -144,9 +146,11 @@ def test_balanced_softmax_is_its_quotient(logits):
 def test_focal_loss_by_hand(logits):
     p = logits.softmax(-1)[torch.arange(6), LABELS]
     w = class_weights(COUNTS, "sqrt")[LABELS]
-    close(Focal(2.0, COUNTS, "sqrt")(logits, HARD), -w * (1 - p) ** 2 * p.log())
+    close(Focal(2.0, class_counts=COUNTS, weighting="sqrt")(logits, HARD), -w * (1 - p) ** 2 * p.log())
     close(Focal(0.0)(logits, HARD), F.cross_entropy(logits, LABELS, reduction="none"))
-    close(reduced(Focal(2.0, COUNTS, "sqrt"), logits, HARD), (-w * (1 - p) ** 2 * p.log()).mean())
+    close(
+        reduced(Focal(2.0, class_counts=COUNTS, weighting="sqrt"), logits, HARD), (-w * (1 - p) ** 2 * p.log()).mean()
+    )
     # p = .5 and .25 of two classes in four
     two = torch.tensor([[math.log(2.0), math.log(2.0)], [0.0, math.log(3.0)]])
     expected = [0.25 * math.log(2), 0.75**2 * math.log(4)]

@@ -2,9 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hydraudio.losses.class_weights import effective_weights
-from hydraudio.losses.classification import CrossEntropy
-from hydraudio.losses.margin import LDAM, DeferredReweighting, VectorScaling
+from hydraudio.losses.category import effective_weights
+from hydraudio.losses.classification import LDAM, CrossEntropy, DeferredReweighting, VectorScaling
 
 COUNTS = [160000, 10000, 625]
 LABELS = torch.tensor([0, 1, 2, 2])

@@ -131,7 +131,7 @@ class Task(LightningModule):
         """
         raise NotImplementedError
 
-    def predict_waveform(self, waveform: Tensor) -> Tensor:
+    def predict_waveform(self, waveform: Tensor) -> Tensor | dict[str, Tensor]:
         """Turn raw audio, (batch, time) float32 in [-1, 1] at ``sample_rate``, into the task's result."""
         raise NotImplementedError
 

@@ -1,11 +1,17 @@
-"""What every loss on categories offers."""
+"""What every loss on categories offers, and weights of classes from their number of training items.
+
+`n_c` items of class c among N of C classes. A class without any item has weight 0: nothing is known about it.
+"""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hydraudio.losses.class_weights import Weighting, class_weights
+Weighting = Literal["inverse", "sqrt", "log", "effective"]
+EFFECTIVE_BETA = 0.9999
+"""Of Cui et al. 2019 for large corpora."""
 
 
 class CategoryLoss(nn.Module):
@@ -71,3 +77,92 @@ class WeightedCategoryLoss(CategoryLoss):
 def labelled(target: Tensor) -> Tensor:
     """1 for rows with a target, 0 for rows of zeros: (batch,) float32."""
     return (target.sum(-1) > 0).float()
+
+
+def class_weights(
+    class_counts: Sequence[float],
+    weighting: Weighting | None,
+    clip: Sequence[float] | None = None,
+) -> Tensor:
+    """One weight per class, (n_classes,) float32.
+
+    - ``inverse``: w_c = N / (C n_c); 1 for every class of a balanced corpus
+    - ``sqrt``: its square root
+    - ``log``: log(1 + w_c)
+    - ``effective``: `effective_weights` with beta 0.9999
+    - None: 1 for every class, also for those without items
+
+    Args:
+        class_counts: training items per class.
+        weighting: which.
+        clip: least and largest weight of a class that has items.
+
+    Raises:
+        ValueError: counts are negative or all zero, or the limits are not ordered.
+    """
+    counts = check_counts(class_counts)
+    if weighting is None:
+        weights = torch.ones_like(counts)
+    elif weighting == "effective":
+        weights = effective_weights(class_counts).double()
+    else:
+        weights = _damped(_inverse(counts), weighting)
+    if clip is not None:
+        least, most = clip
+        if not 0 <= least <= most:
+            raise ValueError(f"clip={list(clip)} must be the least and the largest weight, 0 <= least <= largest")
+        weights = torch.where(counts > 0, weights.clamp(least, most), weights)
+    return weights.float()
+
+
+def effective_weights(
+    class_counts: Sequence[float], beta: float | None = EFFECTIVE_BETA, normalize: bool = True
+) -> Tensor:
+    """Inverse effective number of items, (n_classes,) float32: w_c = (1 - beta) / (1 - beta^n_c).
+
+    Cui et al.: "Class-balanced loss based on effective number of samples", CVPR 2019.
+
+    Args:
+        class_counts: training items per class.
+        beta: 0 gives equal weights, towards 1 inverse frequencies; None: (N - 1) / N, as EMO-SUPERB has it.
+        normalize: scale so that the weights sum to C (their mean is 1), as the paper does.
+    """
+    counts = check_counts(class_counts)
+    beta = 1.0 - 1.0 / float(counts.sum()) if beta is None else beta
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta={beta} must lie in [0, 1)")
+    weights = torch.where(counts > 0, (1.0 - beta) / (1.0 - beta ** counts.clamp_min(1)), 0.0)
+    return (weights * len(weights) / weights.sum() if normalize else weights).float()
+
+
+def check_counts(class_counts: Sequence[float], need_all: str | None = None) -> Tensor:
+    """Counts as float64.
+
+    Args:
+        class_counts: training items per class.
+        need_all: name of what needs items of every class, None where empty classes are allowed.
+    """
+    counts = torch.as_tensor(list(class_counts), dtype=torch.float64)
+    if counts.ndim != 1 or not len(counts) or (counts < 0).any() or counts.sum() == 0:
+        raise ValueError(f"class_counts={list(class_counts)} must be items per class, none negative, not all zero")
+    if need_all is not None and (counts == 0).any():
+        empty = (counts == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{need_all} is not defined for classes without training items: numbers {empty} of "
+            f"class_counts={list(class_counts)}. Train on classes that occur (data.classes), or choose another loss"
+        )
+    return counts
+
+
+def _inverse(counts: Tensor) -> Tensor:
+    return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp_min(1e-12)), 0.0)
+
+
+def _damped(weights: Tensor, weighting: str) -> Tensor:
+    if weighting == "inverse":
+        return weights
+    if weighting == "sqrt":
+        return weights.sqrt()
+    if weighting == "log":
+        return weights.log1p()
+    raise ValueError(f"weighting={weighting!r} is unknown; choose inverse, sqrt, log or effective")

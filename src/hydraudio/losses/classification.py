@@ -2,14 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hydraudio.losses.category import CategoryLoss, WeightedCategoryLoss, labelled
-from hydraudio.losses.class_weights import EFFECTIVE_BETA, Weighting, check_counts, effective_weights
+from hydraudio.losses.category import (
+    EFFECTIVE_BETA,
+    CategoryLoss,
+    WeightedCategoryLoss,
+    Weighting,
+    check_counts,
+    effective_weights,
+    labelled,
+)
 
 
 class CrossEntropy(CategoryLoss):
@@ -104,19 +111,11 @@ class Focal(WeightedCategoryLoss):
 
     Args:
         gamma: how much well classified items fade; 0 is (weighted) cross entropy.
-        class_counts: training items per class; null: no class weights.
-        weighting: see `class_weights`; null: no class weights.
-        clip: least and largest weight.
+        **class_weights: see `WeightedCategoryLoss`.
     """
 
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        class_counts: Sequence[float] | None = None,
-        weighting: Weighting | None = None,
-        clip: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(class_counts, weighting, clip)
+    def __init__(self, gamma: float = 2.0, **class_weights: Any) -> None:
+        super().__init__(**class_weights)
         if gamma < 0:
             raise ValueError(f"gamma={gamma} must not be negative")
         self.gamma = gamma
@@ -159,11 +158,6 @@ class KLDivergence(WeightedCategoryLoss):
 
     Without weights it is the soft cross entropy less the entropy of the target: the same gradient, and 0 where the
     network is right. With weights it can be negative.
-
-    Args:
-        class_counts: training items per class; null: no class weights.
-        weighting: see `class_weights`; null: no class weights.
-        clip: least and largest weight.
     """
 
     def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -188,15 +182,104 @@ class WeightedBinaryCrossEntropy(WeightedCategoryLoss):
     """Mean over classes of w_c * (-q_c log sigmoid(z_c) - (1 - q_c) log sigmoid(-z_c)). The mean is over items.
 
     Every class is a question of its own, so that several may be true; the WBCE of the public 200AI recipe.
-
-    Args:
-        class_counts: training items per class; null: no class weights.
-        weighting: see `class_weights`; null: no class weights.
-        clip: least and largest weight.
     """
 
     def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.weigh(F.binary_cross_entropy_with_logits(logits, target, reduction="none")).mean(-1)
+
+
+class LDAM(CategoryLoss):
+    """Cross entropy of z - scale * m * q with margins m_c = max_margin * (n_min / n_c)^(1/4).
+
+    Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019: the
+    margin is proportional to n_c^(-1/4), and the largest is `max_margin`. The paper has logits that are 30 times a
+    cosine: ``ClassifierHead(cosine_scale=30)`` with ``scale=30`` here. With logits of a linear layer leave scale at 1.
+
+    Args:
+        class_counts: training items per class, none zero.
+        max_margin: margin of the rarest class, in units of the logits without their scale.
+        scale: of the logits.
+    """
+
+    margins: Tensor
+
+    def __init__(self, class_counts: Sequence[float], max_margin: float = 0.5, scale: float = 1.0) -> None:
+        super().__init__()
+        counts = check_counts(class_counts, need_all="LDAM")
+        margins = scale * max_margin * (counts.min() / counts) ** 0.25
+        self.register_buffer("margins", margins.float(), persistent=False)
+
+    def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _cross_entropy(logits - self.margins * target, target)
+
+
+class VectorScaling(CategoryLoss):
+    """Cross entropy of d_c z_c + tau log pi_c with d_c = (n_c / n_max)^gamma and the training priors pi.
+
+    Kini et al., "Label-imbalanced and group-sensitive classification under overparameterization", NeurIPS 2021;
+    gamma and tau as in the public code. At inference z is used as it is.
+
+    Args:
+        class_counts: training items per class, none zero.
+        gamma: of the factors; 0 leaves logit adjustment.
+        tau: of the shift.
+    """
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, class_counts: Sequence[float], gamma: float = 0.3, tau: float = 1.0) -> None:
+        super().__init__()
+        counts = check_counts(class_counts, need_all="VectorScaling")
+        self.register_buffer("factor", ((counts / counts.max()) ** gamma).float(), persistent=False)
+        self.register_buffer("shift", (tau * (counts / counts.sum()).log()).float(), persistent=False)
+
+    def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _cross_entropy(self.factor * logits + self.shift, target)
+
+
+class DeferredReweighting(CategoryLoss):
+    """A loss as it is, and weighted by effective numbers of items from an epoch on (DRW).
+
+    The deferred schedule of Cao et al. 2019 (see `LDAM`): the network first learns from the natural distribution; late
+    in the training every item counts w_y, and the mean divides by the weights. The epoch is told by `set_epoch`, so a
+    resumed run is where it was.
+
+    Args:
+        loss: on categories.
+        class_counts: training items per class.
+        from_epoch: first epoch, from 0, with weights; the paper has 160 of 200.
+        beta: of the effective numbers.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        loss: CategoryLoss,
+        class_counts: Sequence[float],
+        from_epoch: int,
+        beta: float | None = EFFECTIVE_BETA,
+    ) -> None:
+        super().__init__()
+        self.loss, self.from_epoch, self.epoch = loss, from_epoch, 0
+        self.register_buffer("weights", effective_weights(class_counts, beta), persistent=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.loss.set_epoch(epoch)
+
+    def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self._item_weights(target) * self.loss(logits, target)
+
+    def reduction_weights(self, target: Tensor) -> Tensor:
+        return self._item_weights(target.float()) * self.loss.reduction_weights(target)
+
+    def _item_weights(self, target: Tensor) -> Tensor:
+        """(batch,)"""
+        if self.epoch < self.from_epoch:
+            return torch.ones_like(target[:, 0])
+        return (self.weights * target).sum(-1)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,8 +1,12 @@
-"""Metrics that accumulate over an epoch and over processes."""
+"""What accumulates over an epoch and over processes: means, and the predictions of a whole set, to be scored once."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -48,3 +52,61 @@ class MaskedMean(Metric):
     def compute(self) -> Tensor:
         """Scalar mean; NaN without items."""
         return self.total / self.count
+
+
+class Predictions:
+    """Rows of tensors by the names of their items.
+
+    Tensors stay on their device until :meth:`collect`, so that nothing waits in between.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._batches: list[dict[str, Tensor]] = []
+
+    def add(self, ids: Sequence[str], **values: Tensor) -> None:
+        """Add the rows of a batch.
+
+        Args:
+            ids: (batch,) names of the items.
+            **values: (batch, ...) each, the same names in every batch.
+        """
+        wrong = [name for name, value in values.items() if len(value) != len(ids)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} has {len(values[wrong[0]])} rows for {len(ids)} items")
+        self._ids += ids
+        self._batches.append({name: value.detach() for name, value in values.items()})
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._ids, self._batches = [], []
+
+    def collect(self) -> dict[str, Tensor]:
+        """All rows on the CPU, and forget them; {} without any.
+
+        Of several processes every one gets the rows of all, each item once, ordered by name: a sampler may give an item
+        to two processes so that all have equally many.
+        """
+        rows: dict[str, Any] = {}
+        if self._batches:
+            rows = {name: torch.cat([batch[name] for batch in self._batches]).cpu() for name in self._batches[0]}
+        ids = self._ids
+        self.clear()
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return rows
+        return _merge(_gather((ids, rows)))
+
+
+def _gather(value: Any) -> list[Any]:
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def _merge(parts: Sequence[tuple[list[str], dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """One set of rows from those of several processes, each item once, ordered by name."""
+    ids = [name for names, _ in parts for name in names]
+    places = {name: place for place, name in reversed(list(enumerate(ids)))}
+    order = torch.tensor([places[name] for name in sorted(places)], dtype=torch.int64)
+    filled = [rows for _, rows in parts if rows]
+    return {name: torch.cat([rows[name] for rows in filled])[order] for name in filled[0]} if filled else {}

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: expected calibration error, reliability bins, temperature scaling.
+"""How far probabilities can be trusted: calibration error, reliability bins, temperature scaling, known class priors.
 
 References:
     M. Naeini, G. Cooper, M. Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
@@ -7,12 +7,15 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from torch import Tensor
 
 N_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # searched range
@@ -80,3 +83,27 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 def scaled_probabilities(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """softmax(logits / temperature), (n, n_classes)."""
     return softmax(logits / temperature, axis=1)
+
+
+def adjust_logits(logits: Tensor, priors: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
+    """Logits z that assume equal priors, moved to known priors: z + tau * log priors.
+
+    Networks trained with balanced softmax give logits for equally frequent classes; softmax(z + log priors) is the
+    probability where classes are as frequent as `priors` says (Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021). For a network trained with plain cross entropy on classes of frequency p, give the ratios
+    priors / p.
+
+    Args:
+        logits: (..., n_classes).
+        priors: one positive value per class; a common factor does not change the probabilities.
+        tau: 1 for the exact shift.
+
+    Raises:
+        ValueError: a prior is not positive, or there is not one for each class.
+    """
+    values = torch.as_tensor(priors, dtype=torch.float32, device=logits.device)
+    if values.shape != logits.shape[-1:]:
+        raise ValueError(f"need one prior for each of {logits.shape[-1]} classes, found {tuple(values.shape)}")
+    if not (values > 0).all():
+        raise ValueError(f"priors must be positive, found {values.tolist()}")
+    return logits + tau * values.log()

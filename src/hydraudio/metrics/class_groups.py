@@ -16,7 +16,6 @@ from hydraudio.metrics.classification import class_scores
 
 GROUPS = ("head", "mid", "tail")
 GroupMode = Literal["explicit", "fraction", "count"]
-HEAD, MID = ("Happy", "Neutral"), ("Angry", "Sad")
 _THRESHOLDS = {"fraction": (0.10, 0.05), "count": (100, 20)}
 
 
@@ -25,8 +24,8 @@ def class_groups(
     class_counts: Sequence[int] | None = None,
     *,
     mode: GroupMode = "explicit",
-    head: Sequence[str] = HEAD,
-    mid: Sequence[str] = MID,
+    head: Sequence[str] = (),
+    mid: Sequence[str] = (),
     thresholds: tuple[float, float] | None = None,
 ) -> dict[str, list[str]]:
     """Names of the classes in "head", "mid" and "tail", in the order of the class list.

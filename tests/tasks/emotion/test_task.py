@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from hydra_preflight.errors import DataMismatchError
 from hydraudio.losses.classification import CrossEntropy, LogitAdjustment, WeightedCrossEntropy
 from hydraudio.losses.combination import FixedWeights, UncertaintyWeights
-from hydraudio.metrics.predictions import _merge
+from hydraudio.metrics.accumulate import _merge
 from hydraudio.tasks.emotion.losses import ConcordanceLoss, GenderCrossEntropy, LabelAdaptiveMixup
 from hydraudio.tasks.emotion.networks.heads import AttributeHead, ClassifierHead, GenderClassifier
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork

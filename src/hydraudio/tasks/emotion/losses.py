@@ -1,6 +1,6 @@
 """Losses of emotion networks by head, of attributes and of gender, and mixup of utterances and their labels.
 
-Those of categories: `hydraudio.losses.classification` and `hydraudio.losses.margin`.
+Those of categories: `hydraudio.losses.classification` and `hydraudio.losses.classification`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage, Task, parameter_groups
+from hydraudio.metrics.accumulate import Predictions
 from hydraudio.metrics.classification import category_scores
-from hydraudio.metrics.predictions import Predictions
 from hydraudio.nn.weight_decay import exempt_from_weight_decay
 from hydraudio.tasks.emotion.losses import HeadLosses, LossOfHead
 from hydraudio.tasks.emotion.metrics import attribute_scores
@@ -90,8 +89,6 @@ class EmotionTask(Task):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        # Lightning takes it for an oversight that frozen parts of the upstream stay in evaluation mode.
-        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
         if self.cached is not None:
             self._cache_features(self.cached)
 
@@ -166,7 +163,7 @@ class EmotionTask(Task):
         return self.predict_waveform(example["waveform"], example.get("lengths"))
 
     @torch.inference_mode()
-    def predict_waveform(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:  # type: ignore[override]
+    def predict_waveform(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         """Recognise (batch, time) at ``sample_rate`` with (batch,) valid samples each, None = all.
 
         Returns:

@@ -43,6 +43,8 @@ CONVENTION = (
     "Fixed label set: all {n} classes count in every mean, and a class without items or predictions counts as 0. "
     "Predictions of the whole set are scored once, never averaged over batches."
 )
+USUAL_GROUPS = {"mode": "explicit", "head": ("Happy", "Neutral"), "mid": ("Angry", "Sad")}
+"""Frequent and rare classes as usual for MSP-PODCAST."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Options(Bootstrap):
 
     n_bootstrap, seed: of the 95 % intervals; speakers are resampled whole.
     min_items: slices with fewer items are suppressed.
-    groups: arguments of `class_groups` other than names and counts.
+    groups: arguments of `class_groups` other than names and counts; empty: `USUAL_GROUPS`.
     """
 
     min_items: int = 30
@@ -112,7 +114,7 @@ def score(
         names = predictions.class_names
         found = category_scores(predictions.probabilities, predictions.labels, len(names))
         per_class = {key: found[key] for key in ("precision", "recall", "f1", "support", "confusion")}
-        grouping = class_groups.class_groups(names, class_counts, **options.groups)
+        grouping = class_groups.class_groups(names, class_counts, **(options.groups or USUAL_GROUPS))
         groups = class_groups.group_scores(per_class["confusion"], names, grouping)
         calibration = calibrate(predictions, temperature)
         intervals |= _plain(_calibration_scores(predictions, calibration), found["n"])
