@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
+from hydraudio.tasks.emotion.corpora.msp_podcast.processed import write_processed
 from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, read_votes
-from hydraudio.tasks.emotion.corpora.processed_labels import write_processed
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hydraudio.audio.io import resample
-from hydraudio.tasks.emotion.recognition import recognise
+from hydraudio.tasks.emotion.predict import recognise
 
 RATE_HZ = 1000
 

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.emotion.corpora.acted_corpora import (
-    write_embedded_crema_d,
-    write_embedded_iemocap,
-    write_embedded_ravdess,
-)
+from hydraudio.tasks.emotion.corpora.crema_d import write_embedded_crema_d
+from hydraudio.tasks.emotion.corpora.iemocap import write_embedded_iemocap
+from hydraudio.tasks.emotion.corpora.ravdess import write_embedded_ravdess
 
 SHORT = {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
 WORDS = {"neu": "Neutral", "hap": "Happiness", "exc": "Excited", "ang": "Anger", "sad": "Sadness"}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.folds import fold_splits
-from hydraudio.tasks.emotion.corpora.utterances import Utterance, gender_index, manifest_fingerprint
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
+from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits, gender_index, manifest_fingerprint
 
 PRIMARY_8 = ["Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral"]
 IS2025_TRAIN = [6716, 6400, 16652, 2992, 1134, 1419, 2519, 29144]

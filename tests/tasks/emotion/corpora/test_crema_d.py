@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.crema_d.index import FOLDS, parse_index, read_index
+from hydraudio.core.defects import raise_first
+from hydraudio.tasks.emotion.corpora.crema_d import FOLDS, parse_index
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
+
+
+def read_index(root, **options):
+    """The rows of a corpus without defects."""
+    rows, defects = parse_index(root, **options)
+    raise_first(defects)
+    return rows
+
 
 NAMES = (
     "1001_DFA_ANG_XX.wav",

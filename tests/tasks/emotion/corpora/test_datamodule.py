@@ -23,11 +23,10 @@ import torch
 from omegaconf import OmegaConf
 
 from hydra_preflight.resolvers import bind_data_attributes
-from hydraudio.tasks.emotion.corpora import statistics
+from hydraudio.tasks.emotion.corpora import audio
 from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
-from hydraudio.tasks.emotion.corpora.selection import sampling_weights
-from hydraudio.tasks.emotion.corpora.utterances import manifest_fingerprint
+from hydraudio.tasks.emotion.corpora.utterances import manifest_fingerprint, sampling_weights
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_webdataset
 
 LETTERS = "ASHUFDCN"
@@ -596,7 +595,7 @@ def test_statistics_lie_beside_the_checkpoints(make, tmp_path):
 
 def test_statistics_are_computed_once(make, monkeypatch):
     first = make().waveform_std
-    monkeypatch.setattr(statistics, "compute_statistics", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(audio, "compute_statistics", lambda *_: pytest.fail("computed again"))
     assert make().waveform_std == first
 
 

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.iemocap.index import SESSIONS, parse_index, read_index
+from hydraudio.core.defects import raise_first
+from hydraudio.tasks.emotion.corpora.iemocap import SESSIONS, parse_index
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
+
+
+def read_index(root, **options):
+    """The rows of a corpus without defects."""
+    rows, defects = parse_index(root, **options)
+    raise_first(defects)
+    return rows
+
 
 BLOCKS = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from hydraudio.core.defects import raise_first
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses, make_target
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
-from hydraudio.tasks.emotion.corpora.processed_labels import apply_processed, parse_processed, rows_of_processed
-from hydraudio.tasks.emotion.corpora.targets import make_target
+from hydraudio.tasks.emotion.corpora.msp_podcast.processed import apply_processed, parse_processed, rows_of_processed
 
 SCRIPT = Path(__file__).parents[4] / "scripts" / "emotion" / "process_labels_msp.py"
 EIGHT = EmotionClasses.of(8)
@@ -146,7 +145,7 @@ def test_reading_back_soft_files(script: ModuleType, root: Path, tmp_path: Path)
 
 def test_bad_processed_files(tmp_path: Path) -> None:
     path = tmp_path / "processed_labels.csv"
-    with pytest.raises(FileNotFoundError, match=r"scripts/process_labels_msp\.py"):
+    with pytest.raises(FileNotFoundError, match=r"scripts/emotion/process_labels_msp\.py"):
         read_back(path)
     good = "a.wav,1,0,0,0,0,0,0,0,Train\n"
     path.write_text(

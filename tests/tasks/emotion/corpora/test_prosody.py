@@ -8,7 +8,7 @@ import scipy.fft
 
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.talkers import make_talker
-from hydraudio.tasks.emotion.corpora.prosody import (
+from hydraudio.tasks.emotion.corpora.acting import (
     AFFECT_OF,
     DIMENSIONS,
     Prosody,

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.ravdess.index import parse_index, read_index
+from hydraudio.core.defects import raise_first
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
+from hydraudio.tasks.emotion.corpora.ravdess import parse_index
+
+
+def read_index(root, **options):
+    """The rows of a corpus without defects."""
+    rows, defects = parse_index(root, **options)
+    raise_first(defects)
+    return rows
 
 
 def touch(root: Path, *names: str) -> None:

@@ -11,15 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from hydraudio.tasks.emotion.corpora.acted_corpora import (
-    write_embedded_crema_d,
-    write_embedded_iemocap,
-    write_embedded_ravdess,
-)
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
-from hydraudio.tasks.emotion.corpora.crema_d.datamodule import CREMADDataModule
-from hydraudio.tasks.emotion.corpora.iemocap.datamodule import IEMOCAPDataModule
-from hydraudio.tasks.emotion.corpora.ravdess.datamodule import RAVDESSDataModule
+from hydraudio.tasks.emotion.corpora.crema_d import CREMADDataModule, write_embedded_crema_d
+from hydraudio.tasks.emotion.corpora.iemocap import IEMOCAPDataModule, write_embedded_iemocap
+from hydraudio.tasks.emotion.corpora.ravdess import RAVDESSDataModule, write_embedded_ravdess
 
 SHORT = {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
 CORPORA = {

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from hydraudio.core.feature_cache import locked
-from hydraudio.tasks.emotion.corpora import statistics
-from hydraudio.tasks.emotion.corpora.statistics import compute_statistics, waveform_statistics
+from hydraudio.tasks.emotion.corpora import audio
+from hydraudio.tasks.emotion.corpora.audio import compute_statistics, waveform_statistics
 
 RATE = 16000
 
@@ -31,7 +31,7 @@ def samples(paths: list[Path], limit: int | None = None) -> np.ndarray:
     return np.concatenate([soundfile.read(path, dtype="float64")[0][:limit] for path in paths])
 
 
-def of(paths: list[Path], cache: Path, max_samples: int | None = None) -> statistics.WaveformStatistics:
+def of(paths: list[Path], cache: Path, max_samples: int | None = None) -> audio.WaveformStatistics:
     return waveform_statistics(paths, sample_rate=RATE, max_samples=max_samples, cache_dir=cache, n_processes=1)
 
 
@@ -58,7 +58,7 @@ def test_second_call_reads_the_json(files, tmp_path, monkeypatch):
     first = of(files, tmp_path / "cache")
     content = json.loads(next((tmp_path / "cache").rglob("*.json")).read_text())
     assert content == {"mean": first.mean, "std": first.std, "n_samples": first.n_samples}
-    monkeypatch.setattr(statistics, "compute_statistics", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(audio, "compute_statistics", lambda *_: pytest.fail("computed again"))
     assert of(files, tmp_path / "cache") == first
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.targets import (
+from hydraudio.tasks.emotion.corpora.labels import (
+    EmotionClasses,
     label_of_target,
     make_target,
     mention_shares,

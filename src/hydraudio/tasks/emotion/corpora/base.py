@@ -18,21 +18,27 @@ from hydraudio.core.feature_cache import FeatureCache, fill_cache
 from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.core.uses import check_limits, nested_sample
-from hydraudio.tasks.emotion.corpora.audio import read_lengths
+from hydraudio.tasks.emotion.corpora.audio import (
+    WaveformStatistics,
+    read_lengths,
+    waveform_statistics,
+    write_statistics,
+)
 from hydraudio.tasks.emotion.corpora.check import corpus_defects
 from hydraudio.tasks.emotion.corpora.dataset import EmotionDataset, Labelling, collate
-from hydraudio.tasks.emotion.corpora.selection import (
+from hydraudio.tasks.emotion.corpora.utterances import (
+    ATTRIBUTES,
     SAMPLINGS,
     Splits,
+    Utterance,
     check_rated,
     check_splits,
+    manifest_fingerprint,
     of_splits,
     sampling_weights,
     shared_speakers,
     without,
 )
-from hydraudio.tasks.emotion.corpora.statistics import WaveformStatistics, waveform_statistics, write_statistics
-from hydraudio.tasks.emotion.corpora.utterances import ATTRIBUTES, Utterance, manifest_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +54,6 @@ class EmotionDataModule(CorpusDataModule):
     """Base of the corpora; a subclass implements :meth:`parse` and names itself in `corpus`.
 
     Args:
-        root: the corpus folder; None makes the embedded corpus.
-        embedded: called with the folder to write the embedded corpus into.
-        data_dir: where the embedded corpus goes.
         cache_dir: where lengths, statistics and hashes of the audio files are kept; never the corpus folder.
         splits: {train, val, test} -> names of the corpus's splits, one or several.
         classes: 4, 5, 6, 8, 9 or 10, the name of a set, or a list of names, in the order of the class index.
@@ -68,17 +71,14 @@ class EmotionDataModule(CorpusDataModule):
         max_train_samples: size of a random subset, None for all. A smaller one is part of a larger one.
         max_val_samples: the same for validation.
         max_test_samples: the same for testing.
-        batch_size: items of a training batch; with `batch_s` at most so many.
-        batch_s: seconds of a training batch, padding included: as many items as fit; None for no such limit.
-        eval_batch_size: of validation and testing, None for `batch_size`.
+        batch_s: seconds of a training batch, padding included: as many items as fit, at most `batch_size`; None for no
+            such limit.
         eval_batch_s: of validation and testing, None for `batch_s`.
         bucketing: make batches of utterances of similar length, in training and evaluation.
         sampling: natural (every utterance once per epoch), sqrt or balanced: an epoch is a draw with replacement in
             which a class of n utterances takes part in proportion to sqrt(n), or all classes equally. With soft targets
             the class is that of the consensus, or else the largest share.
-        num_workers: of every loader.
-        pin_memory: of every loader.
-        seed: of everything random here.
+        **common: see :class:`hydraudio.core.corpus.CorpusDataModule`.
 
     Attributes:
         class_names: names of the classes, in the order of the class index; `class_letters` likewise.
@@ -94,12 +94,8 @@ class EmotionDataModule(CorpusDataModule):
 
     def __init__(
         self,
-        root: str | None = None,
-        embedded: Callable[..., Any] | None = None,
-        data_dir: str = "data",
-        cache_dir: str = "data/cache",
-        *,
         splits: Splits,
+        cache_dir: str = "data/cache",
         classes: int | str | Sequence[str] = 8,
         attributes: Sequence[str] = ATTRIBUTES,
         targets: Literal["hard", "soft_p", "soft_s", "merged"] = "hard",
@@ -113,17 +109,13 @@ class EmotionDataModule(CorpusDataModule):
         max_train_samples: int | None = None,
         max_val_samples: int | None = None,
         max_test_samples: int | None = None,
-        batch_size: int = 32,
         batch_s: float | None = None,
-        eval_batch_size: int | None = None,
         eval_batch_s: float | None = None,
         bucketing: bool = True,
         sampling: Literal["natural", "sqrt", "balanced"] = "natural",
-        num_workers: int = 0,
-        pin_memory: bool = False,
-        seed: int = 0,
+        **common: Any,
     ) -> None:
-        super().__init__(root, embedded, data_dir, batch_size, eval_batch_size, num_workers, pin_memory, seed)
+        super().__init__(**common)
         self.splits, self.sample_rate = check_splits(splits), sample_rate
         self.labelling = Labelling.of(classes, attributes, targets, merge_weights, smoothing)
         self.class_names = list(self.labelling.classes.names)

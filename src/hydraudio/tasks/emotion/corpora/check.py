@@ -17,8 +17,7 @@ from hydraudio.audio.io import missing_text
 from hydraudio.core.defects import Defect
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, require_whole, stored_in
-from hydraudio.tasks.emotion.corpora.selection import missing_splits, shared_speakers, without
-from hydraudio.tasks.emotion.corpora.utterances import Utterance
+from hydraudio.tasks.emotion.corpora.utterances import Utterance, missing_splits, shared_speakers, without
 
 AUDIO_ENDINGS = (".wav", ".flac")
 

@@ -14,8 +14,13 @@ from torch.utils.data import Dataset
 from hydraudio.core.feature_cache import FeatureCache
 from hydraudio.core.options import check_choice
 from hydraudio.tasks.emotion.corpora.audio import audio_digests, read_waveform
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
-from hydraudio.tasks.emotion.corpora.targets import KINDS, label_of_target, make_target, vote_distribution
+from hydraudio.tasks.emotion.corpora.labels import (
+    KINDS,
+    EmotionClasses,
+    label_of_target,
+    make_target,
+    vote_distribution,
+)
 from hydraudio.tasks.emotion.corpora.utterances import ATTRIBUTE_RANGE, ATTRIBUTES, GENDERS, Utterance
 
 
@@ -26,7 +31,7 @@ class Labelling:
     Attributes:
         classes: in the order of the class index.
         attributes: names, in the order of the columns.
-        targets: kind of the category target, one of `targets.KINDS`.
+        targets: kind of the category target, one of `labels.KINDS`.
         merge_weights: of the kind "merged".
         smoothing: of the targets in training.
     """

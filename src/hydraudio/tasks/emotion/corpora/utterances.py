@@ -1,11 +1,16 @@
-"""One row of the manifest that every emotion corpus gives."""
+"""One row of the manifest that every emotion corpus gives, which rows take part, and how often."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+
+import numpy as np
+
+from hydraudio.core.uses import USES
 
 GENDERS = ("Female", "Male", "Unknown")
 """Order of the gender index everywhere."""
@@ -29,7 +34,7 @@ class Utterance:
         file_name: with extension; unique within a corpus.
         path: the audio file, or "<shard.tar>#<key>".
         n_samples: length in samples at `sample_rate`; None until its header is read.
-        letter: consensus class, a letter of `classes.NAMES_OF`; empty where there is no label.
+        letter: consensus class, a letter of `labels.NAMES_OF`; empty where there is no label.
         attributes: name (`ATTRIBUTES`) -> mean rating from 1 to 7; a missing rating is absent.
         speaker: "Unknown" where nobody knows.
         podcast: recording that the turn is cut from; empty where the corpus has none.
@@ -80,3 +85,139 @@ def manifest_fingerprint(rows: Iterable[Utterance]) -> str:
         fields = (row.file_name, place, row.letter, row.speaker, row.podcast, row.gender, row.split, row.n_raters)
         digest.update(f"{fields!r}{row.n_samples, row.sample_rate}{shares!r}\n".encode())
     return digest.hexdigest()
+
+
+Splits = Mapping[str, str | Sequence[str]]
+"""Use (train, val, test) -> the corpus's splits that make it up, one name or several."""
+
+SAMPLINGS = {"natural": None, "sqrt": 0.5, "balanced": 0.0}
+"""Name -> exponent: a class is drawn in proportion to (number of its utterances) ** exponent; None draws nothing, every
+utterance occurs once."""
+
+
+def check_splits(splits: Splits) -> dict[str, tuple[str, ...]]:
+    """Use -> names of splits.
+
+    Raises:
+        ValueError: not exactly train, val and test, none named, or one named twice.
+    """
+    named = {use: (names,) if isinstance(names, str) else tuple(names or ()) for use, names in splits.items()}
+    if set(named) != set(USES):
+        raise ValueError(f"splits names {', '.join(named) or 'nothing'}; it must say what {', '.join(USES)} consist of")
+    every = [name for use in USES for name in named[use]]
+    empty = [use for use in USES if not named[use]]
+    if empty:
+        raise ValueError(f"splits.{empty[0]} is empty; name at least one split of the corpus")
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"splits={named}: {twice[0]} is named twice; no split may serve two uses, and nothing may be learnt (not "
+            "even the mean of the waveforms) from what is tested on"
+        )
+    return {use: named[use] for use in USES}
+
+
+def of_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[Utterance]:
+    """The utterances of some splits, in their order.
+
+    Raises:
+        ValueError: the corpus has no such split; the message names those it has.
+    """
+    absent = missing_splits(utterances, names)
+    if absent:
+        raise ValueError(absent[0])
+    return [each for each in utterances if each.split in names]
+
+
+def without(utterances: Sequence[Utterance], names: Collection[str], may_be_absent: Collection[str]) -> list[Utterance]:
+    """The utterances whose files are not named.
+
+    Raises:
+        ValueError: a name is no file of the corpus, and none of those that some copies lack.
+    """
+    unknown = sorted(set(names) - {each.file_name for each in utterances} - set(may_be_absent))
+    if unknown:
+        raise ValueError(
+            f"exclude names what the corpus does not have: {', '.join(unknown[:5])}; give names of files with their "
+            "ending and without folders, as in data.exclude=[a.wav]"
+        )
+    return [each for each in utterances if each.file_name not in names]
+
+
+def missing_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[str]:
+    """A sentence per name that no utterance has as its split."""
+    existing = sorted({each.split for each in utterances})
+    listed = ", ".join(existing)
+    return [
+        f"the corpus has no split {name!r}; it has {listed}: set data.splits" for name in names if name not in existing
+    ]
+
+
+def sampling_weights(labels: np.ndarray, sampling: str) -> np.ndarray | None:
+    """(n,) weights of the draws of an epoch; None where every utterance occurs once.
+
+    Args:
+        labels: (n,) index of the class; -1, no class at all, keeps its natural share of the draws.
+        sampling: one of `SAMPLINGS`.
+    """
+    exponent = SAMPLINGS[sampling]
+    if exponent is None:
+        return None
+    known = labels >= 0
+    weights = np.ones(len(labels))
+    if known.any():
+        sizes = np.bincount(labels[known])[labels[known]].astype(np.float64)
+        drawn = sizes ** (exponent - 1.0)
+        weights[known] = drawn * (known.sum() / drawn.sum())
+    return weights
+
+
+def check_rated(utterances: Sequence[Utterance], attributes: Sequence[str]) -> None:
+    """Refuses attributes that cannot be learnt.
+
+    Raises:
+        ValueError: none of the utterances has a rating of an attribute.
+    """
+    unrated = [name for name in attributes if not any(name in each.attributes for each in utterances)]
+    if unrated:
+        raise ValueError(
+            f"none of the {len(utterances)} training utterances has a rating of {', '.join(unrated)}; leave out what "
+            f"the corpus does not have: data.attributes={[name for name in attributes if name not in unrated]}"
+        )
+
+
+def shared_speakers(utterances: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """A sentence per pair of uses that known speakers are heard in both of.
+
+    Args:
+        utterances: use -> its utterances.
+    """
+    heard = {use: {each.speaker for each in rows} - {UNKNOWN_SPEAKER} for use, rows in utterances.items()}
+    sentences = []
+    for first, second in combinations(heard, 2):
+        shared = sorted(heard[first] & heard[second])
+        if shared:
+            n_turns = sum(each.speaker in heard[first] for each in utterances[second])
+            listed = f"{', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}"
+            sentences.append(
+                f"{first} and {second} share {len(shared)} speaker{'' if len(shared) == 1 else 's'} ({listed}; "
+                f"{n_turns} of {len(utterances[second])} utterances of {second}): results will be too good; split by "
+                "speaker"
+            )
+    return sentences
+
+
+def fold_splits(names: Sequence[str], fold: int) -> dict[str, list[str]]:
+    """Which groups of speakers train, validate and test in fold k: group k tests, the next one validates.
+
+    Args:
+        names: groups (values of `Utterance.split`) in order, at least three.
+        fold: from 1; after the last group comes the first.
+
+    Raises:
+        ValueError: no such fold.
+    """
+    if not 1 <= fold <= len(names):
+        raise ValueError(f"fold {fold}; the corpus has folds 1 to {len(names)}")
+    test, val = names[fold - 1], names[fold % len(names)]
+    return {"train": [name for name in names if name not in (val, test)], "val": [val], "test": [test]}

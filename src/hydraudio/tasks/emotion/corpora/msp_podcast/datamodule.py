@@ -16,10 +16,9 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.labels import (
     audio_folder,
     parse_consensus,
 )
+from hydraudio.tasks.emotion.corpora.msp_podcast.processed import apply_processed, parse_processed, rows_of_processed
 from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, find_votes, parse_votes
-from hydraudio.tasks.emotion.corpora.processed_labels import apply_processed, parse_processed, rows_of_processed
-from hydraudio.tasks.emotion.corpora.selection import Splits
-from hydraudio.tasks.emotion.corpora.utterances import Utterance
+from hydraudio.tasks.emotion.corpora.utterances import Splits, Utterance
 from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index
 
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -34,7 +33,6 @@ class MSPPodcastDataModule(EmotionDataModule):
     Existing Podcast Recordings", IEEE Transactions on Affective Computing, 2019.
 
     Args:
-        root: the folder that holds Labels/ and Audios/, or one that `scripts/emotion/write_webdataset.py` wrote.
         label_file: a processed_labels*.csv: class and split of every turn are taken from there, everything else from
             the consensus labels where the corpus has them. None takes the consensus labels.
         votes: read every rater's label (an error where there are none); None: where they are there, or where soft
@@ -44,16 +42,18 @@ class MSPPodcastDataModule(EmotionDataModule):
     """
 
     corpus: ClassVar[str] = "msp_podcast"
+    layout: ClassVar[str] = (
+        "the folder that holds Labels/ and Audios/, or one that `scripts/emotion/write_webdataset.py` wrote"
+    )
 
     def __init__(
         self,
-        root: str | None = None,
         label_file: str | None = None,
         votes: bool | None = None,
         splits: Splits = SPLITS,
         **common: Any,
     ) -> None:
-        super().__init__(root, splits=splits, **common)
+        super().__init__(splits=splits, **common)
         self.label_file = None if label_file is None else Path(label_file)
         self.votes = votes
 

@@ -20,6 +20,7 @@ import numpy as np
 from hydraudio.audio.io import write_audio
 from hydraudio.core.generated import generate
 from hydraudio.core.parallel import map_in_processes
+from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF, perform
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
     CONSENSUS_FORMS,
     DETAILED_FORMS,
@@ -27,7 +28,6 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
     draw_ratings,
     write_labels,
 )
-from hydraudio.tasks.emotion.corpora.prosody import AFFECT_OF, perform
 
 _log = logging.getLogger(__name__)
 

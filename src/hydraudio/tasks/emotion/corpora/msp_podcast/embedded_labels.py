@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.core.files import write_csv, write_json
-from hydraudio.tasks.emotion.corpora.prosody import AFFECT_OF
+from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF
 
 WORD_OF = {
     "A": "Angry",

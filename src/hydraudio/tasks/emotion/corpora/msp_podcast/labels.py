@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header, read_json
-from hydraudio.tasks.emotion.corpora.classes import MSP_LETTERS
+from hydraudio.tasks.emotion.corpora.labels import MSP_LETTERS
 from hydraudio.tasks.emotion.corpora.utterances import GENDERS, UNKNOWN_SPEAKER, Utterance, gender_index
 
 COLUMN_OF = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}

@@ -1,4 +1,4 @@
-"""Writing of WebDataset shards and of their index; `webdataset` says what they hold."""
+"""Writing of WebDataset shards and of their index; `reader` says what they hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hydraudio.audio.io import open_audio
 from hydraudio.core.files import sha256_of_file, whole_path, write_json
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
-from hydraudio.tasks.emotion.corpora.webdataset.metadata import metadata_of, utterance_of
 from hydraudio.tasks.emotion.corpora.webdataset.reader import (
     FORMAT,
     INDEX,
@@ -22,7 +21,9 @@ from hydraudio.tasks.emotion.corpora.webdataset.reader import (
     Record,
     decode_member,
     is_webdataset,
+    metadata_of,
     samples_of,
+    utterance_of,
 )
 
 SAMPLES_PER_SHARD = 4000

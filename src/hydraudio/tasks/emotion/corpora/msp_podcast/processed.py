@@ -17,9 +17,8 @@ import numpy as np
 from hydraudio.core.defects import Defect
 from hydraudio.core.files import write_csv
 from hydraudio.core.tables import iterate_rows, missing_columns, read_header
-from hydraudio.tasks.emotion.corpora.classes import EmotionClasses
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses, hard, label_of_target, mention_shares, primary_shares
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, SPLITS, podcast_of
-from hydraudio.tasks.emotion.corpora.targets import hard, label_of_target, mention_shares, primary_shares
 from hydraudio.tasks.emotion.corpora.utterances import GENDERS, Utterance
 
 EIGHT = EmotionClasses.of(8)

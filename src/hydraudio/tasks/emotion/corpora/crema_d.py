@@ -1,0 +1,244 @@
+"""The clips of CREMA-D (Cao et al. 2014) from its folder.
+
+`AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav`, 16 kHz: 7,442 clips of 91 actors, six emotions (1,271 of each,
+1,087 neutral). `VideoDemographics.csv` says who is a woman, `processedResults/tabulatedVotes.csv` what
+listeners heard; both are optional. The class is the acted emotion.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hydraudio.core.defects import Defect
+from hydraudio.core.files import write_csv
+from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header
+from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, check_lengths, generator, state_of, write_clips
+from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
+from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits, gender_index
+
+GENERATOR_VERSION = 1  # of the miniature: raise it whenever the same arguments give other samples or labels
+
+FOLDS = tuple(f"Fold{number}" for number in range(1, 6))
+"""The splits: actors 1001, 1006, 1011 ... are Fold1, 1002, 1007 ... Fold2 and so on, 18 or 19 actors each.
+Use them through `fold_splits(FOLDS, k)`."""
+
+NO_SIGNAL = "1076_MTI_SAD_XX.wav"
+"""Is empty or silent in the released corpus, and missing from some copies of it."""
+
+LETTER_OF_CODE = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
+
+_NAME = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<code>[A-Z]{3})_(XX|LO|MD|HI|X)\.wav")
+_VOICE_ONLY = 1
+_VOTE_FOLDERS = ("processedResults", "data/InfoAndStats/processedResults", "")
+
+
+class CREMADDataModule(EmotionDataModule):
+    """Six acted classes (7,442 clips), no attributes, five folds by actor.
+
+    Cao, Cooper, Keutmann, Gur, Nenkova and Verma, "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE
+    Transactions on Affective Computing, 2014.
+
+    Args:
+        fold: to test on, 1 to 5; the next one validates.
+        classes: see :class:`EmotionDataModule`.
+        attributes: none, as the corpus has none; others would be missing throughout.
+        **common: see :class:`EmotionDataModule`.
+    """
+
+    corpus: ClassVar[str] = "crema_d"
+    layout: ClassVar[str] = "the folder that holds AudioWAV"
+    may_be_absent: ClassVar[tuple[str, ...]] = (NO_SIGNAL,)
+
+    def __init__(
+        self,
+        fold: int = 1,
+        classes: int | str | Sequence[str] = "crema_d_6",
+        attributes: Sequence[str] = (),
+        **common: Any,
+    ) -> None:
+        super().__init__(splits=fold_splits(FOLDS, fold), classes=classes, attributes=attributes, **common)
+
+    def parse(self) -> tuple[list[Utterance], list[Defect]]:
+        """All clips and defects of their names and tables."""
+        return parse_index(self.root)
+
+
+def parse_index(root: Path) -> tuple[list[Utterance], list[Defect]]:
+    """The clips that can be used, sorted by name, and every defect of names and tables.
+
+    Gender is Unknown and votes are empty where their tables are not there. Votes are of those who only heard the clip;
+    a response is one mention.
+    """
+    audio = Path(root) / "AudioWAV"
+    names = _clip_names(audio)
+    if not names:
+        message = f"{audio}: no clips; set data.root to the folder that holds AudioWAV"
+        return [], [Defect("missing_root", message)]
+    genders, defects = _read_genders(Path(root) / "VideoDemographics.csv")
+    votes, vote_defects = _read_votes(find_file(Path(root), _VOTE_FOLDERS, ("tabulatedVotes.csv",)))
+    defects += vote_defects
+    rows = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is None or match["code"] not in LETTER_OF_CODE:
+            message = f"{audio / name}: not named <actor>_<sentence>_<emotion>_<level>.wav, e.g. 1001_DFA_ANG_XX.wav"
+            defects.append(Defect("bad_name", f"{message}; rename or remove it"))
+            continue
+        rows.append(_make_row(audio, name, match, genders, votes.get(Path(name).stem, Counter())))
+    return rows, defects
+
+
+def _clip_names(audio: Path) -> list[str]:
+    if not audio.is_dir():
+        return []
+    with os.scandir(audio) as entries:
+        return sorted(entry.name for entry in entries if entry.name.endswith(".wav") and entry.name[0] != ".")
+
+
+def _make_row(
+    audio: Path, name: str, match: re.Match[str], genders: Mapping[str, int], votes: Counter[str]
+) -> Utterance:
+    actor = match["actor"]
+    shares = {letter: count / votes.total() for letter, count in votes.items() if count}
+    return Utterance(
+        file_name=name,
+        path=audio / name,
+        letter=LETTER_OF_CODE[match["code"]],
+        speaker=actor,
+        gender=genders.get(actor, 2),
+        split=FOLDS[(int(actor) - 1001) % len(FOLDS)],
+        votes=shares,
+        mentions=shares,
+        n_raters=votes.total(),
+    )
+
+
+def _read_genders(table: Path) -> tuple[dict[str, int], list[Defect]]:
+    if not table.is_file():
+        return {}, []
+    header, defects = read_header(table)
+    defects = defects or missing_columns(table, header, ("ActorID", "Sex"))
+    if defects:
+        return {}, defects
+    genders = {}
+    for line, cells in iterate_rows(table, len(header), defects):
+        row = dict(zip(header, cells, strict=True))
+        try:
+            genders[row["ActorID"]] = gender_index(row["Sex"])
+        except ValueError as error:
+            defects.append(Defect("bad_gender", f"{table}: line {line}: {error}"))
+    return genders, defects
+
+
+def _read_votes(table: Path | None) -> tuple[dict[str, Counter[str]], list[Defect]]:
+    """Clip (without ending) -> responses per letter. The first column is 100000 * kind of presentation + clip."""
+    if table is None:
+        return {}, []
+    header, defects = read_header(table)
+    letters = sorted(LETTER_OF_CODE.values())
+    defects = defects or missing_columns(table, header, (*letters, "fileName"))
+    if defects:
+        return {}, defects
+    columns = {letter: header.index(letter) for letter in letters}
+    name_at = header.index("fileName")
+    votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for line, cells in iterate_rows(table, len(header), defects):
+        try:
+            if int(cells[0]) // 100000 == _VOICE_ONLY:
+                votes[cells[name_at]].update({letter: int(cells[at]) for letter, at in columns.items()})
+        except ValueError as error:
+            message = f"{table}: line {line} ({cells[name_at]}): {error}; expected whole numbers of responses"
+            defects.append(Defect("bad_number", f"{message}, copy the table again"))
+    return dict(votes), defects
+
+
+# --- the miniature ---
+
+_SENTENCES = ("IEO", "DFA", "ITS", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "TSI", "WSI")
+_STRENGTHS = {"LO": 0.6, "MD": 0.9, "HI": 1.3, "XX": 1.0}
+
+
+def write_embedded_crema_d(
+    folder: str | Path,
+    n_actors: int = 15,
+    n_sentences: int = 3,
+    min_s: float = 1.2,
+    max_s: float = 2.6,
+    seed: int = 0,
+    n_processes: int | None = None,
+) -> Path:
+    """AudioWAV (16 kHz), VideoDemographics.csv and the first columns of tabulatedVotes.csv; nothing if it is there.
+
+    The first sentence (IEO) is spoken at three levels of each emotion but neutral, the others at none (XX).
+
+    Args:
+        folder: root of the corpus.
+        n_actors: 1001, 1002 and so on, women and men in turn.
+        n_sentences: of twelve, by each actor in all six emotions.
+        min_s: length of the shortest clip.
+        max_s: length of the longest clip.
+        seed: of everything.
+        n_processes: None takes the CPUs that there are.
+
+    Returns:
+        The root, as an absolute path.
+
+    Raises:
+        ValueError: impossible arguments, or the folder exists and holds something else.
+    """
+    check_lengths(min_s, max_s)
+    if n_actors < 5 or not 1 <= n_sentences <= len(_SENTENCES):
+        raise ValueError(f"n_actors {n_actors} must be at least 5 (one per fold), n_sentences {n_sentences} 1 to 12")
+    sizes = {"n_actors": n_actors, "n_sentences": n_sentences, "min_s": min_s, "max_s": max_s}
+    arguments = {"version": GENERATOR_VERSION, "corpus": "crema_d", **sizes, "seed": seed}
+
+    def plan(root: Path) -> list[Clip]:
+        rng = generator(seed, 13)
+        rows = []
+        for actor in range(1, n_actors + 1):
+            sex = "Female" if actor % 2 else "Male"
+            rows.append([str(1000 + actor), str(rng.integers(20, 75)), sex, "Unknown", "Not Hispanic"])
+        write_csv(root / "VideoDemographics.csv", ["ActorID", "Age", "Sex", "Race", "Ethnicity"], rows)
+        clips, votes = [], []
+        for number, (actor, sentence, code, level) in enumerate(_crema_d_clips(n_actors, n_sentences), start=1):
+            stem = f"{1000 + actor}_{sentence}_{code.upper()}_{level}"
+            affect, classes = state_of(code, _STRENGTHS[level])
+            clips.append(Clip(f"AudioWAV/{stem}.wav", actor, affect, classes, float(rng.uniform(min_s, max_s))))
+            votes.append(_vote_row(100000 + number, stem, CODES[code], rng))
+        header = ["", *_VOTE_LETTERS, "fileName", "numResponses", "agreement", "emoVote"]
+        write_csv(root / "processedResults" / "tabulatedVotes.csv", header, votes)
+        return clips
+
+    return write_clips(folder, arguments, 16000, plan, n_processes)
+
+
+_VOTE_LETTERS = ("A", "D", "F", "H", "N", "S")
+
+
+def _crema_d_clips(n_actors: int, n_sentences: int) -> list[tuple[int, str, str, str]]:
+    """(actor, sentence, emotion, level) of every clip."""
+    return [
+        (actor, sentence, code, level)
+        for actor in range(1, n_actors + 1)
+        for sentence in _SENTENCES[:n_sentences]
+        for code in ("ang", "dis", "fea", "hap", "neu", "sad")
+        for level in (("LO", "MD", "HI") if sentence == "IEO" and code != "neu" else ("XX",))
+    ]
+
+
+def _vote_row(number: int, stem: str, letter: str, rng: np.random.Generator) -> list[str]:
+    """What seven to twelve listeners heard; most often the acted emotion, else mostly neutral."""
+    chances = np.full(len(_VOTE_LETTERS), 0.06)
+    chances[_VOTE_LETTERS.index("N")] += 0.14
+    chances[_VOTE_LETTERS.index(letter)] += 0.5
+    counts = rng.multinomial(int(rng.integers(7, 13)), chances / chances.sum())
+    winners = [one for one, count in zip(_VOTE_LETTERS, counts, strict=True) if count == counts.max()]
+    agreement = f"{counts.max() / counts.sum():.15g}"
+    return [str(number), *map(str, counts), stem, str(counts.sum()), agreement, ":".join(winners)]

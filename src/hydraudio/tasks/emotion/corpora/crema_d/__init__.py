@@ -1,1 +1,0 @@
-"""CREMA-D: 91 actors in six emotions."""

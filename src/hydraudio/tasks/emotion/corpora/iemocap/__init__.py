@@ -1,1 +1,0 @@
-"""IEMOCAP: ten actors in five sessions."""

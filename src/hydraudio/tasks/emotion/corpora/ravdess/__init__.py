@@ -1,1 +1,0 @@
-"""RAVDESS: 24 actors in eight emotions."""
