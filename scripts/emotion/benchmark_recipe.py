@@ -35,8 +35,7 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_
 from hydraudio.tasks.emotion.networks.heads import ClassifierHead
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.networks.pooling import AttentiveStatistics, MeanStd
-from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.frames import frame_lengths
+from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream, frame_lengths
 from hydraudio.tasks.emotion.networks.upstream.loading import build_model
 
 RATE_HZ = 16000

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hydraudio.tasks.emotion.networks.upstream.frames import KERNELS, STRIDES, frame_lengths, receptive_field
+from hydraudio.tasks.emotion.networks.upstream.encoder import KERNELS, STRIDES, frame_lengths, receptive_field
 
 
 def test_receptive_field_is_400_samples():

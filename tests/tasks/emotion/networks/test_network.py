@@ -21,7 +21,7 @@ from hydraudio.tasks.emotion.networks.pooling import (
     MultiHeadAttention,
     SelfAttention,
 )
-from hydraudio.tasks.emotion.networks.upstream.frames import frame_lengths
+from hydraudio.tasks.emotion.networks.upstream.encoder import frame_lengths
 
 POOLINGS = {
     "attentive": AttentiveStatistics,

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from hydraudio.core.pretrained import pretrained_config, weights_come_later
-from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
-from hydraudio.tasks.emotion.networks.upstream.frames import masked_group_norm, time_mask
+from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream, masked_group_norm, time_mask
 from hydraudio.tasks.emotion.networks.upstream.loading import MINIATURE
 
 NAMES = [f"{family}_{layout}" for family in ("wavlm", "hubert", "wav2vec2") for layout in ("base", "large")]
