@@ -48,7 +48,7 @@ def test_a_linear_probe_is_clearly_above_chance(tmp_path: Path) -> None:
     from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
 
     root = write_embedded_msp_podcast(tmp_path / "corpus", n_processes=1)
-    data = MSPPodcastDataModule(root=str(root), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), batch_size=32)
+    data = MSPPodcastDataModule(root=str(root), cache_dir=str(tmp_path / "cache"), batch_size=32)
     data.prepare_data()
     data.setup("fit")
     upstream = Upstream(trainable_blocks=0).eval()
