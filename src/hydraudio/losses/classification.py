@@ -85,7 +85,7 @@ class LogitAdjustment(CategoryLoss):
 
     Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020:
     -log(n_y e^{z_y} / sum_c n_c e^{z_c}); Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, for other
-    tau. At inference z is used as it is, which assumes equally frequent classes; `metrics.calibration.adjust_logits` states
+    tau. At inference z is used as it is, which assumes equally frequent classes; `calibration.adjust_logits` states
     probabilities for others. The loss itself measures fit under the training priors also in validation.
 
     Args:
