@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +27,19 @@ LAST_EPOCH = 2**31
 """What a loss with a schedule is told in a test: its last stage."""
 
 Cached = Literal["frames", "statistics"]
+
+
+class CachesFeatures(Protocol):
+    """A datamodule that can give features of a frozen network instead of waveforms."""
+
+    def cache_features(
+        self,
+        key: str,
+        what: Cached,
+        compute: Callable[[dict[str, Any]], list[np.ndarray]],
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        """Compute what is not kept under `key` yet, and give that from now on."""
 
 
 class EmotionTask(Task):
@@ -264,7 +278,7 @@ class EmotionTask(Task):
             whole = states.float().cpu().numpy()
             return [item[:, :count] for item, count in zip(whole, n_frames.tolist(), strict=True)]
 
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: CachesFeatures = vars(self.trainer)["datamodule"]  # which Lightning does not declare
         data.cache_features(self.net.fingerprint(), what, compute, self.cache_dir)
         self.net.train(was_training)
 
