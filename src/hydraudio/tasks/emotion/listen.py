@@ -12,7 +12,7 @@ from torch import Tensor
 from hydraudio.core.task import Task
 from hydraudio.report.listen.listening import Listening, Numbers, OnProgress
 from hydraudio.report.tables import EN_DASH, Cell, TableData, TableRow, number
-from hydraudio.tasks.emotion.recognition import HIGHEST, LOWEST, recognise
+from hydraudio.tasks.emotion.predict import HIGHEST, LOWEST, recognise
 from hydraudio.tasks.emotion.task import EmotionTask
 
 

@@ -38,7 +38,8 @@ def make(msp_root, tmp_path) -> Callable[..., MSPPodcastDataModule]:
     """Datamodules on the tiny corpus."""
 
     def build(**options: Any) -> MSPPodcastDataModule:
-        return MSPPodcastDataModule(**{"root": str(msp_root), "cache_dir": str(tmp_path / "cache"), **options})
+        usual = {"root": str(msp_root), "batch_size": 32, "cache_dir": str(tmp_path / "cache")}
+        return MSPPodcastDataModule(**{**usual, **options})
 
     return build
 

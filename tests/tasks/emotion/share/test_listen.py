@@ -41,7 +41,7 @@ def test_an_item_shows_probabilities_and_ratings_beside_the_labels(session, chec
 
 
 def test_a_recording_is_recognised_as_by_predict(session, checkpoint, tmp_path):
-    from hydraudio.tasks.emotion.recognition import recognise
+    from hydraudio.tasks.emotion.predict import recognise
 
     sound = 0.1 * np.random.default_rng(0).standard_normal(16000 * 15).astype(np.float32)
     soundfile.write(tmp_path / "own.wav", sound, 16000, subtype="FLOAT")
