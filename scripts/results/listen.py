@@ -27,7 +27,7 @@ def main() -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
-        from hydraudio.report.listen.serve import serve
+        from hydraudio.report.listen.page import serve
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise

@@ -15,11 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from hydraudio.run import restore_data
 from hydraudio.share import validate as validation
-from hydraudio.share.checks import Copy, Validation
 from hydraudio.share.model_folder import load_model_folder
 from hydraudio.share.probe import probe_in_clean_process, probe_outputs
 from hydraudio.share.upload import publish
-from hydraudio.share.validate import CHECKS, fetch_copy, report, validate
+from hydraudio.share.validate import CHECKS, Copy, Validation, fetch_copy, report, validate
 
 
 def probe_here(folder: Path, trusted: tuple[str, ...]) -> dict[str, Any]:

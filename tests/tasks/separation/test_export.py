@@ -37,7 +37,7 @@ def separator(net, sample_rate=8000):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_network_exports(name, tmp_path):
     torch.manual_seed(0)
-    net = get_class(name)(2, **TINY[name])
+    net = get_class(name)(n_sources=2, **TINY[name])
     assert export_onnx(separator(net, sample_rate=2000), tmp_path / "net.onnx") <= export.TOLERANCE
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
@@ -108,7 +108,7 @@ def test_inputs_are_those_of_the_exportable(tmp_path):
 
     inputs = {"picture": Axes("batch bands frames"), "choice": Axes("batch", "int64")}
     sizes = {"batch": (2, 3), "bands": 4, "frames": (5, 9)}
-    export_onnx(Exportable(Painter(), inputs, ("mean",), sizes), tmp_path / "net.onnx")
+    export_onnx(Exportable(Painter(), inputs, ("heights",), sizes), tmp_path / "net.onnx")
     graph = onnx.load(tmp_path / "net.onnx").graph
     shapes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in graph.input}
     assert shapes == {"picture": [0, 4, 0], "choice": [0]}  # 0: any size

@@ -1,10 +1,11 @@
-"""The listening page: a local web page around a `Session`."""
+"""The listening page: a local web page around a `Session`, and serving it on this machine."""
 
 from __future__ import annotations
 
 import logging
 import random
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from hydraudio.report.listen.cards import facts_card, heard_card, problem_card
 from hydraudio.report.listen.corpus import MAX_FOUND, Corpus
 from hydraudio.report.listen.listening import Heard
 from hydraudio.report.listen.session import AS_TRAINED, Session
+from hydraudio.report.listen.style import CSS, SCRIPT
 from hydraudio.report.tables import count
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,17 @@ _START = (
     "your own.</div></div>"
 )
 ALL_GROUPS = "all"
+_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif")
+_MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+_PAGE_CSS = """
+.gradio-container{max-width:1400px!important;width:100%;margin:0 auto!important}
+#title h1{font-size:22px;margin:6px 0 0}#title p{margin:0;opacity:.75}
+#controls{min-width:330px!important;max-width:390px}
+#controls .ls-facts{padding:0 4px}
+#controls input[role=listbox],#controls input[aria-expanded]{padding-right:24px;text-overflow:ellipsis}
+#result{min-height:420px}
+#run-item,#run-file{background:var(--button-primary-background-fill);color:var(--button-primary-text-color)}
+"""
 
 
 class Page:
@@ -262,6 +275,43 @@ def _text(attribute: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return f"{value} Hz" if attribute == "sample_rate" else str(value)
+
+
+def serve(
+    session: Session, announce: Callable[[str], None], port: int | None = None, open_browser: bool = False
+) -> None:
+    """Serves the page on 127.0.0.1 and returns when it is stopped with Ctrl-C.
+
+    Args:
+        session: what the page shows; it is closed at the end.
+        announce: told the address as soon as the page can be loaded.
+        port: None takes the first free one from 7860.
+        open_browser: show the page at once.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="hydraudio_listen_") as folder:
+        sound_dir = Path(folder).resolve()
+        page = Page(session, sound_dir).build()
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=False,
+            inbrowser=open_browser,
+            quiet=True,
+            show_error=True,
+            ssr_mode=False,
+            prevent_thread_lock=True,
+            allowed_paths=[str(sound_dir)],
+            footer_links=[],
+            theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=_FONT, font_mono=_MONO),
+            css=CSS + _PAGE_CSS,
+            head=f"<script>{SCRIPT}</script>",
+        )
+        announce(address)
+        page.block_thread()
+    session.close()
 
 
 def explain(error: BaseException) -> str:

@@ -14,10 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from hydraudio.run import restore_data
 from hydraudio.share import validate as validation
-from hydraudio.share.checks import Copy, Validation
 from hydraudio.share.model_folder import load_model_folder
 from hydraudio.share.probe import probe_outputs
-from hydraudio.share.validate import CHECKS, report, validate
+from hydraudio.share.validate import CHECKS, Copy, Validation, report, validate
 
 
 def probe_here(folder: Path, trusted: tuple[str, ...]) -> dict[str, Any]:
