@@ -87,8 +87,8 @@ def running_job(cfg: DictConfig, output_dir: str = "<run folder>") -> Iterator[N
         for key, value in _PLACEHOLDERS.items():
             OmegaConf.update(cfg.hydra, key, value)
         cfg.hydra.runtime.output_dir = output_dir
-    instance = HydraConfig.instance()
-    before, instance.cfg = instance.cfg, cfg  # type: ignore[assignment]
+    instance: Any = HydraConfig.instance()
+    before, instance.cfg = instance.cfg, cfg
     try:
         yield
     finally:

@@ -212,7 +212,8 @@ class Rewording:
 
     def _hydra_tree(self) -> dict[str, Any]:
         cfg = self.loader.load_configuration(None, [], RunMode.RUN)
-        return OmegaConf.to_container(cfg.hydra, resolve=False)  # type: ignore[return-value]
+        tree: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
+        return tree
 
     def _choices(self) -> list[Override]:
         """The overrides that choose options, without those that set values."""

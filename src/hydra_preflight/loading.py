@@ -39,13 +39,12 @@ def _yaml_loader() -> Any:
         return rules
     from yaml.cyaml import CParser
 
-    class Loader(CParser, rules):  # type: ignore[misc, valid-type]
-        def __init__(self, stream: Any) -> None:
-            CParser.__init__(self, stream)
-            yaml.constructor.SafeConstructor.__init__(self)
-            yaml.resolver.Resolver.__init__(self)
+    def start(self: Any, stream: Any) -> None:
+        CParser.__init__(self, stream)
+        yaml.constructor.SafeConstructor.__init__(self)
+        yaml.resolver.Resolver.__init__(self)
 
-    return Loader
+    return type("Loader", (CParser, rules), {"__init__": start})
 
 
 @cache

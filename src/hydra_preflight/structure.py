@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.hydra_node import check_hydra_node, check_multirun
@@ -20,7 +21,6 @@ from hydra_preflight.tree import (
     DEFERRED,
     MISSING,
     Failure,
-    is_missing_reference,
     is_target,
     leaf_keys,
     raw_tree,
@@ -141,7 +141,7 @@ class StructureCheck:
     def _report_failure(self, failure: Failure) -> None:
         key, error = failure
         text = str(error).splitlines()[0]
-        if is_missing_reference(error):
+        if isinstance(error, InterpolationKeyError):
             name = text.partition("'")[2].rpartition("'")[0]
             self._report(key, f"there is no key {name!r} to interpolate.{suggest(name, leaf_keys(self.tree))}")
         else:
@@ -188,6 +188,8 @@ class StructureCheck:
         return value is None or isinstance(value, dict)
 
     def _unknown(self, path: str, key: str, value: Any, declared: dict[str, Any]) -> str:
+        if not path and key in self.sources.listed:
+            return f"the group {key} is left out (null), so nothing of it can be set. Choose an option of it."
         candidates = (
             list(declared) if path else [*declared, *(group for group in self.sources.groups if "/" not in group)]
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
-from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from hydra_preflight.errors import ConfigError, DataAttributeUnbound
 
@@ -145,8 +145,3 @@ def leaf_keys(node: Any, path: str = "") -> Iterator[str]:
             full_key = f"{path}.{key}" if path else str(key)
             yield full_key
             yield from leaf_keys(value, full_key)
-
-
-def is_missing_reference(error: Exception) -> bool:
-    """Whether an interpolation names a key that does not exist."""
-    return isinstance(error, InterpolationKeyError)

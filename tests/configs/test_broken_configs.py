@@ -96,6 +96,12 @@ BROKEN = [
         for group in ("task", "data", "model", "trainer", "extras")
     ),
     Broken("null_of_no_group", ["experiment/x=null"], ["command line: experiment/x: there is no such group"]),
+    Broken(
+        "keys_of_a_group_that_is_left_out",
+        [*CHOSEN, "callbacks=null"],
+        ["experiment/broken.yaml:2: callbacks: the group callbacks is left out (null)"],
+        experiment(GLOBAL + "callbacks:\n  nan_guard: null\n"),
+    ),
     Broken("nothing_to_leave_out", ["~sede"], ["command line: ~sede: there is nothing of this name"]),
     Broken(
         "missing_value",
