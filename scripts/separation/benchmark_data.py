@@ -31,7 +31,7 @@ from hydraudio.tasks.separation.corpora.polsess import layout as polsess_format 
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataModule  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset, collate  # noqa: E402
-from hydraudio.tasks.separation.corpora.polsess.store import pack_corpus  # noqa: E402
+from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus  # noqa: E402
 
 SAMPLE_RATE = 8000
 CLIP_SAMPLES = 4 * SAMPLE_RATE

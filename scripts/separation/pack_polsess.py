@@ -42,7 +42,7 @@ def _parse_arguments() -> argparse.Namespace:
 def _pack(arguments: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hydraudio.tasks.separation.corpora.polsess.store import pack_corpus
+    from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus
 
     columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

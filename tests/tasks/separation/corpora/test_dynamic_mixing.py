@@ -25,8 +25,8 @@ from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import (
 )
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, read_index
 from hydraudio.tasks.separation.corpora.polsess.layout import Levels
+from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus
 from hydraudio.tasks.separation.corpora.polsess.speed import Speed, change_speed, check_speed, excerpt_length
-from hydraudio.tasks.separation.corpora.polsess.store import pack_corpus
 
 WET = {"sp1": "sp1_reverb", "sp2": "sp2_reverb", "event": "ev_reverb"}
 KEYS = list(itertools.product(range(6), range(12)))

@@ -15,7 +15,8 @@ import torch
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataModule
 from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset, collate
-from hydraudio.tasks.separation.corpora.polsess.store import WavStore, pack_corpus
+from hydraudio.tasks.separation.corpora.polsess.index import WavStore
+from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus
 
 PROBLEMS = ("ES", "EB", "SB")
 ROOMS = [(True, name) for name in mm_ipc.INDOOR_VARIANTS]

@@ -19,7 +19,7 @@ import soundfile
 from hydraudio.core.defects import Defect
 from hydraudio.tasks.separation.corpora.polsess import layout as polsess_format
 from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataModule
-from hydraudio.tasks.separation.corpora.polsess.store import pack_corpus
+from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus
 
 SAMPLE_RATE = 8000
 REPOSITORY = Path(__file__).parents[4]

@@ -23,14 +23,15 @@ from hydraudio.tasks.separation.corpora.polsess.index import (
     COLUMN_OF,
     FOLDER_OF,
     CorpusIndex,
+    Store,
     list_files,
     missing_files,
+    open_store,
     parse_index,
     talker_keys,
 )
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import parts_of
-from hydraudio.tasks.separation.corpora.polsess.store import Store, open_store
 
 LIMITER_LEVEL = 0.998
 """The original generator limits speech and reverbs at +-0.999 after the sum was formed: above this,

@@ -22,9 +22,14 @@ from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.check import find_defects
 from hydraudio.tasks.separation.corpora.polsess.dataset import FixedPlans, PolSESSDataset, TrainingPlans, collate
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, check_mixing, voices_of
-from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, corpus_fingerprint, missing_files, read_index
+from hydraudio.tasks.separation.corpora.polsess.index import (
+    CorpusIndex,
+    corpus_fingerprint,
+    missing_files,
+    open_store,
+    read_index,
+)
 from hydraudio.tasks.separation.corpora.polsess.speed import check_speed
-from hydraudio.tasks.separation.corpora.polsess.store import open_store
 
 _METADATA_COMPONENTS = {"event", "sp1", "sp2"}
 

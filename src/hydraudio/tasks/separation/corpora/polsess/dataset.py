@@ -15,9 +15,8 @@ from torch.utils.data import Dataset
 from hydraudio.tasks.separation.corpora.mixtures import collate_descriptions, is_silent, level_db, silence_message
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, Remix, peak_gain, remixed_parts
-from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex
+from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, Store
 from hydraudio.tasks.separation.corpora.polsess.speed import Speed, change_speed, excerpt_length
-from hydraudio.tasks.separation.corpora.polsess.store import Store
 
 Excerpt = Callable[[str, int], np.ndarray]
 """(component, start) -> (time,) of an item's length."""

@@ -1,7 +1,9 @@
-"""The table of a PolSESS subset as flat arrays, and the words for everything that can be wrong with it.
+"""A PolSESS subset: its table as flat arrays, its samples, and the words for everything that can be wrong with both.
 
 `parse_index` collects all defects of the table (for `scripts/data/check.py`); `read_index` raises the first
-one (for training), so both say the same.
+one (for training), so both say the same. Samples come from WAV files, or from a pack that `pack.pack_corpus` has
+written. Both stores give `read(row, component, start, n_samples)`, a (time,) array, and `scale`, the factor that brings
+its values to [-1, 1]. Sums of 16-bit codes are exact in float32, so both give the same bits after the scaling.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from hydraudio.audio.io import read_audio, read_info
+from hydraudio.audio.packing import FULL_SCALE, Pack, is_pack
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.tables import iterate_rows, missing_columns, read_header
 from hydraudio.tasks.separation.corpora.mixtures import list_files
@@ -268,3 +273,116 @@ def _make_index(root: Path, subset: str, table: Path, rows: list[dict[str, str]]
 
 def _numbers(texts: np.ndarray) -> np.ndarray:
     return np.array([float(text) if text else np.nan for text in texts.tolist()])
+
+
+_N_PROBES = 9
+
+
+class Store(Protocol):
+    """What the dataset needs of a subset's samples."""
+
+    scale: float
+    n_samples: int
+    sample_rate: int
+
+    def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
+        """(time,) int16 or float32, to be multiplied by `scale`; n_samples None reads the whole clip."""
+        ...
+
+
+class WavStore:
+    """Reads the WAV files of a subset (float32, scale 1)."""
+
+    scale = 1.0
+
+    def __init__(self, index: CorpusIndex, sample_rate: int) -> None:
+        self.index, self.sample_rate = index, sample_rate
+        self.n_samples = clip_length(index)
+
+    def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
+        """(time,) float32 in [-1, 1]."""
+        path = self.index.path(row, component)
+        if n_samples is not None and n_samples < self.n_samples:
+            return read_audio(path, sample_rate=self.sample_rate, start=start, n_samples=n_samples)
+        return read_clip(path, self.sample_rate, self.n_samples)
+
+
+class PackedStore:
+    """Reads a subset from a pack (int16 codes, scale 1/32768)."""
+
+    scale = 1.0 / FULL_SCALE
+
+    def __init__(self, index: CorpusIndex, pack: Pack, sample_rate: int) -> None:
+        if pack.sample_rate != sample_rate:
+            raise ValueError(
+                f"{pack.folder}: packed at {pack.sample_rate} Hz, expected {sample_rate} Hz; "
+                "set the sample rate to the pack's"
+            )
+        self.pack, self.sample_rate = pack, sample_rate
+        self._group = {room: group_name(index.subset, room) for room in (False, True)}
+        self._indoor = index.indoor
+        self._position = _positions(index.indoor)
+        self.n_samples = pack.groups[self._group[bool(index.indoor[0])]].n_samples
+
+    def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
+        """(time,) int16, a view of the memory map."""
+        group = self._group[bool(self._indoor[row])]
+        return self.pack.read(group, int(self._position[row]), component, start, n_samples)
+
+
+def open_store(root: Path, index: CorpusIndex, sample_rate: int) -> WavStore | PackedStore:
+    """The store of a subset; a root with a pack's manifest is read as a pack."""
+    if not is_pack(root):
+        return WavStore(index, sample_rate)
+    pack = Pack(root)
+    for room in (False, True):
+        name, n_rows = group_name(index.subset, room), int((index.indoor == room).sum())
+        n_packed = pack.groups[name].n_rows if name in pack.groups else 0
+        if n_packed != n_rows:
+            raise ValueError(
+                f"{index.table}: {n_rows} rows of group {name}, but {n_packed} are packed; pack the corpus again"
+            )
+    return PackedStore(index, pack, sample_rate)
+
+
+def read_clip(path: Path, sample_rate: int, n_samples: int) -> np.ndarray:
+    """(time,) float32 in [-1, 1]: a whole file, which must have the corpus's rate and length."""
+    waveform = read_audio(path, sample_rate=sample_rate)
+    if len(waveform) != n_samples:
+        raise ValueError(
+            f"{path}: has {len(waveform)} samples, expected {n_samples} like the other clips; "
+            "cut or write the file again, or remove its row"
+        )
+    return waveform
+
+
+def clip_length(index: CorpusIndex) -> int:
+    """Samples per clip: the median over the headers of up to nine mixes or talkers, spread over the subset.
+
+    Unreadable files among them are passed over (they are reported when they are read) unless all are
+    unreadable.
+    """
+    rows = np.linspace(0, len(index) - 1, min(_N_PROBES, len(index))).astype(int)
+    paths = [index.path(int(row), component) for row in rows for component in ("mix", "sp1")]
+    lengths = [length for path in paths if (length := _header_length(path)) is not None]
+    if not lengths:
+        read_audio(paths[0])
+        raise ValueError(f"{index.folder}: none of the first files can be read; check the corpus")
+    return int(np.sort(lengths)[len(lengths) // 2])
+
+
+def group_name(subset: str, indoor: bool) -> str:
+    """What the rows of a subset and place are called in a pack."""
+    return f"{subset}/{'indoor' if indoor else 'outdoor'}"
+
+
+def _header_length(path: Path) -> int | None:
+    try:
+        return read_info(path).n_samples
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def _positions(indoor: np.ndarray) -> np.ndarray:
+    """(n,) position of every row within its group."""
+    return np.where(indoor, np.cumsum(indoor) - 1, np.cumsum(~indoor) - 1)
