@@ -92,7 +92,7 @@ def _size(task: Task, axis: str, n_samples: int) -> int:
 
 def probe_outputs(task: Task) -> dict[str, Tensor]:
     """What the task predicts from the clips, by `clip0/<name>` ... and `batch/<name>`."""
-    outputs = {}
+    outputs: dict[str, Tensor] = {}
     for number, example in enumerate(examples(task)):
         kind = f"clip{number}" if number < len(DURATIONS_S) else "batch"
         outputs |= {f"{kind}/{name}": value for name, value in task.predict(example).items()}

@@ -211,8 +211,14 @@ def validation_items(datamodule: pl.LightningDataModule, n_items: int) -> list[d
 
 def scores(task: Task, datamodule: pl.LightningDataModule, batches: list[dict[str, Any]]) -> dict[str, float]:
     """What the task logs of these batches as its validation, by the names of its metrics."""
-    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **silent)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     (found,) = trainer.validate(task, datamodule=_Items(task, datamodule, batches), verbose=False)
     return {name.partition("/")[2]: value for name, value in found.items()}
 

@@ -190,7 +190,7 @@ class Listening:
             if name not in result or axes.is_waveform or len(axes.axes.split()) != 2:
                 continue
             output, reference = result[name][0].cpu().numpy(), self.spec.reference(name)
-            true = given[reference][0].cpu().numpy() if reference in given else None
+            true = None if reference is None or reference not in given else given[reference][0].cpu().numpy()
             found.append(self.numbers(name, tuple(self._names(axes, len(output))), output, true))
         return tuple(found)
 

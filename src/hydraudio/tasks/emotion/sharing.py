@@ -107,10 +107,9 @@ def _preprocessing(config: Content) -> str:
         values = {key: value for key, value in config["normalization"].items() if key != "kind"}
         kind = config["normalization"]["kind"]
         lines.append(f"- The network normalises the waveform itself: {kind} {values or ''}".rstrip())
-    frames = config["frames"]
-    lines.append(
-        f"- Frames: convolutions of {frames['kernels']} samples every {frames['strides']}; {frames['formula']}."
-    )
+    if "frames" in config:
+        kernels, strides, formula = (config["frames"][key] for key in ("kernels", "strides", "formula"))
+        lines.append(f"- Frames: convolutions of {kernels} samples every {strides}; {formula}.")
     return "\n".join(lines)
 
 
