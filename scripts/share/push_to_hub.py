@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--update", action="store_true", help="replace the model of a repository that exists")
     parser.add_argument("--dry-run", action="store_true", help="write and check the folder only")
     parser.add_argument("--output", type=Path, help="keep the folder here")
-    parser.add_argument("--report", type=Path, help="folder with metrics.json; default: that of the run")
+    parser.add_argument(
+        "--report", type=Path, help="folder of a report, beside metrics.json; default: that of the checkpoint's run"
+    )
     parser.add_argument("--license", default="other", help="identifier of the hub; default: other, with a note")
     parser.add_argument("--language", default="en")
     parser.add_argument("--title", help="of the model card")

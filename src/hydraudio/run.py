@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
+    from hydraudio.core.callbacks.report import Report
     from hydraudio.core.task import Task
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def evaluate(cfg: DictConfig) -> None:
     if len(paths) == 1:
         evaluate_checkpoint(cfg, paths[0], folder)
         return
-    report = get_class(_common_config(cfg, paths).report._target_)
+    report: type[Report] = get_class(_common_config(cfg, paths).report._target_)
     names = distinct_names(paths)
     for name, path in zip(names, paths, strict=True):
         evaluate_checkpoint(cfg, path, folder / name)
@@ -296,7 +297,8 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
         raise ConfigError(f"{path}: the run was stopped before its first checkpoint; start it again without ckpt_path")
     ours = OmegaConf.create(config_text).model
     trained = OmegaConf.create(read_checkpoint(path)["hydraudio_config"]).model
-    for part in get_class(ours._target_).parts:
+    task_class: type[Task] = get_class(ours._target_)
+    for part in task_class.parts:
         here, there = ours.get(part) or {}, trained.get(part) or {}
         differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
         if differences:

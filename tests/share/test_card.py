@@ -90,7 +90,7 @@ def test_scores_of_the_run_and_of_its_report_are_put_together(checkpoint, tmp_pa
     (tmp_path / "metrics.json").write_text(json.dumps({"task": "toy", "scores": {"hits": {}}, "information": about}))
     assert run_metrics(checkpoint, tmp_path / "report")["scores"] == {"hits": {}}
     details = {"scores": {"hits": {"value": 1}}, "classes": 3, "information": about | {"Splits": "C"}}
-    (tmp_path / "report" / "metrics.json").write_text(json.dumps(details))
+    (tmp_path / "report" / "details.json").write_text(json.dumps(details))
     found = run_metrics(checkpoint, tmp_path / "report")
     assert (found["task"], found["scores"], found["classes"]) == ("toy", {"hits": {"value": 1}}, 3)
     assert found["information"]["Corpus"] == "toys"

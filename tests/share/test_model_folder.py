@@ -129,7 +129,7 @@ def test_metrics_of_another_checkpoint_are_not_taken(trained, checkpoint, tmp_pa
     for about in ("/x/toys/2026-01-01_00-00-00/checkpoints/last.ckpt", "/x/toys/other/checkpoints/best.ckpt"):
         report = tmp_path / "report"
         report.mkdir(exist_ok=True)
-        (report / "metrics.json").write_text(json.dumps({"information": {"Checkpoint": about}, "scores": {}}))
+        (report / "details.json").write_text(json.dumps({"information": {"Checkpoint": about}, "scores": {}}))
         with pytest.raises(ValueError, match="is about"):
             write_model_folder(tmp_path / "model", trained, report=report)
 

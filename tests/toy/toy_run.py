@@ -50,8 +50,7 @@ def write_run(folder: Path, with_metrics: bool = True) -> Path:
     contents = {"state_dict": task.state_dict(), "hydraudio_config": OmegaConf.to_yaml(given), "hydraudio": about}
     torch.save({**contents, "epoch": 3, "global_step": 40, "callbacks": {"ModelCheckpoint{}": state}}, path)
     if with_metrics:
-        (folder / "report").mkdir()
-        (folder / "report" / "metrics.json").write_text(json.dumps(metrics_of(path)))
+        (folder / "metrics.json").write_text(json.dumps(metrics_of(path)))
     return path
 
 

@@ -76,8 +76,8 @@ class CSVMetricsLogger(Logger):
     @rank_zero_only
     def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
         """Lightning shows every logger the module before a run: here the kind of run is learnt."""
-        is_fit = isinstance(model, LightningModule) and model.trainer.state.fn == TrainerFn.FITTING
-        self._fit = model.trainer if is_fit else None  # type: ignore[assignment]
+        trainer = model.trainer if isinstance(model, LightningModule) else None
+        self._fit = trainer if trainer is not None and trainer.state.fn == TrainerFn.FITTING else None
         self._fit_is_new = self._fit is not None and self._fit.global_step == 0
 
     @rank_zero_only

@@ -1,4 +1,4 @@
-"""Objects of all processes of a trainer."""
+"""What a trainer knows: its settings, and objects of all its processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+
+
+def setting(trainer: Trainer, name: str) -> Any:
+    """An argument of the trainer that Lightning keeps as an attribute without declaring it."""
+    return getattr(trainer, name)
 
 
 def gather(value: Any, trainer: Trainer) -> list[Any]:

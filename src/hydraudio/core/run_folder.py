@@ -24,7 +24,8 @@ def portable_config(cfg: DictConfig) -> str:
     for key in paths:  # an escaped interpolation resolves to the interpolation itself
         portable.paths[key] = f"\\${{paths.{key}}}"
     container = OmegaConf.to_container(portable, resolve=True)
-    container["paths"] = paths  # type: ignore[index,call-overload]
+    assert isinstance(container, dict), "a mapping gives a mapping"
+    container["paths"] = paths
     return OmegaConf.to_yaml(OmegaConf.create(container))
 
 

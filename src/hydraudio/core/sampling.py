@@ -6,7 +6,7 @@ index), so neither the number of workers nor the number of devices nor a restart
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int]
 """(epoch, index) of an item."""
 
+_OVERFIT = "overfit_batches"  # an attribute of the trainer that Lightning does not declare
 LENGTH_JITTER = 0.05
 """Items are bucketed by a length that is drawn anew in every epoch from +-5 % around their own: less padding than a
 loader pays for anyway, and yet other companions in every epoch."""
@@ -224,8 +225,9 @@ def build_loader(
     With a trainer that is resuming, the training loader (``shuffle=True``) begins at the epoch and batch at which the
     checkpoint was written. The loader has a generator of its own, so that it never consumes the global random state.
     """
+    assert isinstance(dataset, Sized), "a dataset that is addressed by index knows its length"
     sampler = EpochBatchSampler(
-        len(dataset),  # type: ignore[arg-type]
+        len(dataset),
         batch_size,
         shuffle=shuffle,
         seed=seed,
@@ -233,7 +235,7 @@ def build_loader(
         rank=trainer.global_rank if trainer else 0,
         world_size=trainer.world_size if trainer else 1,
         epoch=trainer.current_epoch if trainer and shuffle else 0,
-        frozen=bool(trainer and trainer.overfit_batches),  # type: ignore[attr-defined]
+        frozen=bool(trainer and getattr(trainer, _OVERFIT)),
         lengths=lengths,
         batch_samples=batch_samples,
         weights=weights,

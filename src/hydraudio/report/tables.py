@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from rich import box
 from rich.table import Table
@@ -118,7 +119,7 @@ def p_value_cell(p_value: float) -> Cell:
     return Cell("< 0.001" if small else number(p_value, 3))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """True for finite numbers (booleans are none)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

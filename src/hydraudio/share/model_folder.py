@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 WEIGHTS, CARD, METRICS = "model.safetensors", "README.md", "metrics.json"
+DETAILS = "details.json"
+"""What the report of a floor says beside the scores, in the folder of the report."""
 REQUIRED = (WEIGHTS, CONFIG, PREPROCESSOR, CARD)
 ALLOWED = (*REQUIRED, METRICS)
 # Files that can hold code, and what access tokens look like.
@@ -211,7 +213,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] | None:
-    """What the test of a checkpoint has found: metrics.json of the run, and that of its report if it writes one.
+    """What the test of a checkpoint has found: metrics.json of the run, and details.json of its report if it writes one.
 
     Args:
         checkpoint: ``<run>/checkpoints/<file>``.
@@ -221,13 +223,13 @@ def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] 
         Their content; None where the run has none about this checkpoint.
 
     Raises:
-        FileNotFoundError: there is no metrics.json in `report` or beside it.
+        FileNotFoundError: there is neither metrics.json beside `report` nor details.json in it.
         ValueError: `report` is about another checkpoint.
     """
     folder = report or _run(checkpoint) / "report"
-    files = [path for path in (folder.parent / METRICS, folder / METRICS) if path.is_file()]
+    files = [path for path in (folder.parent / METRICS, folder / DETAILS) if path.is_file()]
     if report is not None and not files:
-        raise FileNotFoundError(f"{folder / METRICS}: there is no such file, nor one in {folder.parent}")
+        raise FileNotFoundError(f"{folder.parent / METRICS}: there is no such file, nor {folder / DETAILS}")
     found: dict[str, Any] = {}
     for path in files:
         content = read_json(path)

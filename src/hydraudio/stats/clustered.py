@@ -1,6 +1,6 @@
 """Bootstrap intervals and paired tests for scores that are no means of items, such as macro-F1 and CCC.
 
-Whole clusters (speakers) are resampled, because turns of a speaker are not independent. All scores are functions of
+Whole clusters, such as the turns of a speaker, are resampled, because their items are not independent. All scores are functions of
 sums over items: counts of (true, predicted) classes, sums of losses, moments of attributes. A resample therefore is
 one product of cluster multiplicities and cluster sums, and equal seeds draw equal clusters for every model.
 
@@ -26,18 +26,12 @@ from hydraudio.metrics.concordance import (
     rmse_of_moments,
 )
 from hydraudio.stats.intervals import Interval
-from hydraudio.tasks.emotion.metrics import ATTRIBUTE_RANGE
 
 _MAX_DRAWS_PER_CHUNK = 4_000_000  # bounds the memory of one block of resamples to some 30 MB
 _CONFIDENCE = 0.95
 
 
-def _rmse(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """On the scale from 1 to 7."""
-    return ATTRIBUTE_RANGE * rmse_of_moments(sums)
-
-
-_OF_MOMENTS = {"ccc": concordance_of_moments, "pearson": pearson_of_moments, "rmse": _rmse}
+_OF_MOMENTS = {"ccc": concordance_of_moments, "pearson": pearson_of_moments, "rmse": rmse_of_moments}
 
 
 @dataclass(frozen=True)
@@ -46,13 +40,15 @@ class ScoreSums:
 
     confusion: (n_clusters, n_classes, n_classes) counts of (true, predicted).
     means: by name, (n_clusters, 2) sum and number of finite values.
-    attributes: by name, (n_clusters, 6) moments of prediction and target.
+    attributes: by name, (n_clusters, 6) moments of prediction and target. scale: what one unit of them is in the unit of
+    the root mean square error.
     """
 
     class_names: tuple[str, ...]
     confusion: NDArray[np.float64]
     means: Mapping[str, NDArray[np.float64]]
     attributes: Mapping[str, NDArray[np.float64]]
+    scale: float = 1.0
 
     @property
     def n_clusters(self) -> int:
@@ -102,7 +98,8 @@ class ScoreSums:
         totals = {name: weights @ sums for name, sums in self.attributes.items()}
         scores: dict[str, NDArray[np.float64]] = {}
         for metric, function in _OF_MOMENTS.items() if totals else ():
-            values = {f"{metric}_{name}": function(total) for name, total in totals.items()}
+            unit = self.scale if metric == "rmse" else 1.0
+            values = {f"{metric}_{name}": unit * function(total) for name, total in totals.items()}
             scores[metric] = _mean_of_numbers(np.stack(list(values.values())))
             scores |= values
         return scores
@@ -126,6 +123,7 @@ def score_sums(
     predicted: NDArray[np.int64] | None = None,
     means: Mapping[str, NDArray[np.float64]] | None = None,
     attributes: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
+    scale: float = 1.0,
 ) -> ScoreSums:
     """Sums over the items of each cluster.
 
@@ -136,6 +134,7 @@ def score_sums(
         predicted: (n,) predicted classes.
         means: scores that are means of per-item values (n,); NaN values are left out.
         attributes: by name, prediction and target (n,); NaN targets are left out.
+        scale: factor of the root mean square error of attributes, where that has another unit than they have.
     """
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     n_clusters, n_classes = len(names), len(class_names)
@@ -150,6 +149,7 @@ def score_sums(
         confusion,
         {name: _sum_by(index, rows, n_clusters, 2) for name, rows in mean_rows.items()},
         {name: _sum_by(index, rows, n_clusters, MOMENTS) for name, rows in moment_rows.items()},
+        scale,
     )
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hydraudio.core.callbacks.nan_guard import NonFiniteError
+from hydraudio.core.distributed import setting
 
 
 class LastCheckpoint(Callback):
@@ -75,7 +76,7 @@ class LastCheckpoint(Callback):
         self._write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not trainer.training or trainer.fast_dev_run or isinstance(exception, NonFiniteError):  # type: ignore[attr-defined]
+        if not trainer.training or setting(trainer, "fast_dev_run") or isinstance(exception, NonFiniteError):
             return  # nothing to keep: the weights are as in last.ckpt, or no longer finite
         if isinstance(exception, SIGTERMException):
             self._write(trainer)
@@ -98,7 +99,7 @@ class LastCheckpoint(Callback):
     def _due(self, trainer: Trainer, batch_idx: int) -> bool:
         if trainer.global_step == self._written_step:
             return False
-        if batch_idx % trainer.log_every_n_steps == 0 and self._is_old(trainer):  # type: ignore[attr-defined]
+        if batch_idx % setting(trainer, "log_every_n_steps") == 0 and self._is_old(trainer):
             return True
         if self.every_n_steps is not None:
             return trainer.global_step % self.every_n_steps == 0
@@ -111,7 +112,7 @@ class LastCheckpoint(Callback):
         return trainer.strategy.broadcast(time.monotonic() - self._written_at_s > 60 * self.every_n_minutes)
 
     def _write(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if setting(trainer, "fast_dev_run"):
             return
         self._between_batches = True
         try:

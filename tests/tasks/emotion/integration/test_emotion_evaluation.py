@@ -29,7 +29,7 @@ def trained(msp_root, tmp_path_factory) -> Path:
 
 
 def metrics(run: Path) -> dict:
-    return json.loads((run / "report" / "metrics.json").read_text())
+    return json.loads((run / "report" / "details.json").read_text())
 
 
 def test_comparison_and_leaderboard(trained, command, tmp_path):

@@ -138,13 +138,13 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_are_there_and_agree_with_each_other(joint: Path) -> None:
     assert {file.name for file in joint.iterdir()} == {
-        *("items.csv", "predictions.npz", "metrics.json", "summary.csv", "confusion.csv", "confusion.png"),
+        *("items.csv", "predictions.npz", "details.json", "summary.csv", "confusion.csv", "confusion.png"),
         *("slices.csv", "gender.csv", "speakers.csv", "submission_task1.csv", "submission_task2.csv", "index.html"),
     }
     predictions = load_predictions(joint / "predictions.npz")
     assert len(predictions) == 160
     expected = category_scores(predictions.probabilities, predictions.labels, 8)
-    found = json.loads((joint / "metrics.json").read_text())
+    found = json.loads((joint / "details.json").read_text())
     for name in ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier"):
         entry = found["scores"][name]
         assert entry["value"] == pytest.approx(expected[name], abs=1e-9)
@@ -192,7 +192,7 @@ def test_one_head_alone_gives_its_own_part_only(tmp_path: Path, capsys: pytest.C
     assert not (category / "submission_task2.csv").exists()
     assert "submission_task2.csv: not written" in (category / "index.html").read_text()
     attributes = run(tmp_path / "attributes", items, Oracle(("attributes",)))
-    scores = json.loads((attributes / "metrics.json").read_text())["scores"]
+    scores = json.loads((attributes / "details.json").read_text())["scores"]
     assert set(scores) == {m + end for m in ("ccc", "pearson", "rmse") for end in ("", *(f"_{a}" for a in ATTRIBUTES))}
     assert not (attributes / "confusion.png").exists()
     assert "Attributes, with 95 % intervals" in capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_a_set_without_labels_gives_predictions_and_says_that_nothing_is_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     report = run(tmp_path, [item(k, labelled=False) for k in range(20)])
-    assert json.loads((report / "metrics.json").read_text())["scores"] == {}
+    assert json.loads((report / "details.json").read_text())["scores"] == {}
     assert submission_defects(report / "submission_task1.csv") == []
     assert "nothing can be scored" in (report / "index.html").read_text()
     assert "nothing can be scored" in capsys.readouterr().out
@@ -224,7 +224,7 @@ def test_outputs_that_are_no_numbers_leave_no_score_and_are_counted(
     items = [item(k) for k in range(40)]
     items[5]["output"]["logits"] = np.full(8, np.nan)
     report = run(tmp_path, items)
-    scores = json.loads((report / "metrics.json").read_text())["scores"]
+    scores = json.loads((report / "details.json").read_text())["scores"]
     assert scores["macro_f1"]["value"] is None
     assert scores["nll"]["value"] is None
     assert scores["ccc"]["value"] > 0
@@ -245,7 +245,7 @@ def test_the_temperature_comes_from_the_validation_and_travels_with_the_checkpoi
     stored = torch.load(path, weights_only=True)
     torch.save({**stored, "hydraudio_config": ""}, path)
     folder = run(tmp_path / "eval", items, Oracle(sharpness=6.0), checkpoint=str(path))
-    found = json.loads((folder / "metrics.json").read_text())
+    found = json.loads((folder / "details.json").read_text())
     assert found["temperature"] == pytest.approx(fitted)
     assert found["scores"]["ece_scaled"]["value"] < found["scores"]["ece"]["value"]
     assert found["scores"]["nll_scaled"]["value"] < found["scores"]["nll"]["value"]

@@ -128,7 +128,7 @@ def checkpoint(msp_root: Path, tmp_path_factory: pytest.TempPathFactory, project
     folder = tmp_path_factory.mktemp("logs") / "msp_joint" / "2026-01-01_00-00-00"
     path = write_run(folder, msp_root)
     (folder / "report").mkdir()
-    (folder / "report" / "metrics.json").write_text(json.dumps(metrics_of(path)))
+    (folder / "metrics.json").write_text(json.dumps(metrics_of(path)))
     return path
 
 

@@ -39,14 +39,14 @@ from hydraudio.tasks.emotion.report.predictions import (
 from hydraudio.tasks.emotion.report.scores import Options, broken_line, convention, score
 from hydraudio.tasks.emotion.report.submission import write_submissions
 
-PREDICTIONS_FILE, METRICS_FILE = "predictions.npz", "metrics.json"
+PREDICTIONS_FILE, DETAILS_FILE = "predictions.npz", "details.json"
 
 
 class EmotionReport(Report[list[PredictionTable], EmotionExample]):
     """Collects what `test_step` returns and writes the report at the end of the test.
 
-    Written are items.csv and predictions.npz (every prediction), metrics.json and summary.csv (every score with its
-    interval), confusion.csv and .png, slices.csv, gender.csv, speakers.csv, submission files and index.html. Without
+    Written are items.csv and predictions.npz (every prediction), summary.csv (every score with its interval),
+    details.json (scores, classes, groups, slices and gaps, for programs), confusion.csv and .png, slices.csv, gender.csv, speakers.csv, submission files and index.html. Without
     labels there are predictions and submissions only.
 
     During training it fits the temperature of the logits at every validation; the checkpoint keeps it, so that a test
@@ -190,7 +190,7 @@ def _write_tables(folder: Path, results: EmotionResults) -> None:
     write_csv(folder / "items.csv", item_rows(p), item_columns(p))
     save_predictions(folder / PREDICTIONS_FILE, p)
     summary = tables.summary(p, scores, results.slices, results.gaps, results.information, results.convention)
-    write_json(folder / METRICS_FILE, summary)
+    write_json(folder / DETAILS_FILE, summary)
     write_csv(folder / "summary.csv", *tables.summary_csv_rows(scores))
     write_csv(folder / "slices.csv", *slices.slice_csv_rows(results.slices))
     write_csv(folder / "gender.csv", *slices.gap_csv_rows(results.gaps))

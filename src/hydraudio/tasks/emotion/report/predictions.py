@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +113,8 @@ def join(parts: Sequence[PredictionTable]) -> PredictionTable:
     """One set of several, of the same model."""
     if not parts:
         raise ValueError("the test had no items, so there is nothing to report")
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _array_names()}
-    return dataclasses.replace(parts[0], **arrays)  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _array_names()}
+    return dataclasses.replace(parts[0], **arrays)
 
 
 def save_predictions(path: Path, predictions: PredictionTable) -> Path:
@@ -134,9 +135,9 @@ def load_predictions(path: str | Path) -> PredictionTable:
             arrays = {field.name: file[field.name] for field in dataclasses.fields(PredictionTable)}
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not a file of predictions ({error}); evaluate the checkpoint again") from error
-    names = {name: tuple(str(text) for text in arrays.pop(name)) for name in _NAMES}
-    wide = {name: _wide(array) for name, array in arrays.items()}
-    return PredictionTable(**names, **wide)  # type: ignore[arg-type]
+    names: dict[str, Any] = {name: tuple(str(text) for text in arrays.pop(name)) for name in _NAMES}
+    wide: dict[str, Any] = {name: _wide(array) for name, array in arrays.items()}
+    return PredictionTable(**names, **wide)
 
 
 def item_columns(predictions: PredictionTable) -> list[str]:

@@ -20,6 +20,7 @@ from hydraudio.metrics.classification import (
 from hydraudio.stats.bootstrap import Bootstrap
 from hydraudio.stats.clustered import ScoreSums, score_intervals, score_sums
 from hydraudio.stats.intervals import Interval
+from hydraudio.tasks.emotion.metrics import ATTRIBUTE_RANGE
 from hydraudio.tasks.emotion.report.predictions import PredictionTable
 
 CATEGORY_METRICS = {
@@ -148,7 +149,7 @@ def all_sums(p: PredictionTable) -> ScoreSums:
     if p.rated.any():
         columns = enumerate(p.attribute_names)
         arguments["attributes"] = {name: (p.attributes[:, k], p.attribute_targets[:, k]) for k, name in columns}
-    return score_sums(p.clusters, **arguments)
+    return score_sums(p.clusters, scale=ATTRIBUTE_RANGE, **arguments)
 
 
 def calibrate(predictions: PredictionTable, temperature: float | None) -> Calibration:

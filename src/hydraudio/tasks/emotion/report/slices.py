@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hydraudio.metrics.classification import class_scores, confusion_matrix, nan_mean
 from hydraudio.report.slices import Slice
-from hydraudio.report.tables import Row, interval_columns, interval_entries
+from hydraudio.report.tables import Row, floats, interval_columns, interval_entries
 from hydraudio.stats.clustered import percentile_interval, score_intervals
 from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.emotion.metrics import attribute_scores
@@ -92,7 +92,7 @@ def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpr
     kept = np.flatnonzero(known & (counts >= options.min_items))
     rows = [_speaker_row(str(names[k]), p.select(index == k)) for k in kept]
     main = "uar" if p.labelled.any() else "ccc"
-    rows.sort(key=lambda row: (np.nan_to_num(float(row[main]), nan=np.inf), str(row["speaker"])))  # type: ignore[arg-type]
+    rows.sort(key=lambda row: (np.nan_to_num(floats([row], main)[0], nan=np.inf), str(row["speaker"])))
     percentiles = {}
     for metric in ("accuracy", "uar", "nll", "ccc"):
         values = np.array([row[metric] for row in rows], dtype=np.float64)

@@ -149,7 +149,7 @@ def summary(
     information: Mapping[str, str],
     convention: str,
 ) -> dict[str, Any]:
-    """What metrics.json holds; null stands for what has no number."""
+    """What details.json holds; null stands for what has no number."""
     names = predictions.class_names
     per_class = {
         name: {metric: float(scores.per_class[metric][k]) for metric in ("precision", "recall", "f1", "support")}

@@ -213,7 +213,7 @@ def _scores(signal: _Signal, row: Row) -> str:
 
 def _improvement(row: Row) -> str:
     value = row["si_sdri"]
-    sign = "+" if is_number(value) and value > 0 else ""  # type: ignore[operator]
+    sign = "+" if is_number(value) and value > 0 else ""
     return f"<span>{sign}{number(value, 1)} dB</span>"
 
 

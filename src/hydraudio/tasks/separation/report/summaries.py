@@ -232,7 +232,7 @@ def _level(edges_db: Sequence[float]) -> Callable[[object], tuple[float, str]]:
     def label(value: object) -> tuple[float, str]:
         if not is_number(value):
             return float(len(edges_db) + 1), "not a finite level"
-        index = sum(edge <= float(value) for edge in edges_db)  # type: ignore[arg-type]
+        index = sum(edge <= float(value) for edge in edges_db)
         if index == 0:
             return 0.0, f"below {_db(edges_db[0])} dB"
         if index == len(edges_db):
