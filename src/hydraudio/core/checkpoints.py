@@ -20,7 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any | None = None
     ) -> None:
-        with whole_file(path, durable=True) as file:
+        with whole_file(Path(path), durable=True) as file:
             torch.save(checkpoint, file)
 
 
