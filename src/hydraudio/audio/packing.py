@@ -12,9 +12,7 @@ finished shards are listed in `progress.json`.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from hydraudio.core.files import sha256_of, sha256_of_file, whole_path, write_bytes, write_json
+from hydraudio.core.parallel import map_in_processes
 
 MANIFEST = "manifest.json"
 FORMAT = "hydraudio-pack"
@@ -108,7 +107,7 @@ def write_pack(
         write_bytes(folder / name, content)
     jobs = [(group, file, rows) for group in groups for file, rows in group.shards()]
     open_jobs = [job for job in jobs if job[1] not in finished]
-    for file, record in _run_jobs(folder, open_jobs, read_row, n_processes):
+    for file, record in map_in_processes(_write_shard, (folder, read_row), open_jobs, n_processes):
         finished[file] = record
         write_json(folder / _PROGRESS, {"plan": plan, "shards": finished}, indent=1)
         if on_shard is not None:
@@ -218,24 +217,9 @@ def _resume(folder: Path, plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _run_jobs(
-    folder: Path, jobs: list[tuple[Group, str, range]], read_row: ReadRow, n_processes: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    if n_processes <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield _write_shard(folder, *job, read_row)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=context) as pool:
-        pending = [pool.submit(_write_shard, folder, *job, read_row) for job in jobs]
-        try:
-            for future in as_completed(pending):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _write_shard(folder: Path, group: Group, file: str, rows: range, read_row: ReadRow) -> tuple[str, dict[str, Any]]:
+def _write_shard(shared: tuple[Path, ReadRow], job: tuple[Group, str, range]) -> tuple[str, dict[str, Any]]:
+    """Reads and writes one shard; returns its file and what the manifest says of it."""
+    (folder, read_row), (group, file, rows) = shared, job
     shape = (len(group.fields), group.n_samples)
     samples = np.empty((len(rows), *shape), dtype=np.int16)
     for position, row in enumerate(rows):

@@ -101,6 +101,8 @@ class CSVMetricsLogger(Logger):
 class MetricsTable:
     """A CSV file of numbers with columns step, epoch and others, one row per step.
 
+    The one table that is not written whole: a row is appended, or the last one replaced, at every step.
+
     Args:
         path: read if it exists; a row that a kill left unfinished is removed.
     """

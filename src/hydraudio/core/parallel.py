@@ -46,7 +46,7 @@ def map_in_processes(
         n_processes, mp_context=context, initializer=_initialise, initargs=(function, shared)
     )
     try:
-        yield from executor.map(_run_job, jobs, chunksize=4)
+        yield from executor.map(_run_job, jobs, chunksize=max(1, min(4, len(jobs) // n_processes)))
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

@@ -11,7 +11,8 @@ import zlib
 from html import escape
 
 import numpy as np
-import scipy.signal
+
+from hydraudio.audio.spectrogram import log_spectrogram_db
 
 PEAK = 0.98  # highest absolute sample of a player after the common gain; leaves room for 16-bit rounding
 _MIN_RMS = 1e-6  # -120 dBFS: below this a signal counts as silent and is not levelled
@@ -58,21 +59,6 @@ def level_gain(signal: np.ndarray, reference: np.ndarray) -> float:
     """Linear gain that gives the signal (time,) the reference's RMS; 1 where either is silent."""
     rms, wanted = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (signal, reference))
     return wanted / rms if min(rms, wanted) > _MIN_RMS else 1.0
-
-
-def log_spectrogram_db(waveform: np.ndarray, sample_rate: int, n_columns: int = 300) -> np.ndarray:
-    """Magnitude spectrogram in dB re a full-scale sine, (frequency, time), lowest frequency first.
-
-    Hann window of at least 32 ms (a power of two of samples); the hop follows from the wanted number of
-    columns and is at most half a window.
-    """
-    n_fft = 2 ** int(np.ceil(np.log2(0.032 * sample_rate)))
-    hop = int(np.clip(np.ceil(len(waveform) / n_columns), 1, n_fft // 2))
-    padded = np.pad(waveform.astype(np.float32), n_fft // 2)
-    window = scipy.signal.get_window("hann", n_fft).astype(np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
-    magnitude = np.abs(np.fft.rfft(frames * window, axis=1)).T * (2 / window.sum())
-    return 20 * np.log10(magnitude + 1e-9)
 
 
 def spectrogram_png(spectrogram_db: np.ndarray, top_db: float, range_db: float = 70.0, max_columns: int = 300) -> bytes:

@@ -11,11 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from hydraudio.audio.io import write_audio
+from hydraudio.audio.spectrogram import log_spectrogram_db
 from hydraudio.core.spec import Axes, TaskSpec
 from hydraudio.core.task import as_task
 
 SPECTROGRAM_RANGE_DB = 80.0
-WINDOW_S = 0.032
 
 
 class MediaLogger(Callback):
@@ -126,12 +126,8 @@ class _Sink:
 
 def spectrogram_image(waveform: Tensor, sample_rate: int) -> Tensor:
     """(time,) -> (1, frequency, frames) grey image in [0, 1], loudest bin 1, -80 dB 0; low is down."""
-    n_fft = 2 ** round(torch.tensor(WINDOW_S * sample_rate).log2().item())
-    waveform = torch.nn.functional.pad(waveform, (0, max(n_fft - len(waveform), 0)))
-    window = torch.hann_window(n_fft)
-    power = torch.stft(waveform, n_fft, n_fft // 4, window=window, center=False, return_complex=True).abs() ** 2
-    level_db = 10 * torch.log10(power.clamp_min(1e-20) / power.max().clamp_min(1e-20))
-    return (1 + level_db / SPECTROGRAM_RANGE_DB).clamp(0, 1).flip(0)[None]
+    level_db = torch.from_numpy(log_spectrogram_db(waveform.numpy(), sample_rate))
+    return (1 + (level_db - level_db.max()) / SPECTROGRAM_RANGE_DB).clamp(0, 1).flip(0)[None]
 
 
 def _waveforms(tensors: Mapping[str, Any], axes: Mapping[str, Axes]) -> dict[str, Tensor]:

@@ -8,12 +8,12 @@ from html import escape
 
 import numpy as np
 
+from hydraudio.audio.spectrogram import log_spectrogram_db
 from hydraudio.report.listen.listening import Heard, Numbers, Sound
 from hydraudio.report.listen.style import CSS, SCRIPT
 from hydraudio.report.media import (
     common_gain,
     data_uri,
-    log_spectrogram_db,
     spectrogram_png,
     wav_bytes,
     waveform_svg,

@@ -10,8 +10,9 @@ from html import escape
 
 import numpy as np
 
+from hydraudio.audio.spectrogram import log_spectrogram_db
 from hydraudio.report.charts import Series, interval_chart, scatter_chart
-from hydraudio.report.media import common_gain, level_gain, log_spectrogram_db, player
+from hydraudio.report.media import common_gain, level_gain, player
 from hydraudio.report.page import card, columns, grid, headlines, paragraph, problem_list, table
 from hydraudio.report.results import Queued, Results
 from hydraudio.report.slices import Slice

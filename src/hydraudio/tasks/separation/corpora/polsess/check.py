@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 
 from hydraudio.audio.packing import Pack, is_pack
 from hydraudio.core.defects import Defect
+from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.separation.corpora.mixtures import broken_samples, is_silent, shared_talkers, silence_message
 from hydraudio.tasks.separation.corpora.polsess.index import (
     COLUMN_OF,
@@ -37,7 +36,6 @@ LIMITER_LEVEL = 0.998
 """The original generator limits speech and reverbs at +-0.999 after the sum was formed: above this,
 samples may differ."""
 
-_ROWS_PER_JOB = 32
 _MUST_SOUND = ("mix", "sp1", "sp2")
 
 
@@ -45,7 +43,6 @@ _MUST_SOUND = ("mix", "sp1", "sp2")
 class _RowResult:
     """What the audio of one row gave: defects, and a digest of the mix's samples (None if unreadable)."""
 
-    row: int
     defects: list[Defect] = field(default_factory=list)
     digest: str | None = None
 
@@ -163,19 +160,15 @@ def _audio_defects(
             stores.append((index, open_store(root, index, sample_rate)))
         except (ValueError, FileNotFoundError) as error:
             defects.append(Defect("unreadable", str(error)))
-    n_rows, n_done = sum(len(index) for index, _ in stores), 0
     mixes: dict[str, list[str]] = defaultdict(list)
-    for index, store in stores:
-        results = []
-        for result in _check_rows(index, store, n_processes):
-            results.append(result)
-            n_done += 1
-            if on_row is not None:
-                on_row(n_done, n_rows)
-        for result in sorted(results, key=lambda each: each.row):
-            defects += result.defects
-            if result.digest is not None:
-                mixes[result.digest].append(str(index.path(result.row, "mix")))
+    jobs = [(number, row) for number, (index, _) in enumerate(stores) for row in range(len(index))]
+    results = map_in_processes(_check_row, stores, jobs, n_processes)
+    for n_done, ((number, row), result) in enumerate(zip(jobs, results, strict=True), start=1):
+        if on_row is not None:
+            on_row(n_done, len(jobs))
+        defects += result.defects
+        if result.digest is not None:
+            mixes[result.digest].append(str(stores[number][0].path(row, "mix")))
     return defects + _equal_mixes(mixes.values())
 
 
@@ -188,31 +181,9 @@ def _equal_mixes(groups: Iterable[list[str]]) -> list[Defect]:
     ]
 
 
-def _check_rows(index: CorpusIndex, store: Store, n_processes: int) -> Iterator[_RowResult]:
-    rows = range(len(index))
-    if n_processes <= 1:
-        yield from (_check_row(index, store, row) for row in rows)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_processes, mp_context=context, initializer=_set_worker, initargs=(index, store)) as pool:
-        chunks = [rows[first : first + _ROWS_PER_JOB] for first in range(0, len(rows), _ROWS_PER_JOB)]
-        for future in as_completed([pool.submit(_check_chunk, chunk) for chunk in chunks]):
-            yield from future.result()
-
-
-_WORKER: dict[str, tuple[CorpusIndex, Store]] = {}
-
-
-def _set_worker(index: CorpusIndex, store: Store) -> None:
-    _WORKER["subset"] = (index, store)
-
-
-def _check_chunk(rows: range) -> list[_RowResult]:
-    return [_check_row(*_WORKER["subset"], row) for row in rows]
-
-
-def _check_row(index: CorpusIndex, store: Store, row: int) -> _RowResult:
-    result = _RowResult(row)
+def _check_row(stores: list[tuple[CorpusIndex, Store]], job: tuple[int, int]) -> _RowResult:
+    (index, store), row = stores[job[0]], job[1]
+    result = _RowResult()
     signals: dict[str, np.ndarray] = {}
     for component in ("mix", *parts_of(bool(index.indoor[row]))):
         try:
