@@ -5,22 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = (
-    "torch",
-    "lightning",
-    "hydra-core",
-    "torchmetrics",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "pesq",
-    "pystoi",
-)
+PACKAGE = "hydraudio"
 
 
 @functools.cache
@@ -51,9 +42,19 @@ def environment_report() -> str:
         "platform": platform.platform(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "CUDA devices": ", ".join(devices) or "none",
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) for name in _requirements()},
     }
     return "".join(f"{key}: {value}\n" for key, value in lines.items())
+
+
+def _requirements() -> list[str]:
+    """Names of the packages that ours is declared to need, with all its extras, in that order."""
+    try:
+        declared = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:  # run from a folder, without having been installed
+        return []
+    found = [re.match(r"[\w.-]+", text) for text in declared]
+    return list(dict.fromkeys(name[0] for name in found if name is not None))
 
 
 def _version(package: str) -> str:

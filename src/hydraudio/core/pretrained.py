@@ -82,7 +82,7 @@ def pretrained_folder(source: str, revision: str | None = None, *, weights: bool
     if not HUB_ID.fullmatch(source):
         raise FileNotFoundError(
             f"{source}: there is no such folder. Give the folder of a model (config.json and model.safetensors), which "
-            "`python scripts/share/download_model.py OWNER/NAME` writes, or a name on the hub like microsoft/wavlm-base-plus"
+            "`python scripts/share/download_model.py OWNER/NAME` writes, or a name on the hub"
         )
     return _checked(_from_hub(source, revision, weights), weights)
 

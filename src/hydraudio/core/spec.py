@@ -163,12 +163,7 @@ class TaskSpec:
         return next((name for name in self.inputs if self.batch[name].is_waveform), "")
 
     def metric(self, name: str) -> Metric | None:
-        """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name.
-
-        >>> from hydraudio.tasks.separation.spec import SPEC
-        >>> SPEC.metric("val/si_sdri").label
-        'SI-SDRi'
-        """
+        """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name."""
         bare = name.rpartition("/")[2]
         exact = next((metric for metric in self.metrics if metric.name == bare), None)
         return exact or next((m for m in self.metrics if m.parts and bare.startswith(f"{m.name}_")), None)

@@ -93,5 +93,5 @@ footer{color:var(--muted);font-size:.82rem;margin:2.5rem 0 2rem}
 @media print{nav,audio{display:none}.card{break-inside:avoid}}
 """
 
-# Starting one player stops the others, so that mixture and estimate can be compared by two clicks.
+# Starting one player stops the others, so that two signals can be compared by two clicks.
 SCRIPT = 'addEventListener("play",e=>document.querySelectorAll("audio").forEach(a=>{if(a!==e.target)a.pause()}),true)'
