@@ -19,6 +19,8 @@ from hydraudio.tasks.emotion.task import EmotionTask
 class EmotionListening(Listening):
     """One emotion network."""
 
+    task: EmotionTask
+
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         if not isinstance(task, EmotionTask):
