@@ -386,16 +386,16 @@ def test_check_data_lists_defects_and_exits_with_1(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pack_data_writes_what_the_datamodule_reads(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
-    packed = run_script("data/pack.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
+    packed = run_script("separation/pack_polsess.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
     assert packed.returncode == 0, packed.stderr
     run_one_epoch(tmp_path / "packed", "SB")
-    assert run_script("data/pack.py", "--verify", str(tmp_path / "packed")).returncode == 0
-    again = run_script("data/pack.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
+    assert run_script("separation/pack_polsess.py", "--verify", str(tmp_path / "packed")).returncode == 0
+    again = run_script("separation/pack_polsess.py", str(root), str(tmp_path / "packed"), "--sample-rate", "8000")
     assert again.returncode == 1
     assert "finished pack" in again.stderr
     assert "Traceback" not in again.stderr
     shard = next((tmp_path / "packed").rglob("*.npy"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x7f")
-    damaged = run_script("data/pack.py", "--verify", str(tmp_path / "packed"))
+    damaged = run_script("separation/pack_polsess.py", "--verify", str(tmp_path / "packed"))
     assert damaged.returncode == 1
     assert shard.name in damaged.stdout
