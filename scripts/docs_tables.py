@@ -2,7 +2,6 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end table -->` in docs/*.md and is never edited by hand:
 
-    groups                              what each group of train.yaml decides, and its options
     corpora TASK; experiments TASK      each with the first comment of its YAML
     batch TASK; metrics TASK            what the task's specification says
     networks TASK; TITLE: OVERRIDES; TITLE: OVERRIDES
@@ -54,9 +53,7 @@ def table(name: str) -> str:
     head, *columns = (part.strip() for part in name.split(";"))
     kind, _, task = head.partition(" ")
     makers = {"corpora": corpora, "experiments": experiments, "batch": batch, "metrics": metrics}
-    if head == "groups":
-        rows = groups()
-    elif kind == "networks" and task in TASKS:
+    if kind == "networks" and task in TASKS:
         rows = networks(task, dict(tuple(part.strip() for part in column.split(":", 1)) for column in columns))
     elif kind in makers and task in TASKS:
         rows = makers[kind](task)
@@ -76,17 +73,6 @@ def about(group: str, option: str) -> str:
     lines = (CONFIGS / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
     comment = next((line for line in lines if line.startswith("# ") and not line.startswith("# @")), "# ")
     return comment[2:].replace("|", "\\|")
-
-
-def groups() -> list[list[str]]:
-    """Group, what it decides, options: those of all tasks first, then those of each."""
-    text = (CONFIGS / "train.yaml").read_text(encoding="utf-8")
-    rows = [["group", "what it decides", "options"]]
-    for group, comment in re.findall(r"^  - (?:optional )?([\w/]+): *[\w/]+ # (.+)$", text, re.MULTILINE):
-        if (CONFIGS / group).is_dir():
-            found = [*options(group), *(f"{task}/{option}" for task in TASKS for option in options(group, task))]
-            rows.append([f"`{group}`", comment, ", ".join(f"`{option}`" for option in found)])
-    return rows
 
 
 def corpora(task: str) -> list[list[str]]:

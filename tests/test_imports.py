@@ -1,62 +1,118 @@
 """Imports go one way through the house (CONTRIBUTING.md); an import against it is a defect."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "hydraudio"
-FILES = sorted(PACKAGE.rglob("*.py"))
+SRC = ROOT / "src"
+PACKAGE = SRC / "hydraudio"
+GROUND = sorted(path for path in PACKAGE.rglob("*.py") if "tasks" not in path.relative_to(PACKAGE).parts)
+FLOORS = sorted(path for path in PACKAGE.rglob("tasks/*/**/*.py"))
+TASKS = sorted(path.name for path in (PACKAGE / "tasks").iterdir() if (path / "spec.py").is_file())
 
-ALLOWED = {  # room -> rooms of the package that it may import from, beside itself and utils
-    "audio": set(),
-    "models": set(),
-    "losses": {"metrics"},
+ALLOWED = {  # room of the ground floor -> rooms, or modules of rooms, that it may import from beside itself
+    "nn": set(),
     "metrics": set(),
-    "frontends": set(),
-    "synthesis": {"audio"},
-    "reports": {"audio", "metrics"},
-    "data": {"audio", "synthesis"},
-    "tasks": {"models", "losses", "metrics", "frontends"},
-    "callbacks": {"audio", "metrics", "reports"},
-    "inference": {"audio", "metrics"},
-    "demo": {"audio", "inference", "metrics", "reports", "run"},
-    "sharing": {"audio", "inference", "metrics", "reports", "run"},
-    "utils": set(),
+    "sounds": set(),
+    "losses": {"nn", "metrics"},
+    "stats": {"metrics"},
+    "audio": {"core.files", "core.defects"},
+    "core": {"audio", "nn"},
+    "report": {"core", "audio", "metrics", "stats", "run"},
+    "share": {"core", "audio", "metrics", "stats", "report", "run"},
+    "run": {"core"},
 }
-PLAIN = {"audio", "models", "losses", "metrics", "frontends", "synthesis", "reports"}
-HYDRA_FILES = {"run.py", "utils/launch.py", "utils/config_check", "utils/resolvers.py", "utils/compose.py"}
+PLAIN = {"nn", "audio", "losses", "metrics", "stats", "sounds"}
+LIGHT = ["hydraudio.core", "hydraudio.core.spec", "hydraudio.tasks"]
+LIGHT += [name for task in TASKS for name in (f"hydraudio.tasks.{task}", f"hydraudio.tasks.{task}.spec")]
 
 
 def imported(path: Path) -> set[str]:
+    """Dotted names of the modules, and of what is taken from them, that a file imports anywhere."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    relative = path.relative_to(PACKAGE)
-    room, names = relative.parts[0], imported(path)
-    if room in ALLOWED:
-        rooms = {name.split(".")[1] for name in names if name.startswith("hydraudio.")} - {"__version__"}
-        assert rooms <= ALLOWED[room] | {room, "utils"}
-    tops = {name.split(".")[0] for name in names}
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def below(path: Path) -> str:
+    return path.relative_to(SRC).as_posix()
+
+
+@pytest.mark.parametrize("path", GROUND, ids=below)
+def test_ground_floor(path):
+    """It imports no floor, each room only what the table allows, hydra in run.py alone."""
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    ours = {name.removeprefix("hydraudio.") for name in imported(path) if name.startswith("hydraudio.")}
+    ours = {name for name in ours if name != "__version__" and name.split(".")[0] != room}
+    allowed = ALLOWED.get(room, set())
+    against = {name for name in ours if not any(f"{name}.".startswith(f"{other}.") for other in allowed)}
+    assert against == set()
     if room in PLAIN:
-        assert not tops & {"lightning", "hydra", "omegaconf"}
-    if not any(str(relative).startswith(file) for file in HYDRA_FILES):
-        assert "hydra" not in tops
+        assert not tops(path) & {"lightning", "hydra", "omegaconf", "hydra_preflight"}
+    if room != "run":
+        assert "hydra" not in tops(path)
+
+
+@pytest.mark.parametrize("path", FLOORS, ids=below)
+def test_floors(path):
+    """They import the ground floor and themselves, never another floor, the run or hydra."""
+    task = path.relative_to(PACKAGE / "tasks").parts[0]
+    tasks = {name.split(".")[2] for name in imported(path) if name.startswith("hydraudio.tasks.")}
+    assert tasks <= {task}
+    assert not any(name.startswith("hydraudio.run") for name in imported(path))
+    assert "hydra" not in tops(path)
+    networks = {"networks", "losses.py", "losses", "metrics.py"}
+    if path.relative_to(PACKAGE / "tasks" / task).parts[0] in networks:
+        assert not tops(path) & {"omegaconf", "hydra_preflight"}
+
+
+@pytest.mark.parametrize("path", sorted((SRC / "hydra_preflight").rglob("*.py")), ids=below)
+def test_preflight_knows_no_audio(path):
+    assert "hydraudio" not in tops(path)
+
+
+def test_nothing_light_imports_anything_heavy():
+    """The specifications are read before the configuration is checked, which answers within a second."""
+    code = (
+        f"import importlib, sys\nfor name in {LIGHT!r}:\n    importlib.import_module(name)\n"
+        "print(sorted({'torch', 'lightning', 'numpy', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "[]\n", result.stdout + result.stderr
 
 
 def test_shims_import_only_hydra_and_rootutils():
     for shim in ("train.py", "eval.py", "predict.py"):
-        tree = ast.parse((ROOT / "src" / shim).read_text())
+        tree = ast.parse((SRC / shim).read_text())
         top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         names = {a.name for n in top if isinstance(n, ast.Import) for a in n.names}
         names |= {n.module for n in top if isinstance(n, ast.ImportFrom)}
         assert names == {"hydra", "rootutils", "omegaconf", "hydra_preflight.launch"}
+
+
+def test_scripts_of_all_tasks_name_none():
+    """What is in scripts/<task> may import that floor; the others find a floor through its specification."""
+    scripts = ROOT / "scripts"
+    shared = [path for path in scripts.rglob("*.py") if path.relative_to(scripts).parts[0] not in TASKS]
+    naming = {path.name for path in shared if any(name.startswith("hydraudio.tasks.") for name in imported(path))}
+    assert naming == set()
+
+
+def test_tests_of_the_ground_floor_use_no_floor():
+    """So that they pass when any floor is removed."""
+    files = [path for path in (ROOT / "tests").rglob("*.py") if "tasks" not in path.relative_to(ROOT / "tests").parts]
+    using = {path.name for path in files if any(name.startswith("hydraudio.tasks.") for name in imported(path))}
+    assert using == set()

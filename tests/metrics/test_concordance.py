@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from hydraudio.metrics.classification import category_scores
-from hydraudio.metrics.concordance import concordance, concordance_of_moments, moments, pearson
+from hydraudio.metrics.concordance import concordance, concordance_of_moments, moments, pearson, rmse
 from hydraudio.stats.clustered import ScoreSums, paired_intervals, score_intervals, score_sums, two_sided_p
 from hydraudio.stats.intervals import bootstrap_mean
-from hydraudio.tasks.emotion.metrics import attribute_scores
 
 
 def test_concordance_penalises_shift_and_scale() -> None:
@@ -77,7 +76,12 @@ def sums(data: dict[str, np.ndarray]) -> ScoreSums:
 def direct(data: dict[str, np.ndarray], index: np.ndarray) -> dict[str, float]:
     """Scores of some items by the functions that know nothing of clusters."""
     category = category_scores(np.eye(4)[data["predicted"][index]], data["labels"][index], 4)
-    attributes = attribute_scores(data["attributes"][index], data["target"][index], list("vd"))
+    attributes = {}
+    for score, name in ((concordance, "ccc"), (pearson, "pearson"), (rmse, "rmse")):
+        pairs = {n: (data["attributes"][index, k], data["target"][index, k]) for k, n in enumerate("vd")}
+        known = {n: (x[~np.isnan(y)], y[~np.isnan(y)]) for n, (x, y) in pairs.items()}
+        values = {f"{name}_{n}": score(*pair) for n, pair in known.items()}
+        attributes |= {name: np.nanmean(list(values.values())), **values}
     known = data["labels"][index] >= 0
     names = ("macro_f1", "weighted_f1", "accuracy", "uar")
     per_class = {f"recall/{c}": category["recall"][k] for k, c in enumerate("abcd")}

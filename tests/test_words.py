@@ -1,0 +1,62 @@
+"""What all tasks share speaks of none: no word of tests/words.txt stands in these rooms and YAMLs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORDS = [
+    line.strip() for line in (ROOT / "tests" / "words.txt").read_text().splitlines() if line.strip() and line[0] != "#"
+]
+PATTERN = re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, WORDS))})(?= )")
+ROOMS = ("core", "report", "share")
+GROUPS = ("trainer", "callbacks", "model/scheduler", "logger", "debug", "paths", "extras", "hydra")
+FILES = [path for room in ROOMS for path in (ROOT / "src" / "hydraudio" / room).rglob("*") if path.is_file()]
+FILES += [ROOT / "src" / "hydraudio" / "run.py", *(ROOT / "src" / "hydra_preflight").rglob("*.py")]
+FILES += [*(ROOT / "src" / "hydra_plugins").rglob("*.py")]
+FILES += [path for group in GROUPS for path in (ROOT / "configs" / group).glob("*.yaml")]
+FILES = sorted(path for path in FILES if path.suffix in {".py", ".yaml", ".css", ".html", ".js", ".jinja", ".j2"})
+
+
+def parted(line: str) -> str:
+    """The words of a line in lower case, between single spaces: names split at `_`, capitals and signs.
+
+    >>> parted("class MeanSISDRi(conv_tasnet): n_sources=2")
+    ' class mean sisdri conv tasnet n sources 2 '
+    """
+    line = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", line)
+    line = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", line)
+    return f" {' '.join(re.findall(r'[a-z0-9]+', line.lower()))} "
+
+
+def found(text: str) -> list[str]:
+    """Line number and word of every hit."""
+    lines = enumerate(text.splitlines(), 1)
+    return [f"{number}: {hit}" for number, line in lines for hit in PATTERN.findall(parted(line))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_word_of_a_task(path):
+    assert found(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "hits"),
+    [
+        ("a separation of two", ["1: separation"]),
+        ("class EmotionReport(Report):", ["1: emotion"]),
+        ("self.n_sources, conv_tasnet", ["1: n sources", "1: conv tasnet"]),
+        ('"val/si_sdri"', ["1: si sdri"]),
+        ("variance, invariant, sources, separately, system", []),
+    ],
+)
+def test_names_are_split_into_words(line, hits):
+    assert found(line) == hits
+
+
+def test_list_is_sorted_into_tasks_and_has_no_word_twice():
+    assert len(WORDS) == len(set(WORDS))
+    assert all(word == parted(word).strip() for word in WORDS)
