@@ -127,7 +127,7 @@ def yaml_files(overrides: list[str]) -> tuple[list[str], list[str]]:
 def main() -> int:
     """Print the lists; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", help="option of configs/experiment, such as separation/polsess_quick")
+    parser.add_argument("experiment", help="option of configs/experiment: TASK/NAME")
     parser.add_argument("overrides", nargs="*", help="as for src/train.py")
     arguments = parser.parse_args()
     overrides = [f"experiment={arguments.experiment}", *arguments.overrides]

@@ -24,7 +24,7 @@ ALLOWED = {  # room of the ground floor -> rooms, or modules of rooms, that it m
     "core": {"audio", "nn"},
     "report": {"core", "audio", "metrics", "stats", "run"},
     "share": {"core", "audio", "metrics", "stats", "report", "run"},
-    "run": {"core"},
+    "run": {"core", "report"},
 }
 PLAIN = {"nn", "audio", "losses", "metrics", "stats", "sounds"}
 LIGHT = ["hydraudio.core", "hydraudio.core.spec", "hydraudio.tasks"]

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = [
     line.strip() for line in (ROOT / "tests" / "words.txt").read_text().splitlines() if line.strip() and line[0] != "#"
 ]
+FOREIGN = re.compile(r'font-variant|variant="primary"')  # what style sheets and gradio call so
 PATTERN = re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, WORDS))})(?= )")
 ROOMS = ("core", "report", "share")
 GROUPS = ("trainer", "callbacks", "model/scheduler", "logger", "debug", "paths", "extras", "hydra")
@@ -27,7 +28,7 @@ def parted(line: str) -> str:
     >>> parted("class MeanSISDRi(conv_tasnet): n_sources=2")
     ' class mean sisdri conv tasnet n sources 2 '
     """
-    line = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", line)
+    line = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", FOREIGN.sub("", line))
     line = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1 \2", line)
     return f" {' '.join(re.findall(r'[a-z0-9]+', line.lower()))} "
 

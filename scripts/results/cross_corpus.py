@@ -1,9 +1,8 @@
-"""Test checkpoints on several corpora: python scripts/results/cross_corpus.py ckpt_path=[FILE,...] --corpus NAME KEY=VALUE ...
+"""Test checkpoints on several corpora: scripts/results/cross_corpus.py ckpt_path=[FILE,...] --corpus NAME KEY=VALUE ...
 
     python scripts/results/cross_corpus.py "ckpt_path=[logs/a/latest/checkpoints/best.ckpt,logs/b/...]" \
-        --corpus PolSESS data=separation/polsess data.problem=SB data.root=/data/PolSESS \
-        --corpus Libri2Mix-Clean data=separation/libri2mix data.root=/data/Libri2Mix \
-        --corpus Libri2Mix-Noisy data=separation/libri2mix data.root=/data/Libri2Mix data.problem=mix_both
+        --corpus NAME data=TASK/CORPUS data.root=/data/CORPUS \
+        --corpus ANOTHER data=TASK/ANOTHER data.root=/data/ANOTHER data.KEY=VALUE
 
 The overrides are those of src/eval.py; those before the first --corpus hold for all. Writes matrix.csv and index.html, and the report of every pair below them.
 """

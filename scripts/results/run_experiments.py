@@ -5,12 +5,12 @@
 The file is a list of names of configs/experiment, or
 
     base: # overrides of src/train.py that all share
-      experiment: msp_wavlm_category
-      data.root: /corpora/MSP-PODCAST
+      experiment: TASK/NAME
+      data.root: /data/CORPUS
     experiments:
-      - name: focal # the runs go to logs/focal/
-        overrides: {model/loss: focal, seed: 1}
-      - msp_wavlm_joint # short for name and experiment: msp_wavlm_joint
+      - name: slower # the runs go to logs/slower/
+        overrides: {model.optimizer.lr: 1.0e-4, seed: 1}
+      - TASK/OTHER # short for name and experiment
 
 Every run is a process of its own, composed from the same base. The same command continues: what is finished with the
 very same configuration is left alone, what was interrupted goes on where it stopped, what failed is run again. A

@@ -1,10 +1,9 @@
 """Write the network of a checkpoint as ONNX and check the file with onnxruntime at two lengths.
 
-    python scripts/share/export_onnx.py logs/polsess_quick/latest/checkpoints/best.ckpt separator.onnx
+    python scripts/share/export_onnx.py logs/NAME/latest/checkpoints/best.ckpt network.onnx
 
-The graph of a separation network takes `mixture` (1, time) float32 of any length and gives `estimate` (1, n_sources,
-time); that of an emotion network takes `waveform` (1, time) and gives `probabilities` (1, n_classes) and `attributes`
-(1, n_attributes) in [0, 1]. Needs the packages of the extra `export`. A checkpoint with classes of another package
+The graph takes the waveform (1, time) float32 of any length and gives the outputs of the task's specification, with one
+item along the axis of the batch. Needs the packages of the extra `export`. A checkpoint with classes of another package
 needs --trusted-target PACKAGE.
 """
 

@@ -148,7 +148,7 @@ class Catalogue:
         if group == PAIRS[0] and len(path.read_text(encoding="utf-8").splitlines()) > MAX_EXPERIMENT_LINES:
             raise ConfigError(
                 f"{path}: more than {MAX_EXPERIMENT_LINES} lines: an experiment says only what it changes. "
-                "Leave out what is the default, and use -m key=a,b for variants."
+                "Leave out what is the default, and use -m key=a,b for several values."
             )
 
     def _case(self, primary: str, group: str, option: str) -> Case:

@@ -58,7 +58,7 @@ class Search(OptunaSweeperImpl):
         assert self.config is not None
         metric = OmegaConf.select(self.config, "optimized_metric")
         if metric is None:
-            raise ConfigError("optimized_metric: name the metric of the search, e.g. optimized_metric=val/si_sdri")
+            raise ConfigError("optimized_metric: name the metric of the search, e.g. optimized_metric=val/loss")
         n_metrics = len(metric) if isinstance(metric, ListConfig) else 1
         if n_metrics != len(directions):
             raise ConfigError(

@@ -7,10 +7,8 @@ from torch import Tensor
 
 from hydraudio.nn.layers import elementary
 from hydraudio.nn.layers.normalization import ChannelwiseLayerNorm, GlobalLayerNorm, build_norm
-from hydraudio.tasks.separation.networks.conv_tasnet import TemporalBlock
 
 BATCH, FRAMES, CHANNELS = 2, 9, 3
-BLOCK = {"hidden_channels": 4, "kernel_size": 3, "dilation": 2, "causal": False, "eps": 1e-8}
 GEOMETRIES = [
     elementary.Geometry(1, 1, False),
     elementary.Geometry(2, 2, True),
@@ -45,17 +43,6 @@ def test_depthwise_gradient_and_value(geometry: elementary.Geometry) -> None:
     padded = F.pad(x.transpose(1, 2), pad, "reflect" if geometry.reflect else "constant")
     expected = F.conv1d(padded, kernel, dilation=geometry.dilation, groups=CHANNELS).transpose(1, 2)
     torch.testing.assert_close(elementary.depthwise(x, kernel, geometry), expected)
-
-
-@pytest.mark.parametrize("padding", ["zero", "reflect"])
-def test_temporal_block_gradient(padding: str) -> None:
-    torch.manual_seed(0)
-    block = TemporalBlock(CHANNELS, norm="gLN", padding=padding, **BLOCK).double()
-    parameters = [(p + 0.1 * torch.randn_like(p)).detach().requires_grad_() for p in block.parameters()]
-    inputs = (noise(BATCH, FRAMES, CHANNELS), *parameters)
-    assert torch.autograd.gradcheck(
-        lambda x, *a: elementary.temporal_block(x, a, block.depthwise.geometry, 1e-8), inputs
-    )
 
 
 def test_pointwise() -> None:

@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from numpy.typing import NDArray
 
-from hydraudio.core.callbacks.report import Report, to_numpy
 from hydraudio.core.checkpoints import read_checkpoint
 from hydraudio.core.corpus import corpus_of
 from hydraudio.core.distributed import all_gather
@@ -20,6 +19,7 @@ from hydraudio.core.task import Task
 from hydraudio.metrics.calibration import fit_temperature
 from hydraudio.metrics.class_groups import class_groups
 from hydraudio.metrics.classification import NO_LABEL
+from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.examples import ExamplePool
 from hydraudio.report.heatmap_image import confusion_png
 from hydraudio.report.results import Written
@@ -57,7 +57,7 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
         min_items: slices and speakers with fewer items are suppressed.
         groups: which classes are head, middle and tail: `mode` explicit, fraction or count, with `head` and `mid`, or
             `thresholds`; see `hydraudio.metrics.class_groups.class_groups`. None = explicit, as usual for MSP-Podcast.
-        **report_arguments: see :class:`hydraudio.core.callbacks.report.Report`; examples are chosen of categories and
+        **report_arguments: see :class:`hydraudio.report.callback.Report`; examples are chosen of categories and
             of attributes, speakers are resampled whole.
     """
 

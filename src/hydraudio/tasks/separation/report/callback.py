@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from hydraudio.core.callbacks.report import Report, to_numpy
 from hydraudio.core.corpus import corpus_of
 from hydraudio.core.task import Task
+from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.examples import ExamplePool
 from hydraudio.report.results import Written
 from hydraudio.report.tables import Row, count, floats, is_number, write_csv
@@ -54,7 +54,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
         metrics: "full", or "fast" without PESQ and STOI.
         n_processes: processes that compute PESQ and STOI; None shares out all cores.
         cache_dir: where PESQ and STOI of the mixtures are kept between tests; None keeps nothing.
-        **report_arguments: see :class:`hydraudio.core.callbacks.report.Report`; examples are chosen of every variant.
+        **report_arguments: see :class:`hydraudio.report.callback.Report`; examples are chosen of every variant.
     """
 
     charts = {"Loss": ("train/loss", "val/loss"), "Validation: SI-SDR improvement / dB": ("val/si_sdri",)}
