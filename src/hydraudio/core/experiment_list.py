@@ -49,8 +49,9 @@ class State:
 def read_experiments(path: Path) -> list[Experiment]:
     """Read a file of experiments.
 
-    Either a list of names of ``configs/experiment``, or a mapping with ``base``, the overrides that all share, and
-    ``experiments``, a list of names or of mappings with ``name`` and ``overrides``. An override is ``key: value`` where
+    Either a list of options of ``configs/experiment``, each run under the last part of its name, or a mapping with
+    ``base``, the overrides that all share, and ``experiments``, a list of options or of mappings with ``name`` and
+    ``overrides``. An override is ``key: value`` where
     the command line has ``key=value``; an experiment's own replaces the base's of the same key, there only.
 
     Raises:
@@ -132,7 +133,7 @@ def last_line(log: Path) -> str:
 
 def _experiment(entry: Any, base: Mapping[str, Any], where: str) -> Experiment:
     if isinstance(entry, str):
-        entry = {"name": entry, "overrides": {"experiment": entry}}
+        entry = {"name": entry.rpartition("/")[2], "overrides": {"experiment": entry}}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise ValueError(f"{where} must be a name of configs/experiment, or a mapping with `name` and `overrides`")
     _only_known(entry, {"name", "overrides"}, where)
