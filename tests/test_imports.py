@@ -20,7 +20,7 @@ ALLOWED = {  # room of the ground floor -> rooms, or modules of rooms, that it m
     "sounds": set(),
     "losses": {"nn", "metrics"},
     "stats": {"metrics"},
-    "audio": {"core.files", "core.defects"},
+    "audio": {"core.files", "core.defects", "core.parallel"},
     "core": {"audio", "nn"},
     "report": {"core", "audio", "metrics", "stats", "run"},
     "share": {"core", "audio", "metrics", "stats", "report", "run"},

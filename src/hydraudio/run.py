@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
-    from hydraudio.core.callbacks.report import Report
+    from hydraudio.report.callback import Report
     from hydraudio.core.task import Task
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from hydraudio.losses.classification import (
     WeightedCrossEntropy,
 )
 from hydraudio.metrics.calibration import adjust_logits
-from hydraudio.tasks.emotion.losses import GenderCrossEntropy
 
 COUNTS = [6716, 6400, 16652, 2992, 1134, 1419, 2519, 29144]  # training items of the 2025 challenge, Angry to Neutral
 INVERSE = [1.247, 1.308, 0.503, 2.798, 7.383, 5.900, 3.324, 0.287]  # the constants hard-coded in a public repository
@@ -244,10 +243,3 @@ def test_adjusted_logits_undo_balanced_softmax(logits):
         adjust_logits(logits, [0.0] + [1.0] * 7)
     with pytest.raises(ValueError, match="one prior for each of 8"):
         adjust_logits(logits, [0.5, 0.5])
-
-
-def test_gender_loss_ignores_unknown():
-    logits = torch.randn(5, 2)
-    gender = torch.tensor([0, 2, 1, 2, 1])
-    close(GenderCrossEntropy()(logits, gender), F.cross_entropy(logits, gender, ignore_index=2))
-    assert GenderCrossEntropy()(logits, torch.full((5,), 2)) == 0
