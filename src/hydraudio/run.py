@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
 
-    from hydraudio.report.callback import Report
     from hydraudio.core.task import Task
+    from hydraudio.report.callback import Report
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from page_commands import PAGES, README, ROOT, commands, part_of, python_commands
 
-from hydra_preflight import resolvers
 from hydra_preflight.compose import compose_run
+from hydraudio.core import pretrained
 
 TASKS = sorted(path.stem for path in (ROOT / "configs" / "task").glob("*.yaml"))
 TEXT = "\n".join(page.read_text() for page in PAGES)
@@ -37,7 +37,7 @@ def test_command_passes_the_configuration_check(line, command, tmp_path, monkeyp
     arguments = [argument for argument in arguments if argument != "-m" and "seed=" not in argument]
     monkeypatch.setenv("PROJECT_ROOT", str(ROOT))
     monkeypatch.setenv("HYDRAUDIO_LOG_DIR", str(logs))
-    monkeypatch.setattr(resolvers, "pretrained_config", lambda source, revision=None: None)  # no such folder here
+    monkeypatch.setattr(pretrained, "pretrained_config", lambda source, revision=None: None)  # no such folder here
     compose_run(arguments, tmp_path, f"{Path(script).stem}.yaml")
 
 
