@@ -172,7 +172,7 @@ class Catalogue:
 
     def _inner_groups(self) -> set[str]:
         """Folders of which some defaults list chooses or overrides an option."""
-        paths = [*self._files(), *(self.config_dir / primary for primary in self.primaries)]
+        paths = sorted(self.config_dir.rglob("*.yaml"))
         keys = {key.split()[-1].split("@")[0].strip("/") for path in paths for key in _default_keys(path)}
         folders = [path.relative_to(self.config_dir).as_posix() for path in self.config_dir.rglob("*") if path.is_dir()]
         return {folder for folder in folders if any(folder == key or folder.endswith(f"/{key}") for key in keys)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -285,10 +286,9 @@ runpy.run_path(SCRIPT, run_name="__main__")
     ],
 )
 def test_a_search_without_the_extra_says_what_to_install(tmp_path: Path, arguments: list[str], place: str) -> None:
-    import hydra_plugins.hydra_colorlog
-
+    colorlog = importlib.import_module("hydra_plugins.hydra_colorlog")  # the plugin scan replaces its parent module
     (tmp_path / "hydra_plugins").mkdir()
-    (tmp_path / "hydra_plugins/hydra_colorlog").symlink_to(hydra_plugins.hydra_colorlog.__path__[0])
+    (tmp_path / "hydra_plugins/hydra_colorlog").symlink_to(colorlog.__path__[0])
     code = HIDDEN.replace("OURS", repr(str(ROOT / "src/hydra_plugins"))).replace(
         "SCRIPT", repr(str(ROOT / "src/train.py"))
     )

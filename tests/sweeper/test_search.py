@@ -22,6 +22,7 @@ CONFIG = """
 defaults:
   - override hydra/sweeper: optuna_pruning
 name: toy
+task: {monitor: score, direction: maximize}
 x: 0.0
 optimized_metric: score
 hydra:
