@@ -1,6 +1,7 @@
 """Whole searches of a toy objective through Hydra, in this process."""
 
 import fcntl
+import importlib
 import math
 import pickle
 import shutil
@@ -41,7 +42,8 @@ hydra:
 def search(tmp_path, monkeypatch):
     """search(task function, *overrides) runs a search; returns the study."""
     # There is nothing to free, and looking for it takes long in a process with torch and lightning.
-    monkeypatch.setattr("hydra_plugins.hydraudio_pruning_sweeper._trial_task._free_memory", lambda: None)
+    trial_task = importlib.import_module("hydra_plugins.hydraudio_pruning_sweeper._trial_task")
+    monkeypatch.setattr(trial_task, "_free_memory", lambda: None)
     folder = tmp_path / "configs" / "hydra" / "sweeper"
     folder.mkdir(parents=True)
     shutil.copy(SWEEPER, folder)
@@ -229,7 +231,8 @@ def test_grid_is_run_once(search):
 
 
 def test_memory_serves_this_process_only(search, monkeypatch):
-    monkeypatch.setattr("hydra_plugins.hydraudio_pruning_sweeper._search.BasicLauncher", type("Other", (), {}))
+    module = importlib.import_module("hydra_plugins.hydraudio_pruning_sweeper._search")
+    monkeypatch.setattr(module, "BasicLauncher", type("Other", (), {}))
     with pytest.raises(ConfigError, match=r"hydra\.sweeper\.storage: this launcher runs trials in processes"):
         search(parabola, "hydra.sweeper.storage=null")
 
