@@ -99,14 +99,34 @@ class Depthwise(nn.Conv1d):
         if n_frames is None and is_channels_last(x):
             return depthwise(x.transpose(1, 2), self.weight, self.geometry).transpose(1, 2)
         if not self.geometry.reflect:
-            return super().forward(F.pad(x, self.pad))
-        padded = F.pad(x, self.pad, "reflect") if n_frames is None else reflect_frames(x, n_frames, self.pad)
-        return super().forward(padded)
+            padded = F.pad(x, self.pad)
+        else:
+            padded = F.pad(x, self.pad, "reflect") if n_frames is None else reflect_frames(x, n_frames, self.pad)
+        return depthwise_conv1d(padded, self.weight, dilation=self.geometry.dilation)
 
     def stream(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """The next frames of a causal convolution; `past`: the frames before them, as returned by the last call."""
         x = F.pad(x, self.pad) if past is None else torch.cat([past, x], dim=-1)
-        return super().forward(x), x[..., x.shape[-1] - self.pad[0] :]
+        y = depthwise_conv1d(x, self.weight, dilation=self.geometry.dilation)
+        return y, x[..., x.shape[-1] - self.pad[0] :]
+
+
+def depthwise_conv1d(x: Tensor, kernel: Tensor, padding: int = 0, dilation: int = 1) -> Tensor:
+    """`F.conv1d` of each channel by itself; on a CPU float16 is computed in float32.
+
+    oneDNN in torch 2.13.0 does not return from such a convolution of 16 or more taps in float16 on an Intel CPU with
+    AVX-512 that has no float16 arithmetic; fewer taps, other types and dense convolutions are not concerned.
+    x: (batch, channels, frames), kernel: (channels, 1, taps) -> (batch, channels, frames').
+    """
+    if x.device.type == "cpu" and torch.float16 in (x.dtype, _autocast_dtype()):
+        with torch.autocast("cpu", enabled=False):
+            y = F.conv1d(x.float(), kernel.float(), None, 1, padding, dilation, len(kernel))
+        return y.to(torch.float16)
+    return F.conv1d(x, kernel, None, 1, padding, dilation, len(kernel))
+
+
+def _autocast_dtype() -> torch.dtype | None:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -96,7 +96,7 @@ class DepthwiseConv(nn.Module):
 
     def _channels_first(self, x: Tensor, kernel: Tensor) -> Tensor:
         pad = kernel.shape[-1] // 2 * self.dilation
-        return F.conv1d(x.transpose(1, 2), kernel, None, 1, pad, self.dilation, len(kernel)).transpose(1, 2)
+        return elementary.depthwise_conv1d(x.transpose(1, 2), kernel, pad, self.dilation).transpose(1, 2)
 
     def _phase_by_phase(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Frames as an image of frames / dilation rows and dilation columns, convolved along the columns.
