@@ -1,6 +1,7 @@
 """Challenge files of an emotion checkpoint: python scripts/emotion/write_submission.py ckpt_path=FILE data.root=FOLDER.
 
-    python scripts/emotion/write_submission.py ckpt_path=logs/msp_wavlm_joint/latest/checkpoints/best.ckpt data.root=/data/MSP
+    python scripts/emotion/write_submission.py data.root=/data/MSP \\
+        ckpt_path=logs/msp_wavlm_joint/latest/checkpoints/best.ckpt
     python scripts/emotion/write_submission.py --check submission_task1.csv --names /data/MSP/Audios
 
 The first predicts the turns of --split, which need no labels, and writes submission_task1.csv (FileName,EmoClass) and

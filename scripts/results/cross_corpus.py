@@ -4,7 +4,8 @@
         --corpus NAME data=TASK/CORPUS data.root=/data/CORPUS \
         --corpus ANOTHER data=TASK/ANOTHER data.root=/data/ANOTHER data.KEY=VALUE
 
-The overrides are those of src/eval.py; those before the first --corpus hold for all. Writes matrix.csv and index.html, and the report of every pair below them.
+The overrides are those of src/eval.py; those before the first --corpus hold for all. Writes matrix.csv and index.html,
+and the report of every pair below them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """All tested runs in one table, best first: python scripts/results/leaderboard.py [--log-dir logs].
 
 Runs that differ in nothing but the seed are one row. Prints a table per task, best headline (task.monitor) first, and
-writes leaderboard_<task>.csv and leaderboard.html into the folder of the runs. What a network costs is computed once and
-kept: the real-time factor is measured on this machine, with one item.
+writes leaderboard_<task>.csv and leaderboard.html into the folder of the runs. What a network costs is computed once
+and kept: the real-time factor is measured on this machine, with one item.
 """
 
 from __future__ import annotations

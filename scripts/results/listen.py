@@ -1,4 +1,4 @@
-"""Listen to checkpoints in a local web page: python scripts/results/listen.py [--port N] [--logs FOLDER] [key=value ...]
+"""Listen to checkpoints in a local web page: scripts/results/listen.py [--port N] [--logs FOLDER] [key=value ...]
 
 Choose a checkpoint of any task below logs/, a corpus, an item, or bring a recording. The page is served on
 127.0.0.1 only and works without a network. The overrides are those of src/eval.py, such as

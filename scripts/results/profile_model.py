@@ -1,8 +1,8 @@
 """What a network costs: python scripts/results/profile_model.py model=TASK/NETWORK [key=value ...].
 
-For any task. Parameters; of networks that hear something multiply-accumulates and computing time per second of audio; time
-and memory of a training step on the batches, with the optimizer and the precision of the configuration. Options of this
-script come first: --seconds, --steps.
+For any task. Parameters; of networks that hear something multiply-accumulates and computing time per second of audio;
+time and memory of a training step on the batches, with the optimizer and the precision of the configuration. Options of
+this script come first: --seconds, --steps.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each measurement is a process of its own; its peak resident set, as the system counts it, includes about 0.4 GB for
 PyTorch itself.
 
-    python scripts/separation/benchmark_spmamba_memory.py                    # full size, one clip of 4 s at 8 kHz, checkpointing
+    python scripts/separation/benchmark_spmamba_memory.py     # full size, one clip of 4 s at 8 kHz, checkpointing
     python scripts/separation/benchmark_spmamba_memory.py --seconds 0.5 --also-without
 """
 

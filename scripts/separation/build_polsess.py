@@ -1,6 +1,7 @@
 """Builds a corpus in the PolSESS layout from folders of speech, scenes and events.
 
-    python scripts/separation/build_polsess.py --speech DIR --scenes DIR --events DIR --output ROOT --rows train=800 val=100
+    python scripts/separation/build_polsess.py --speech DIR --scenes DIR --events DIR --output ROOT \\
+        --rows train=800 val=100
 
 speech/<talker>/*, scenes/{indoor,outdoor}/<class>/*, events/<class>/*: WAV, FLAC, Ogg, MP3 ..., any rate and channels.
 Every row has two different talkers, a scene and an event; indoor rows also have reverberation. A call that was killed

@@ -1,11 +1,13 @@
 """Weights between SpeechBrain's separation recipes and Hydraudio.
 
-    python scripts/separation/convert_checkpoint.py from-speechbrain --model conv_tasnet FOLDER weights.pt --norm gLN [--causal]
-    python scripts/separation/convert_checkpoint.py from-speechbrain --model dprnn FOLDER weights.pt --chunk-size 250 --norm gLN
-    python scripts/separation/convert_checkpoint.py from-speechbrain --model sepformer FOLDER weights.pt --n-heads 8 \\
-        --chunk-size 250
-    python scripts/separation/convert_checkpoint.py from-speechbrain --model resepformer FOLDER weights.pt --n-heads 8 \\
-        --segment-frames 150
+    python scripts/separation/convert_checkpoint.py from-speechbrain --model conv_tasnet FOLDER weights.pt \\
+        --norm gLN [--causal]
+    python scripts/separation/convert_checkpoint.py from-speechbrain --model dprnn FOLDER weights.pt \\
+        --chunk-size 250 --norm gLN
+    python scripts/separation/convert_checkpoint.py from-speechbrain --model sepformer FOLDER weights.pt \\
+        --n-heads 8 --chunk-size 250
+    python scripts/separation/convert_checkpoint.py from-speechbrain --model resepformer FOLDER weights.pt \\
+        --n-heads 8 --segment-frames 150
     python scripts/separation/convert_checkpoint.py to-speechbrain weights.pt|last.ckpt FOLDER [--causal]
 
 FOLDER holds SpeechBrain's encoder.ckpt, masknet.ckpt and decoder.ckpt. weights.pt holds `target` (the network's class),

@@ -4,7 +4,8 @@ Network sizes, batches, loss, learning rate and clipping are those of the compos
 are those of `src/train.py`, so that the comparison of `src/eval.py` can read both.
 
     python scripts/separation/train_speechbrain.py --minutes 10 --output logs/speechbrain_es \\
-        experiment=separation/polsess_conv_tasnet_es model=separation/conv_tasnet_small data.root=data/polsess_recordings
+        experiment=separation/polsess_conv_tasnet_es model=separation/conv_tasnet_small \\
+        data.root=data/polsess_recordings
 """
 
 import argparse

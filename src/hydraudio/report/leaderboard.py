@@ -274,7 +274,7 @@ class TaskTable:
         """The part of the page; machine: what the real-time factors were measured on."""
         explanation = (
             "Scores on the test set: means over seeds, ± standard deviation over seeds. Rows of unequal corpora or "
-            "problems do not compare. GMAC/s: 10⁹ multiply-accumulates per second of audio. RTF: seconds of computation "
+            "problems do not compare. GMAC/s: 10⁹ multiply-accumulates per second of audio. RTF: seconds of computing "
             f"per second of audio, one item, {machine}. Hours and steps: of the best run, since its last start."
         )
         checkpoints = [f"{entry.config.get('name')}: {entry.best.checkpoint}" for entry in self.entries]

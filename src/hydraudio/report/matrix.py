@@ -1,4 +1,4 @@
-"""Several models on several corpora: one table per metric, as a page and a CSV file, and the headline in the terminal."""
+"""Several models on several corpora: a table per metric, as a page and a CSV file, and the headline in the terminal."""
 
 from __future__ import annotations
 

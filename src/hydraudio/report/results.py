@@ -27,8 +27,9 @@ class Results(Generic[Kept]):
     """What the page of every task shows; a floor adds what it measures.
 
     title: text of the heading; subtitle: the line below it; information: names and values of what was tested.
-    curves: by title of the chart; notes: lines about the files; examples: pool to choose from; n_repeated: items that were left out because they were there
-    before; max_page_mb: size in 10^6 bytes up to which examples are added; max_example_s: their longest length.
+    curves: by title of the chart; notes: lines about the files; examples: pool to choose from; n_repeated: items that
+    were left out because they were there before; max_page_mb: size in 10^6 bytes up to which examples are added;
+    max_example_s: their longest length.
     """
 
     title: str

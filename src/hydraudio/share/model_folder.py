@@ -213,7 +213,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def run_metrics(checkpoint: Path, report: Path | None = None) -> dict[str, Any] | None:
-    """What the test of a checkpoint has found: metrics.json of the run, and details.json of its report if it writes one.
+    """What the test of a checkpoint has found: metrics.json of the run, and details.json of its report if there is one.
 
     Args:
         checkpoint: ``<run>/checkpoints/<file>``.

@@ -1,8 +1,8 @@
 """Bootstrap intervals and paired tests for scores that are no means of items, such as macro-F1 and CCC.
 
-Whole clusters, such as the turns of a speaker, are resampled, because their items are not independent. All scores are functions of
-sums over items: counts of (true, predicted) classes, sums of losses, moments of attributes. A resample therefore is
-one product of cluster multiplicities and cluster sums, and equal seeds draw equal clusters for every model.
+Whole clusters, such as the turns of a speaker, are resampled, because their items are not independent. All scores are
+functions of sums over items: counts of (true, predicted) classes, sums of losses, moments of attributes. A resample
+therefore is one product of cluster multiplicities and cluster sums, and equal seeds draw equal clusters for every model.
 
 References:
     A. Davison, D. Hinkley, "Bootstrap Methods and their Application", 1997, chapters 3 (hierarchical data), 4 and 5.
@@ -40,8 +40,8 @@ class ScoreSums:
 
     confusion: (n_clusters, n_classes, n_classes) counts of (true, predicted).
     means: by name, (n_clusters, 2) sum and number of finite values.
-    attributes: by name, (n_clusters, 6) moments of prediction and target. scale: what one unit of them is in the unit of
-    the root mean square error.
+    attributes: by name, (n_clusters, 6) moments of prediction and target.
+    scale: what one unit of them is in the unit of the root mean square error.
     """
 
     class_names: tuple[str, ...]

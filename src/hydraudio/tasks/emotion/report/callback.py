@@ -46,8 +46,9 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
     """Collects what `test_step` returns and writes the report at the end of the test.
 
     Written are items.csv and predictions.npz (every prediction), summary.csv (every score with its interval),
-    details.json (scores, classes, groups, slices and gaps, for programs), confusion.csv and .png, slices.csv, gender.csv, speakers.csv, submission files and index.html. Without
-    labels there are predictions and submissions only.
+    details.json (scores, classes, groups, slices and gaps, for programs), confusion.csv and .png, slices.csv,
+    gender.csv, speakers.csv, submission files and index.html. Without labels there are predictions and submissions
+    only.
 
     During training it fits the temperature of the logits at every validation; the checkpoint keeps it, so that a test
     says how well calibrated probabilities would be without having looked at the test set.

@@ -197,9 +197,9 @@ def _signals(example: Example, estimates: list[np.ndarray]) -> Iterator[_Signal]
 
 
 def _signal(signal: _Signal, row: Row, sample_rate: int, top_db: float) -> str:
+    sound = player(signal.waveform, sample_rate, signal.title, top_db)
     return (
-        f'<div class="signal"><h4>{escape(signal.title)}</h4>{player(signal.waveform, sample_rate, signal.title, top_db)}'
-        f'<p class="scores">{_scores(signal, row)}</p></div>'
+        f'<div class="signal"><h4>{escape(signal.title)}</h4>{sound}<p class="scores">{_scores(signal, row)}</p></div>'
     )
 
 
