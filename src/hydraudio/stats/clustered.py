@@ -2,7 +2,8 @@
 
 Whole clusters, such as the turns of a speaker, are resampled, because their items are not independent. All scores are
 functions of sums over items: counts of (true, predicted) classes, sums of losses, moments of attributes. A resample
-therefore is one product of cluster multiplicities and cluster sums, and equal seeds draw equal clusters for every model.
+therefore is one product of cluster multiplicities and cluster sums, and equal seeds draw equal clusters for every
+model.
 
 References:
     A. Davison, D. Hinkley, "Bootstrap Methods and their Application", 1997, chapters 3 (hierarchical data), 4 and 5.
