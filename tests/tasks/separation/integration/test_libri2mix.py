@@ -118,10 +118,10 @@ def test_matrix_of_checkpoints_and_corpora(checkpoints, libri2mix_root, polsess_
     )
     corpora = [word for corpus in (clean, noisy, single, polsess) for word in ("--corpus", *corpus)]
     arguments = (f"ckpt_path=[{','.join(checkpoints)}]", "data.num_workers=0", *corpora, "--output", "out")
-    assert "SI-SDR improvement" in command("scripts/results/cross_corpus.py", *arguments).stdout
+    assert "SI-SDRi / dB" in command("scripts/results/cross_corpus.py", *arguments).stdout
     matrix = {(row["model"].split("_")[0], row["corpus"]): row for row in rows(tmp_path / "out" / "matrix.csv")}
     assert len(matrix) == 8
-    n_items = {place: int(row["n_items"]) for place, row in matrix.items()}
+    n_items = {place: int(row["si_sdri_n"]) for place, row in matrix.items() if not row["reason"]}
     assert n_items["tiny", "clean"] == n_items["tiny", "noisy"] == n_items["es", "single"] == 4
     assert n_items["tiny", "polsess"] == 6
     assert matrix["es", "clean"]["reason"] == "n_sources: data 2, model 1"
