@@ -299,6 +299,7 @@ def test_packed_equals_unpacked(noisy_root: Path, tmp_path: Path, problem: str) 
                 assert_equal(one, other)
 
 
+@pytest.mark.slow
 def test_several_processes_pack_and_check_alike(noisy_root: Path, tmp_path: Path) -> None:
     manifests = [
         pack_corpus(noisy_root, tmp_path / str(n), 8000, rows_per_shard=5, n_processes=n).read_text() for n in (1, 2)

@@ -99,6 +99,7 @@ def checkpoints(trained, polsess_root, tmp_path_factory) -> list[str]:
     return [str(run / "checkpoints" / "best.ckpt") for run in (trained, other)]
 
 
+@pytest.mark.slow
 def test_matrix_of_checkpoints_and_corpora(checkpoints, libri2mix_root, polsess_root, command, tmp_path):
     clean = ("clean", "data=separation/libri2mix", f"data.root={libri2mix_root}")
     noisy = (

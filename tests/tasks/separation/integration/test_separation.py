@@ -100,6 +100,7 @@ def test_eval_of_the_checkpoint_equals_the_test_after_training(trained, command,
         assert [item[column] for item in evaluated] == [item[column] for item in after_training]
 
 
+@pytest.mark.slow
 def test_eval_of_one_variant_and_comparison(trained, command, tmp_path):
     folder = trained / "checkpoints"
     command(
@@ -116,6 +117,7 @@ def test_eval_of_one_variant_and_comparison(trained, command, tmp_path):
     assert {item["variant"] for item in rows(reports[0])} == {"SER"}
 
 
+@pytest.mark.slow
 def test_predict_keeps_rate_length_and_tree(trained, command, tmp_path):
     source = tmp_path / "in" / "deep"
     source.mkdir(parents=True)
@@ -199,6 +201,7 @@ def test_one_batch_can_be_overfitted(polsess_root):
     assert values[0] - values[-1] > 8  # dB
 
 
+@pytest.mark.slow
 def test_terminated_run_can_be_continued(polsess_root, tmp_path):
     process = start_train(tmp_path, polsess_root, "trainer.max_epochs=5000", "name=run", "logger=csv")
     last = tmp_path / "logs" / "run" / "latest" / "checkpoints" / "last.ckpt"
@@ -228,6 +231,7 @@ def test_resuming_with_another_network_is_refused(trained, command):
     assert "n_filters=16 (here 24), n_sources=1 (here 2)" in result.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_train_into_one_folder(polsess_root, tmp_path):
     run_train(tmp_path, polsess_root, "trainer=ddp_sim", "trainer.max_epochs=1", "name=ddp", "report.metrics=fast")
     folder = tmp_path / "logs" / "ddp"
