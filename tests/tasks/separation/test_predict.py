@@ -115,7 +115,7 @@ def test_batches_change_nothing(tmp_path):
 def test_nothing_clips_and_levels_stay_relative(tmp_path, caplog):
     frames = tone(150_000)
     write(tmp_path / "loud.wav", frames, subtype="FLOAT")
-    with caplog.at_level(logging.WARNING, logger="hydraudio.inference"):
+    with caplog.at_level(logging.WARNING, logger="hydraudio.audio"):
         predict_folder(Gains(10.0, 2.0), tmp_path / "loud.wav", tmp_path / "out", **OPTIONS)
     first, second = read(tmp_path / "out" / "loud_s1.wav")[0], read(tmp_path / "out" / "loud_s2.wav")[0]
     assert np.abs(first).max() == pytest.approx(1.0, abs=1e-6)
@@ -136,7 +136,7 @@ def test_bad_files_are_listed_at_the_end_and_the_others_processed(tmp_path, capl
     write(source / "good.flac", tone(5000))
     whole = write(source / "cut.flac", tone(80000)).read_bytes()
     (source / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    with caplog.at_level(logging.INFO, logger="hydraudio.inference"):
+    with caplog.at_level(logging.INFO, logger="hydraudio.audio"):
         failures = predict_folder(Gains(1.0), source, tmp_path / "out", **OPTIONS)
     failed = {path.name: reason for path, reason in failures.items()}
     assert sorted(failed) == ["cut.flac", "empty.wav", "good.wav", "nan.wav", "text.wav"]

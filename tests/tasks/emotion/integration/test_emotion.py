@@ -57,7 +57,7 @@ def run(folder: Path, *arguments: str, script: str = "src/train.py", status: int
 
 def train(folder: Path, root: Path, experiment: str, *arguments: str) -> Path:
     """Run folder of an experiment on the tiny corpus."""
-    run(folder, f"experiment={experiment}", f"data.root={root}", "name=tiny", *TINY, *arguments)
+    run(folder, f"experiment=emotion/{experiment}", f"data.root={root}", "name=tiny", *TINY, *arguments)
     return folder / "logs" / "tiny" / "latest"
 
 
@@ -223,9 +223,9 @@ def test_a_list_of_experiments_leaks_nothing(msp_root, tmp_path):
     """`-m experiment=a,b` composes each as alone."""
     names = ("msp_wavlm_gender", "msp_frozen_probe", "msp_wavlm_category")
     given = ["train=false", "test=false", f"data.root={msp_root}", "trainer=cpu"]
-    run(tmp_path / "together", "-m", f"experiment={','.join(names)}", *given)
+    run(tmp_path / "together", "-m", f"experiment={','.join(f'emotion/{name}' for name in names)}", *given)
     for name in names:
-        run(tmp_path / name, f"experiment={name}", *given)
+        run(tmp_path / name, f"experiment=emotion/{name}", *given)
     folders = sorted((tmp_path / "together" / "logs").glob("*/*_[0-9]"), key=lambda path: int(path.name.split("_")[-1]))
     assert len(folders) == len(names)
     for folder, name in zip(folders, names, strict=True):
