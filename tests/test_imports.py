@@ -116,3 +116,40 @@ def test_tests_of_the_ground_floor_use_no_floor():
     files = [path for path in (ROOT / "tests").rglob("*.py") if "tasks" not in path.relative_to(ROOT / "tests").parts]
     using = {path.name for path in files if any(name.startswith("hydraudio.tasks.") for name in imported(path))}
     assert using == set()
+
+
+def module_file(name: str) -> Path | None:
+    """The source of a module or package of ours."""
+    base = ROOT / "src" / name.replace(".", "/")
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def defined(body: list[ast.stmt]) -> set[str]:
+    """Names that the statements of a module bind."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.If | ast.Try):
+            names |= defined([*node.body, *node.orelse])
+    return names
+
+
+def test_every_import_of_ours_resolves():
+    """Also those inside functions, which only the command that needs them would run into."""
+    broken = []
+    for path in sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/**/*.py"), *ROOT.glob("tests/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(("hydraudio", "hydra_pref")):
+                continue
+            file = module_file(str(node.module))
+            there = defined(ast.parse(file.read_text()).body) if file else set()
+            for alias in node.names:
+                if alias.name not in there and module_file(f"{node.module}.{alias.name}") is None:
+                    broken.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}")
+    assert broken == []

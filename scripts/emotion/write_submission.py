@@ -57,7 +57,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from hydraudio.tasks.emotion.report.files import PREDICTIONS_FILE
+    from hydraudio.tasks.emotion.report.callback import PREDICTIONS_FILE
 
     from hydra_preflight.compose import compose_run
     from hydra_preflight.errors import ConfigError
