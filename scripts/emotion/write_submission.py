@@ -57,12 +57,11 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from hydraudio.tasks.emotion.report.callback import PREDICTIONS_FILE
-
     from hydra_preflight.compose import compose_run
     from hydra_preflight.errors import ConfigError
     from hydra_preflight.resolvers import run_dir
     from hydraudio.run import evaluate_checkpoint
+    from hydraudio.tasks.emotion.report.callback import PREDICTIONS_FILE
     from hydraudio.tasks.emotion.report.predictions import load_predictions
     from hydraudio.tasks.emotion.report.submission import ATTRIBUTE_FILE, CATEGORY_FILE
 
