@@ -70,7 +70,7 @@ def reflect_frames(x: Tensor, n_frames: Tensor, pad: tuple[int, int]) -> Tensor:
     What follows an item's right padding repeats frames of it, so a convolution's results beyond `n_frames` are to be
     masked. An item needs more frames than the padding.
     """
-    position = torch.arange(-pad[0], x.shape[-1] + pad[1], device=x.device).expand(len(x), -1)
+    position = torch.arange(-pad[0], x.shape[-1] + pad[1], device=x.device).expand(x.shape[0], -1)
     last = n_frames[:, None] - 1
     source = last - (last - position.abs()).abs()  # mirrored at the first frame, then at the last
     index = source.clamp(0, x.shape[-1] - 1).unsqueeze(1).expand(-1, x.shape[1], -1)

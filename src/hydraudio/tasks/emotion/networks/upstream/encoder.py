@@ -283,7 +283,7 @@ class Upstream(nn.Module):
         attention = self.model.encoder.layers[0].attention
         table = position_table(attention, x.shape[1])
         if self.attention == "eager":  # which wants the valid keys, and the table repeated per item
-            return {"attention_mask": valid, "position_bias": table.expand(len(x), -1, -1, -1).flatten(0, 1)}
+            return {"attention_mask": valid, "position_bias": table.expand(x.shape[0], -1, -1, -1).flatten(0, 1)}
         return {"attention_mask": mask, "position_bias": table}
 
     def _first_trained(self) -> int:
