@@ -35,7 +35,8 @@ class BLSTM(nn.RNNBase):
             return torch.cat([ahead, flip_frames(back, n_steps, 1)], -1)
 
     def _run(self, x: Tensor, weights: Sequence[Tensor], n_directions: int = 1) -> Tensor:
-        state = x.new_zeros(n_directions, x.shape[0], self.hidden_size)  # len(x) would be a constant in an exported graph
+        # x.shape[0], for len(x) would be a constant in an exported graph
+        state = x.new_zeros(n_directions, x.shape[0], self.hidden_size)
         # has biases, layers, dropout, training, bidirectional, batch first
         return torch.lstm(x, (state, state), list(weights), True, 1, 0.0, self.training, n_directions == 2, True)[0]
 
