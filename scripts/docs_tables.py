@@ -1,6 +1,6 @@
 """Write the tables of the docs from the YAMLs and the tasks' specifications: python scripts/docs_tables.py [--check].
 
-A table stands between `<!-- table: NAME -->` and `<!-- end table -->` in docs/*.md and is never edited by hand:
+A table stands between `<!-- table: NAME -->` and `<!-- end table -->` in a page of docs/ and is never edited by hand:
 
     corpora TASK; experiments TASK      each with the first comment of its YAML
     batch TASK; metrics TASK            what the task's specification says
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a table is not fresh")
     arguments = parser.parse_args()
     stale = []
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         fresh = TABLE.sub(lambda found: found["begin"] + table(found["name"]) + found["end"], text)
         if fresh != text:

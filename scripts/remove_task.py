@@ -1,7 +1,7 @@
 """Remove a task from the house: python scripts/remove_task.py TASK [--dry-run] [--force].
 
-Deletes the folders of the task's floor (src, configs, tests, scripts), its page of the docs, and experiments that name
-another floor beside it. In files that tasks share, the lines between `# task: NAME` and `# end task` go (in Markdown
+Deletes the folders of the task's floor (src, configs, tests, scripts, docs), and experiments that name another floor
+beside it. In files that tasks share, the lines between `# task: NAME` and `# end task` go (in Markdown
 `<!-- task: NAME -->` and `<!-- end task -->`; several names, separated by commas, need all of these tasks); a page of
 which nothing but its title remains goes as well. Where train.yaml chose the task, it chooses the first remaining one.
 Then the tables of the docs are written anew. The CHANGELOG stays. Commit first: git brings everything back.
@@ -69,12 +69,11 @@ def _uncommitted_changes() -> str:
 
 def _doomed(task: str, tasks: list[str]) -> Iterator[Path]:
     """Folders and files that belong to the task alone, and experiments that name it beside another task."""
-    folders = [ROOT / "src/hydraudio/tasks" / task, ROOT / "tests/tasks" / task, ROOT / "scripts" / task]
+    folders = [ROOT / parent / task for parent in ("src/hydraudio/tasks", "tests/tasks", "scripts", "docs")]
     groups = [ROOT / "configs", *(path for path in sorted((ROOT / "configs").rglob("*")) if path.is_dir())]
     folders += [group / task for group in groups if group.name not in tasks]
     yield from (folder for folder in folders if folder.is_dir())
     yield ROOT / "configs/task" / f"{task}.yaml"
-    yield from sorted([*(ROOT / "docs").glob(f"{task}.md"), *(ROOT / "docs").glob(f"{task}_*")])
     for path in sorted([*ROOT.glob("configs/experiment/**/*.yaml"), *ROOT.glob("configs/hparams_search/**/*.yaml")]):
         if path.parent.name != task and re.search(rf"\b{task}/|hydraudio\.tasks\.{task}\b", path.read_text()):
             yield path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PARTS = re.compile(r"<!-- task: (?P<names>[\w, ]+?) -->(?P<part>.*?)<!-- end task -->", re.DOTALL)
 
 

@@ -85,7 +85,7 @@ def test_marks_that_do_not_pair_are_refused(text, message):
 def test_every_mark_names_tasks_that_exist():
     """Else a part would stay for ever."""
     names = ("README.md", "CONTRIBUTING.md", "Makefile", "tests/words.txt")
-    for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in names)]:
+    for path in [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in names)]:
         named = re.findall(r"(?:#|<!--) task: ([a-z0-9_, ]+?)(?: -->|$)", path.read_text(), re.MULTILINE)
         assert {name for names in named for name in names.split(", ")} <= set(TASKS), path
 
