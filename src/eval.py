@@ -1,20 +1,9 @@
 """Evaluate checkpoints: python src/eval.py ckpt_path=FILE [data.root=FOLDER] [report.KEY=VALUE]."""
 
-import hydra
-import rootutils
-from omegaconf import DictConfig
+from pathlib import Path
 
-rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
-
-from hydra_preflight.launch import launch  # noqa: E402
-
-
-@hydra.main(version_base="1.3", config_path="../configs", config_name="eval.yaml")
-def main(cfg: DictConfig) -> None:
-    from hydraudio import run
-
-    run.evaluate(cfg)
-
+from hydra_preflight.launch import launch
+from hydraudio.eval import main
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, "eval.yaml", project=Path(__file__).resolve().parents[1])

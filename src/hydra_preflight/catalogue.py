@@ -2,6 +2,7 @@
 
 Each primary file, in it each option of each group with the task that it belongs to, each option of a group that only
 some option brings, each experiment with each debug option, and each job of a search. What no case reached is reported.
+Of a project of one's own these are its own files; those of the house, which lie behind them, are only composed with.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class Catalogue:
         register_resolvers(read_sources=False)
         self.loader: Loader = open_loader(create_config_search_path(str(config_dir)), "check")
         self.primaries = sorted(path.name for path in config_dir.glob("*.yaml") if not path.name.startswith("_"))
-        self.tasks = [path.stem for path in sorted((config_dir / TASK_GROUP).glob("*.yaml"))]
+        for primary in self.primaries:
+            self.loader.open_folders(primary)
+        self.folders = [Path(source.path) for source in self.loader.get_sources() if source.scheme() == "file"]
+        self.tasks = sorted({path.stem for folder in self.folders for path in (folder / TASK_GROUP).glob("*.yaml")})
         self.inner = self._inner_groups()
 
     def first_cases(self) -> Iterator[Case]:
@@ -172,9 +176,9 @@ class Catalogue:
 
     def _inner_groups(self) -> set[str]:
         """Folders of which some defaults list chooses or overrides an option."""
-        paths = sorted(self.config_dir.rglob("*.yaml"))
+        paths = [path for folder in self.folders for path in folder.rglob("*.yaml")]
         keys = {key.split()[-1].split("@")[0].strip("/") for path in paths for key in _default_keys(path)}
-        folders = [path.relative_to(self.config_dir).as_posix() for path in self.config_dir.rglob("*") if path.is_dir()]
+        folders = {path.parent.relative_to(top).as_posix() for top in self.folders for path in top.rglob("*.yaml")}
         return {folder for folder in folders if any(folder == key or folder.endswith(f"/{key}") for key in keys)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hydra import version
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime, setup_globals
@@ -23,6 +23,7 @@ from hydra_preflight import check_structure
 from hydra_preflight.composition import reword
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.loading import Loader
+from hydra_preflight.project import HOUSE_CONFIGS, primary_file
 from hydra_preflight.resolvers import register_resolvers
 from hydra_preflight.sources import COMMAND_LINE, Sources
 
@@ -36,15 +37,19 @@ def compose_run(overrides: Sequence[str], output_dir: str | Path, primary: str =
     Args:
         overrides: as on the command line.
         output_dir: what ``paths.output_dir`` names; not created.
-        primary: file in ``configs/``.
+        primary: file in ``configs/``; for train.yaml, a project may have main.yaml.
 
     Raises:
         ConfigError: something is wrong with the configuration or the overrides.
     """
     register_resolvers()
-    folder = Path(os.environ["PROJECT_ROOT"]) / "configs"  # set by rootutils
-    loader = open_loader(create_config_search_path(str(folder)), Path(primary).stem)
-    cfg, _ = compose_job(loader, primary, list(overrides), str(Path(output_dir).resolve()))
+    project = Path(os.environ["PROJECT_ROOT"])  # set by rootutils
+    config_name, is_own = primary_file(project, primary)
+    search_path = create_config_search_path(str(project / "configs"))
+    if not is_own:
+        search_path.prepend("hydraudio", HOUSE_CONFIGS, SearchPathQuery(provider="schema"))
+    loader = open_loader(search_path, Path(primary).stem)
+    cfg, _ = compose_job(loader, config_name, list(overrides), str(Path(output_dir).resolve()))
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg.hydra

@@ -187,7 +187,7 @@ class Rewording:
         """An argument of a target that the YAML does not list: it may exist all the same."""
         target, source = str(node["_target_"]), own_package()
         names = [other for other in node if not str(other).startswith("_")]
-        if source.owns(target):
+        if source.has(target):
             try:
                 signature = source.signature(target)
             except ConfigError as error:

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 from functools import cache
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
+from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,6 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 
+from hydra_preflight.errors import ConfigError
 from hydra_preflight.sources import SourceFile, Sources
 
 
@@ -72,10 +75,29 @@ class CachedFiles(FileConfigSource):
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", copy.deepcopy(config), dict(header))
 
 
+def package_files(provider: str, path: str) -> ConfigSource:
+    """The YAML files of a package as those of a folder, so that messages name them; Hydra's own stay as they are.
+
+    Raises:
+        ConfigError: there is no such package.
+    """
+    name = path.removeprefix("pkg://").replace("/", ".").rstrip(".")
+    if name.split(".")[0] in ("hydra", "hydra_plugins"):
+        return ImportlibResourcesConfigSource(provider, path)
+    try:
+        found = find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(f"hydra.searchpath: {path}: there is no such package; is it installed?")
+    return CachedFiles(provider, os.path.realpath(next(iter(found.submodule_search_locations))))
+
+
 def speed_up_hydra() -> None:
     """Let every loader of this process, Hydra's own too, parse each file once and make no map that nothing reads."""
-    Plugins.instance()  # registers Hydra's own source of files, which is replaced here
-    SourcesRegistry.instance().types["file"] = CachedFiles
+    Plugins.instance()  # registers Hydra's own sources of files, which are replaced here
+    types: dict[str, Any] = SourcesRegistry.instance().types
+    types |= {"file": CachedFiles, "pkg": package_files}
     hydra_defaults._create_interpolation_map = _interpolation_map
 
 
@@ -145,15 +167,25 @@ class Loader(ConfigLoaderImpl):
         """``GROUP=null`` as ``~GROUP``, which Hydra understands, for the groups of the primary defaults list."""
         if not any(line.endswith("=null") for line in overrides):
             return list(overrides)
+        self.open_folders(config_name)  # some groups lie in further folders only
         nulls = {f"{group}=null": f"~{group}" for group in self.groups_of(config_name)}
         absent = {null for null, delete in nulls.items() if not self._used.group_exists(delete[1:])}
         return [nulls.get(line, line) for line in overrides if line not in absent]
 
+    def open_folders(self, config_name: str | None) -> None:
+        """Take in the folders that the ``hydra.searchpath`` of a primary file names."""
+        self._process_config_searchpath(config_name, [], self._used)
+
     def groups_of(self, config_name: str | None) -> list[str]:
-        """Groups in the defaults list of a primary file."""
+        """Groups in the defaults list of a primary file and of what it begins with."""
         loaded = self._used.load_config(config_name) if config_name else None
-        defaults = (loaded.defaults_list if loaded else None) or []
-        return [str(default.group) for default in defaults if isinstance(default, GroupDefault)]
+        groups = []
+        for default in (loaded.defaults_list if loaded else None) or []:
+            if isinstance(default, GroupDefault):
+                groups.append(str(default.group))
+            elif isinstance(default, ConfigDefault) and not default.is_self():
+                groups += self.groups_of(str(default.path).lstrip("/"))
+        return groups
 
     def sources(self, config_name: str, lines: list[str], choices: Any) -> Sources:
         """What a configuration that was composed elsewhere is made of."""
@@ -203,10 +235,6 @@ class Loader(ConfigLoaderImpl):
     ) -> tuple[list[Override], CachingConfigRepository]:
         parsed, repository = self.parse(overrides), self._repository()
         self._process_config_searchpath(config_name, parsed, repository)
-        if len(repository.get_sources()) != len(self.repository.get_sources()):
-            repository.cache = {}  # with further folders, the same name may mean another file
-            for kept in (self._contents, self._heads, self._pickles):
-                kept.clear()
         self._used = repository
         return parsed, repository
 

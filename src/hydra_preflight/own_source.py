@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -61,17 +62,33 @@ class OwnModule:
 
 
 class PackageSource:
-    """The source of one package on disk."""
+    """The source of our package, and of the packages that lie in the folder of a project.
 
-    def __init__(self, package_dir: Path) -> None:
+    Args:
+        package_dir: folder of our own package.
+        project: folder of the project.
+    """
+
+    def __init__(self, package_dir: Path, project: Path | None = None) -> None:
         self.package_dir = package_dir
         self.package = package_dir.name
+        self.project = project
         self._modules: dict[str, OwnModule] = {}
         self._signatures: dict[str, Signature] = {}
 
     def owns(self, target: str) -> bool:
-        """Whether the dotted name begins with the package."""
+        """Whether the dotted name begins with our package."""
         return target == self.package or target.startswith(self.package + ".")
+
+    def has(self, target: str) -> bool:
+        """Whether the source of the dotted name can be read here: it is ours, or lies in the project."""
+        return self._folder(target.split(".")[0]) is not None
+
+    def _folder(self, package: str) -> Path | None:
+        if package == self.package:
+            return self.package_dir
+        places = [self.project / package, self.project / "src" / package] if self.project else []
+        return next((folder for folder in places if (folder / "__init__.py").is_file()), None)
 
     def signature(self, target: str) -> Signature:
         """Signature of a top-level class or function.
@@ -96,7 +113,8 @@ class PackageSource:
         dotted, _, name = target.rpartition(".")
         module = self._module(dotted)
         if module is None:
-            raise ConfigError(f"{target}: there is no module {dotted}.{suggest(dotted, self._module_names())}")
+            names = self._module_names(dotted.split(".")[0])
+            raise ConfigError(f"{target}: there is no module {dotted}.{suggest(dotted, names)}")
         return module, name
 
     def _module(self, dotted: str) -> OwnModule | None:
@@ -109,18 +127,20 @@ class PackageSource:
 
     def _path(self, dotted: str) -> Path | None:
         parts = dotted.split(".")
-        if parts[0] != self.package or not all(part.isidentifier() for part in parts):
+        folder = self._folder(parts[0])
+        if folder is None or not all(part.isidentifier() for part in parts):
             return None
-        base = self.package_dir.joinpath(*parts[1:])
+        base = folder.joinpath(*parts[1:])
         candidates = [base / "__init__.py"] + ([base.with_suffix(".py")] if len(parts) > 1 else [])
         return next((path for path in candidates if path.is_file()), None)
 
-    def _module_names(self) -> list[str]:
-        files = [path for path in self.package_dir.rglob("*.py") if path.name != "__init__.py"]
-        return [".".join([self.package, *path.relative_to(self.package_dir).with_suffix("").parts]) for path in files]
+    def _module_names(self, package: str) -> list[str]:
+        folder = self._folder(package) or self.package_dir
+        files = [path for path in folder.rglob("*.py") if path.name != "__init__.py"]
+        return [".".join([package, *path.relative_to(folder).with_suffix("").parts]) for path in files]
 
     def _absent(self, target: str, module: OwnModule, name: str) -> str:
-        if name in module.imports and self.owns(module.imports[name]):
+        if name in module.imports and self.has(module.imports[name]):
             return f"{target} is defined elsewhere: write {module.imports[name]}."
         names = [other for other in module.definitions if not other.startswith("_")]
         return f"{module.name} defines no class or function {name!r}.{suggest(name, names, module.name)}"
@@ -147,7 +167,7 @@ class PackageSource:
     def _find_class(self, module: OwnModule, base: ast.expr) -> tuple[OwnModule, ast.ClassDef] | None:
         expression = base.value if isinstance(base, ast.Subscript) else base
         dotted, _, name = module.qualified(ast.unparse(expression)).rpartition(".")
-        owner = self._module(dotted) if self.owns(dotted) else None
+        owner = self._module(dotted)
         definition = owner.definitions.get(name) if owner else None
         return (owner, definition) if owner and isinstance(definition, ast.ClassDef) else None
 
@@ -204,7 +224,7 @@ class PackageSource:
     def _lookup(self, module: OwnModule) -> Lookup:
         def find(name: str) -> ast.expr | None:
             dotted, _, attribute = module.qualified(name).rpartition(".")
-            owner = self._module(dotted) if self.owns(dotted) else None
+            owner = self._module(dotted)
             if owner is None:
                 return None
             definition = owner.definitions.get(attribute)
@@ -214,10 +234,14 @@ class PackageSource:
         return find
 
 
-@cache
 def own_package() -> PackageSource:
-    """The source of the project's package; what was read from it is kept."""
-    return PackageSource(PACKAGE_DIR)
+    """The source of our package and of the project's; what was read from it is kept."""
+    return _package_source(os.environ.get("PROJECT_ROOT"))
+
+
+@cache
+def _package_source(project: str | None) -> PackageSource:
+    return PackageSource(PACKAGE_DIR, Path(project) if project else None)
 
 
 def _makes_objects(node: ast.ClassDef) -> bool:

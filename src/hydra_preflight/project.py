@@ -1,6 +1,24 @@
-"""What the check knows of the project that it serves: names and places. Nothing of it is imported from here."""
+"""What the check knows of the house and of the project that it serves: names and places, and nothing is imported.
 
+A project is a folder with a pyproject.toml and a folder ``configs``: a checkout of the house, or a project of one's
+own, which finds the house's configuration files behind its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
 from pathlib import Path
+
+import rootutils
+
+from hydra_preflight.errors import ConfigError
+
+HOUSE_CONFIGS = "pkg://hydraudio.configs"
+"""The house's configuration files, installed or in a checkout."""
+
+MAIN = "main.yaml"
+"""The primary file of a project of one's own, in place of train.yaml."""
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1] / "hydraudio"
 FLOORS = "hydraudio.tasks"
@@ -23,3 +41,40 @@ DELTA_GROUPS = ("experiment", "hparams_search", "debug", "local")
 
 STAGES = ("train", "val", "test")
 """What comes before the slash in the name of a metric."""
+
+
+def find_project() -> Path:
+    """The nearest project at or above the working directory, or else the folder that ``PROJECT_ROOT`` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    named = os.environ.get("PROJECT_ROOT")
+    folder = Path.cwd()
+    for candidate in [folder, *folder.parents, *([Path(named).resolve()] if named else [])]:
+        if (candidate / "pyproject.toml").is_file() and (candidate / "configs").is_dir():
+            return candidate
+    raise ConfigError(
+        f"{folder}: neither this folder nor one above it is a project, with a pyproject.toml and a folder configs. "
+        "Go to yours, name it in the environment variable PROJECT_ROOT, or begin one: "
+        "python -m hydraudio.new_project NAME"
+    )
+
+
+def enter_project(project: Path) -> None:
+    """Set ``PROJECT_ROOT``, read the project's ``.env``, and let its packages be imported without installing them."""
+    rootutils.set_root(project)
+    if str(project) not in sys.path:
+        sys.path.append(str(project))
+
+
+def primary_file(project: Path, name: str) -> tuple[str, bool]:
+    """The file with which a composition begins, and whether it is the project's own or lies in the house.
+
+    Args:
+        project: its folder.
+        name: train.yaml, eval.yaml or predict.yaml; in place of the first, a project may have ``main.yaml``.
+    """
+    configs = project / "configs"
+    chosen = MAIN if name == "train.yaml" and (configs / MAIN).is_file() else name
+    return chosen, (configs / chosen).is_file()

@@ -56,7 +56,8 @@ def check_name(
         reason = refusal(target, trusted)
         if reason:
             report(join(key, "_target_"), reason)
-        return
+        if reason or not package.has(target):
+            return
     try:
         signature = package.signature(target)
     except ConfigError as error:

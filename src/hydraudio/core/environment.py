@@ -16,8 +16,8 @@ PACKAGE = "hydraudio"
 
 @functools.cache
 def git_revision() -> str:
-    """Commit of the checkout that this package lies in, with ``+changes`` when it is not clean; else ``unknown``."""
-    folder = Path(__file__).parent
+    """Commit of the project, with ``+changes`` when it is not clean; else ``unknown``."""
+    folder = Path(os.environ.get("PROJECT_ROOT") or Path(__file__).parent)
     try:
         commit = _git("rev-parse", "HEAD", cwd=folder)
         return commit + ("+changes" if _git("status", "--porcelain", cwd=folder) else "")

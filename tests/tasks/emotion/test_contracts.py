@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hydraudio.core.task import count_parameters
+from hydraudio.tasks.emotion.spec import SPEC
+from hydraudio.testing import CorpusContract, NetworkContract, make_data, noise
 
 ROOT = Path(__file__).parents[3]
 MODELS = ROOT / "configs" / "model" / "emotion"
@@ -30,23 +33,37 @@ DATA = SimpleNamespace(  # what a network reads of its corpus
 )
 
 
+SMALL = {  # corpus -> size of its miniature here
+    "msp_podcast": {"n_train": 24, "n_val": 12, "n_test1": 8, "n_test2": 4, "n_test3": 4, "n_speakers": 12},
+    "iemocap": {"n_turns": 10},
+    "crema_d": {"n_actors": 5, "n_sentences": 1},
+    "ravdess": {},
+}
+CORPORA = [pytest.param(name, marks=[] if name == "msp_podcast" else [pytest.mark.slow]) for name in SMALL]
 EMOTION = sorted(path.stem for path in MODELS.glob("*.yaml") if not path.stem.startswith("_"))
 _ARGUMENTS: dict[str, dict] = {}
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
-    """Make the network of a YAML; `tiny`: with the upstream of tiny_networks.yaml."""
+def compose(tmp_path, monkeypatch):
+    """Compose train.yaml for this floor."""
     from hydra_preflight.compose import compose_run
+
+    monkeypatch.setenv("PROJECT_ROOT", str(ROOT))
+    return lambda *overrides: compose_run(["task=emotion", *overrides], tmp_path)
+
+
+@pytest.fixture
+def build(compose):
+    """Make the network of a YAML; `tiny`: with the upstream of tiny_networks.yaml."""
     from hydra_preflight.resolvers import bind_data_attributes
     from hydraudio.core.torchaudio_standin import install_torchaudio_standin
 
-    monkeypatch.setenv("PROJECT_ROOT", str(ROOT))
     install_torchaudio_standin()
 
     def make(option: str, tiny: bool = True) -> nn.Module:
         if option not in _ARGUMENTS:
-            cfg = compose_run(["task=emotion", f"model=emotion/{option}"], tmp_path)
+            cfg = compose(f"model=emotion/{option}")
             bind_data_attributes(DATA)
             _ARGUMENTS[option] = OmegaConf.to_container(cfg.model.net, resolve=True)  # type: ignore[assignment]
         arguments: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(_ARGUMENTS[option]))  # type: ignore[assignment]
@@ -64,112 +81,50 @@ def network(request, build):
     return build(request.param)
 
 
-def noise(*shape: int, amplitude: float = 0.1) -> torch.Tensor:
-    return amplitude * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-
-
-def scored(output: dict[str, torch.Tensor]) -> torch.Tensor:
-    """A scalar in which every output of every head counts differently."""
-    terms = [
-        value.float() * noise(*value.shape, amplitude=1.0) for name, value in output.items() if name != "embedding"
-    ]
-    return torch.stack([term.sum() for term in terms]).sum()
-
-
-def test_network_contract(network):
-    """Shapes, a gradient in every trained parameter, independence of the batch, state dict."""
-    net, waveform = network, noise(2, N_SAMPLES)
-    output = net(waveform, None, torch.tensor([0, 2]))
+def test_output_has_the_promised_shape(network):
+    output = network(noise(2, N_SAMPLES), None, torch.tensor([0, 2]))
     assert output["embedding"].shape[0] == 2
-    assert ("logits" in output, "attributes" in output) == (net.n_classes > 0, net.n_attributes > 0)
+    assert ("logits" in output, "attributes" in output) == (network.n_classes > 0, network.n_attributes > 0)
     assert output.get("logits", torch.zeros(2, 8)).shape == (2, 8)
     attributes = output.get("attributes", torch.full((2, 3), 0.5))
     assert attributes.shape == (2, 3)
     assert ((attributes > 0) & (attributes < 1)).all()
-    scored(output).backward()
-    trained = {name for name, p in net.named_parameters() if p.requires_grad}
-    moved = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert moved == trained
-
-    net.eval()
-    with torch.no_grad():
-        together = net(waveform)
-        assert_equal(net(waveform[:1]), {name: value[:1] for name, value in together.items()})
-        state = {key: value.clone() for key, value in net.state_dict().items()}
-        for value in net.parameters():
-            value.add_(1)
-        net.load_state_dict(state)
-        assert_equal(net(waveform), together)
 
 
-def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name in found:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+PROMISES = [
+    pytest.param(promise, marks=[pytest.mark.slow] if promise == "compiles_in_place" else [])
+    for promise in NetworkContract.PROMISES
+]
 
 
-def test_padding_changes_nothing(network):
-    """An item of a padded batch gets what it gets alone, whatever the padding holds; so do its features."""
-    net, lengths = network.eval(), [N_SAMPLES, 2500, 300]
+@pytest.mark.parametrize("promise", PROMISES)
+def test_promise_of_every_network(network, promise):
+    further = {"gender": torch.tensor([0, 1, 2])}
+    getattr(NetworkContract(network, N_SAMPLES, further, unscored=("embedding",)), promise)()
+
+
+def test_features_give_what_waveforms_give(network):
+    """Also in a padded batch: what is cached of a frozen encoder stands for the waveform."""
+    net, lengths = network.eval(), torch.tensor([N_SAMPLES, 2500, 300])
     waveform, gender = noise(3, N_SAMPLES), torch.tensor([0, 1, 2])
     with torch.no_grad():
-        together = net(waveform, torch.tensor(lengths), gender)
-        assert_equal(net.classify(*net.encode(waveform, torch.tensor(lengths)), gender), together)
-        for item, length in enumerate(lengths):
-            alone = net(waveform[item : item + 1, :length], None, gender[item : item + 1])
-            assert_equal({name: value[item : item + 1] for name, value in together.items()}, alone)
+        expected, found = net(waveform, lengths, gender), net.classify(*net.encode(waveform, lengths), gender)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_of_padded_batches(network):
-    """The gradient of a padded batch is the sum of the gradients of its items."""
-    net, lengths, waveform = network.eval(), [3000, 1702], noise(2, 3000)
-    weights = {name: noise(*value.shape) for name, value in net(waveform).items()}
-    together = net(waveform, torch.tensor(lengths))
-    sum((together[name] * weights[name]).sum() for name in together).backward()
-    gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-    net.zero_grad()
-    for item, length in enumerate(lengths):
-        alone = net(waveform[item : item + 1, :length])
-        sum((alone[name] * weights[name][item : item + 1]).sum() for name in alone).backward()
-    for name, p in net.named_parameters():
-        if p.grad is not None:
-            tolerance = 1e-3 * float(p.grad.abs().max()) + 1e-7
-            torch.testing.assert_close(gradients[name], p.grad, rtol=1e-3, atol=tolerance)
+@pytest.mark.parametrize("promise", CorpusContract.PROMISES)
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_promise_of_every_corpus(corpus, promise, compose, shared):
+    size = {**SMALL[corpus], "min_s": 0.5, "max_s": 0.6, "n_processes": 1}
+    places = [f"data.data_dir={shared}", f"data.cache_dir={shared}/cache"]
+    cfg = compose(f"data=emotion/{corpus}", *places, *(f"+data.embedded.{key}={value}" for key, value in size.items()))
+    getattr(CorpusContract(partial(make_data, cfg, num_workers=0, batch_size=4), SPEC), promise)()
 
 
-def test_any_length(network, subtests):
-    for n_samples in (1, 17, 399, 400, 719, 1001):
-        with subtests.test(n_samples=n_samples), torch.no_grad():
-            output = network.eval()(noise(1, n_samples))
-            assert all(value.isfinite().all() for value in output.values())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_finite_at_any_level_and_precision(network, dtype, subtests):
-    """Output and gradients from full scale to silence."""
-    for amplitude in (1.0, 1e-4, 0.0):
-        with subtests.test(amplitude=amplitude):
-            waveform = noise(2, 1601, amplitude=amplitude)
-            network.zero_grad()
-            with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-                output = network(waveform, torch.tensor([1601, 700]))
-            assert all(value.isfinite().all() for value in output.values())
-            scored(output).backward()
-            gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-            assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
-
-
-@pytest.mark.slow
-def test_compiles_in_place(network):
-    """Traced by the compiler, with the same keys and the same result."""
-    net, waveform = network.eval(), noise(2, 1601)
-    keys = list(net.state_dict())
-    with torch.no_grad():
-        expected = net(waveform)
-        net.compile(backend="eager")
-        assert_equal(net(waveform), expected)
-    assert list(net.state_dict()) == keys
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+def test_every_corpus_is_asked():
+    assert {path.stem for path in (ROOT / "configs" / "data" / "emotion").glob("*.yaml")} == set(SMALL)
 
 
 @pytest.mark.parametrize("option", EMOTION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from hydraudio.core.task import count_parameters
+from hydraudio.tasks.separation.spec import SPEC
+from hydraudio.testing import CorpusContract, NetworkContract, assert_predicts, make_data, make_task, noise
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "configs" / "model" / "separation"
@@ -92,29 +95,23 @@ def network_class(request, compose_train):
     return build(compose_train, request.param, "SB")
 
 
-def noise(*shape: int, amplitude: float = 0.1) -> torch.Tensor:
-    return amplitude * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+ON_ALL = ("every_parameter_learns", "batch_changes_nothing", "padding_changes_nothing", "state_dict_restores")
+"""Promises of every YAML; the others are asked of one per class."""
 
 
-def test_network_contract(tiny_network):
-    """Shape, length, a gradient in every parameter, independence of the batch, state dict."""
-    net, mixture = tiny_network, noise(2, N_SAMPLES)
-    estimate = net(mixture)
-    assert estimate.shape == (2, 2, N_SAMPLES)
-    assert net.n_sources == 2
-    (estimate * noise(2, 2, N_SAMPLES)).sum().backward()
-    without = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert without == []
+def test_output_has_the_promised_shape(tiny_network):
+    assert tiny_network(noise(2, N_SAMPLES)).shape == (2, 2, N_SAMPLES)
+    assert tiny_network.n_sources == 2
 
-    net.eval()
-    with torch.no_grad():
-        together = net(mixture)
-        torch.testing.assert_close(net(mixture[:1]), together[:1], rtol=1e-4, atol=1e-5)
-        state = {key: value.clone() for key, value in net.state_dict().items()}
-        for value in net.parameters():
-            value.add_(1)
-        net.load_state_dict(state)
-        torch.testing.assert_close(net(mixture), together)
+
+@pytest.mark.parametrize("promise", ON_ALL)
+def test_promise_of_every_network(tiny_network, promise):
+    getattr(NetworkContract(tiny_network, N_SAMPLES), promise)()
+
+
+@pytest.mark.parametrize("promise", sorted({*NetworkContract.PROMISES} - {*ON_ALL}))
+def test_promise_of_every_class(network_class, promise):
+    getattr(NetworkContract(network_class, 1301), promise)()
 
 
 def test_one_source(compose_train, subtests):
@@ -124,66 +121,27 @@ def test_one_source(compose_train, subtests):
             assert net(noise(1, 500)).shape == (1, 1, 500)
 
 
-def test_padding_changes_nothing(tiny_network):
-    """An item of a padded batch gets what it gets alone, whatever the padding holds."""
-    net = tiny_network.eval()
-    lengths = [N_SAMPLES, 1201, 402]
-    mixture = noise(3, N_SAMPLES)
-    with torch.no_grad():
-        together = net(mixture, torch.tensor(lengths))
-        assert together.shape == (3, 2, N_SAMPLES)
-        assert together.isfinite().all()
-        for item, length in enumerate(lengths):
-            alone = net(mixture[item : item + 1, :length])
-            torch.testing.assert_close(together[item : item + 1, :, :length], alone, rtol=1e-4, atol=1e-4)
+def contract_of(corpus: str, request, compose_train) -> CorpusContract:
+    """A corpus of this floor on its small miniature of the tests."""
+    cfg = compose_train(f"data=separation/{corpus}", "data.segment_s=0.5", "data.batch_size=3")
+    root = str(request.getfixturevalue(f"{corpus}_root"))
+    return CorpusContract(partial(make_data, cfg, **{"root": root, "num_workers": 0}), SPEC)
 
 
-def test_gradients_of_padded_batches(network_class):
-    """The gradient of a padded batch is the sum of the gradients of its items."""
-    net, lengths = network_class.eval(), torch.tensor([1300, 702])
-    mixture, weights = noise(2, 1300), noise(2, 2, 1300)
-    weights[1, :, 702:] = 0
-    (net(mixture, lengths) * weights).sum().backward()
-    together = {name: p.grad.clone() for name, p in net.named_parameters()}
-    net.zero_grad()
-    for item, length in enumerate(lengths.tolist()):
-        alone = net(mixture[item : item + 1, :length]) * weights[item : item + 1, :, :length]
-        alone.sum().backward()
-    for name, p in net.named_parameters():
-        torch.testing.assert_close(together[name], p.grad, rtol=1e-3, atol=1e-4 * float(p.grad.abs().max()) + 1e-7)
+CORPORA = sorted(path.stem for path in (ROOT / "configs" / "data" / "separation").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("n_samples", [1, 17, 100, 1001])
-def test_any_length(network_class, n_samples):
-    estimate = network_class(noise(1, n_samples))
-    assert estimate.shape == (1, 2, n_samples)
-    assert estimate.isfinite().all()
+@pytest.mark.parametrize("promise", CorpusContract.PROMISES)
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_promise_of_every_corpus(corpus, promise, request, compose_train):
+    getattr(contract_of(corpus, request, compose_train), promise)()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("amplitude", [1.0, 1e-2, 1e-4, 0.0])
-def test_finite_at_any_level_and_precision(network_class, dtype, amplitude):
-    """Output and gradients from full scale to silence (facts: eps vanishes in float16)."""
-    net, mixture = network_class, noise(2, 1001, amplitude=amplitude)
-    mixture[1, 300:] = 0
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        estimate = net(mixture)
-    assert estimate.isfinite().all()
-    (estimate.float() * noise(2, 2, 1001)).sum().backward()
-    infinite = [name for name, p in net.named_parameters() if not p.grad.isfinite().all()]
-    assert infinite == []
-
-
-def test_compiles_in_place(network_class):
-    """Traced by the compiler, with the same keys and the same result."""
-    net, mixture = network_class.eval(), noise(2, 1001)
-    keys = list(net.state_dict())
-    with torch.no_grad():
-        expected = net(mixture)
-        net.compile(backend="eager")
-        torch.testing.assert_close(net(mixture), expected, rtol=1e-4, atol=1e-5)
-    assert list(net.state_dict()) == keys
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+def test_prediction_has_the_axes_of_the_specification(compose_train, polsess_root):
+    cfg = compose_train("data.problem=SB", f"data.root={polsess_root}", "data.num_workers=0")
+    data = make_data(cfg)
+    data.setup("test")
+    assert_predicts(make_task(cfg), next(iter(data.test_dataloader())))
 
 
 @pytest.mark.parametrize("option", SEPARATION)
