@@ -12,7 +12,9 @@ docs_tables = importlib.util.module_from_spec(_file)
 _file.loader.exec_module(docs_tables)
 
 TABLES = {
-    f"{page.relative_to(ROOT)}: {found['name']}": found for page in PAGES for found in docs_tables.TABLE.finditer(page.read_text())
+    f"{page.relative_to(ROOT)}: {found['name']}": found
+    for page in PAGES
+    for found in docs_tables.TABLE.finditer(page.read_text())
 }
 SLOW = [pytest.param(name, marks=[pytest.mark.slow] if ": networks" in name else []) for name in TABLES]
 

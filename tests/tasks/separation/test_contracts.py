@@ -125,7 +125,7 @@ def contract_of(corpus: str, request, compose_train) -> CorpusContract:
     """A corpus of this floor on its small miniature of the tests."""
     cfg = compose_train(f"data=separation/{corpus}", "data.segment_s=0.5", "data.batch_size=3")
     root = str(request.getfixturevalue(f"{corpus}_root"))
-    return CorpusContract(partial(make_data, cfg, **{"root": root, "num_workers": 0}), SPEC)
+    return CorpusContract(partial(make_data, cfg, root=root, num_workers=0), SPEC)
 
 
 CORPORA = sorted(path.stem for path in (ROOT / "configs" / "data" / "separation").glob("*.yaml"))
