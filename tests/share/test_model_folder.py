@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from tampering import edit
 
 from hydraudio.core.checkpoints import read_checkpoint
-from hydraudio.share.card import CardOptions, read_card
+from hydraudio.share.card import CardOptions
 from hydraudio.share.model_config import base_model
 from hydraudio.share.model_folder import content_problems, load_model_folder, write_model_folder
 from hydraudio.share.probe import examples, probe_outputs
@@ -25,13 +25,6 @@ TRUSTED = ("toy_floor.",)
 @pytest.fixture
 def copy(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    change(config)
-    path.write_text(json.dumps(config))
 
 
 def test_the_weights_are_those_of_all_parts_of_the_checkpoint(checkpoint, model_folder):
@@ -104,7 +97,7 @@ def test_the_base_model_is_that_of_the_hub_or_of_the_download(trained, tmp_path)
     assert base_model(OmegaConf.create({"model": {"net": {"n_filters": 8}}})) is None
     folder = write_model_folder(tmp_path / "model", trained, CardOptions(base_model="org/other"))
     assert json.loads((folder / "config.json").read_text())["base_model"] == "org/other"
-    assert read_card((folder / "README.md").read_text())[0]["base_model"] == "org/other"
+    assert ModelCard.load(folder / "README.md").data.base_model == "org/other"
 
 
 def test_where_the_corpus_lies_here_changes_nothing(trained, checkpoint):
@@ -148,7 +141,7 @@ def test_metrics_of_another_checkpoint_are_not_taken(trained, checkpoint, tmp_pa
     ],
 )
 def test_a_hostile_or_strange_configuration_is_refused(copy, change, words):
-    edit(copy, change)
+    edit("config.json", change)(copy)
     with pytest.raises(ValueError, match=words):
         load_model_folder(copy, TRUSTED)
 

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from hydraudio.share.hub import HubError
-from hydraudio.share.upload import git_blob_id, publish
+from hydraudio.share.upload import publish
 from hydraudio.share.validate import fetch_copy
 
 
@@ -40,7 +41,7 @@ def test_what_is_published_is_what_others_get(hub, model_folder, tmp_path):
     assert on_hub(hub) == contents(model_folder)
     assert len(commits(hub)) == 1
     copy = fetch_copy("me/model", tmp_path / "copy")
-    assert (copy.revision, copy.is_private, copy.error) == (result.revision, True, None)
+    assert (copy.revision, copy.is_private) == (result.revision, True)
     assert {k: v for k, v in contents(tmp_path / "copy").items() if k != ".gitattributes"} == contents(model_folder)
 
 
@@ -49,16 +50,13 @@ def test_a_public_model_needs_no_login(hub, model_folder, as_guest, tmp_path):
     publish(model_folder, "me/hidden")
     as_guest(None)
     assert fetch_copy("me/model", tmp_path / "copy").is_private is False
-    assert "private and you are not logged in" in str(fetch_copy("me/hidden", tmp_path / "hidden").error)
-
-
-def test_the_blob_name_is_that_of_git():
-    assert git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"  # echo hello | git hash-object --stdin
+    with pytest.raises(HubError, match="private and you are not logged in"):
+        fetch_copy("me/hidden", tmp_path / "hidden")
 
 
 def test_publishing_the_same_again_changes_nothing(hub, model_folder):
     first = publish(model_folder, "me/model", private=False)
-    again = publish(model_folder, "me/model", private=False)
+    again = publish(model_folder, "me/model", private=False, update=True)
     assert (again.changed, again.revision) == (False, first.revision)
     assert not hub.repos["me/model"].private
     assert len(commits(hub)) == 1
@@ -122,16 +120,14 @@ def test_a_repository_that_cannot_be_removed_is_named(hub, model_folder, fault):
 
 def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub, model_folder, other_folder, monkeypatch):
     publish(model_folder, "me/model")
-    from hydraudio.share import upload
+    original = HfApi.list_repo_files
 
-    original = upload._holds
-
-    def commit_in_between(info, folder):
-        found = original(info, folder)
+    def commit_in_between(self, *arguments, **options):
+        found = original(self, *arguments, **options)
         hub.repos["me/model"].commit({"README.md": b"theirs"})
         return found
 
-    monkeypatch.setattr(upload, "_holds", commit_in_between)
+    monkeypatch.setattr(HfApi, "list_repo_files", commit_in_between)
     with pytest.raises(HubError, match="412"):
         publish(other_folder, "me/model", update=True)
     assert on_hub(hub) == {"README.md": b"theirs"}

@@ -63,7 +63,8 @@ def metrics_of(checkpoint: Path) -> dict[str, Any]:
         "unheard_of": {"value": 1.0, "low": None, "high": None, "n": 12},
     }
     information = {"Checkpoint": str(checkpoint), "Corpus": "/home/somebody/corpora/toys", "Splits": "C"}
-    return {"task": "toy", "n_items": 12, "scores": scores, "information": information}
+    information["Items"] = "12"
+    return {"task": "toy", "scores": scores, "information": information}
 
 
 def eval_config(*overrides: str) -> Any:

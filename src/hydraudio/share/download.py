@@ -7,12 +7,15 @@ import json
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydraudio.core.files import sha256_of_file, write_json
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, WEIGHTS
 from hydraudio.core.spec import Pin, find
-from hydraudio.share.hub import COMMIT, HubError, check_repo_name, endpoint_in_use, explained, hub_api
+from hydraudio.share.hub import COMMIT, HubError, check_repo_name, explained, hub_api
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 RECORD = "source.json"
 
@@ -87,12 +90,13 @@ def download_model(
             f"{folder} holds revision {record['revision']} of {model_id}, and {wanted or 'main'} is asked for; give "
             "another folder, or remove this one"
         )
-    commit = _fetch(model_id, folder, wanted, endpoint)
+    api = hub_api(endpoint)
+    commit = _fetch(api, model_id, folder, wanted)
     hashes = {name: sha256_of_file(folder / name) for name in _model_files(folder)}
     _check_weights(folder, hashes, expected)
     pinned = wanted is not None and COMMIT.fullmatch(wanted) is not None
     content = {"model_id": model_id, "revision": commit, "asked_for": wanted, "pinned": pinned, "sha256": hashes}
-    write_json(folder / RECORD, content | {"endpoint": endpoint_in_use(endpoint)})
+    write_json(folder / RECORD, content | {"endpoint": api.endpoint})
     return Download(folder, commit, pinned=pinned, fetched=True)
 
 
@@ -101,29 +105,19 @@ def _same_revision(record: Mapping[str, Any], wanted: str | None, given: str | N
     return wanted in (record["revision"], record["asked_for"]) or (given is None and wanted is None)
 
 
-def _fetch(model_id: str, folder: Path, revision: str | None, endpoint: str | None) -> str:
+def _fetch(api: HfApi, model_id: str, folder: Path, revision: str | None) -> str:
     """Download the files; returns their commit."""
-    from huggingface_hub import snapshot_download
-
     at = f" at revision {revision}" if revision else ""
     action = f"{model_id}{at} could not be fetched"
-    api = hub_api(endpoint)
-    with explained(action, endpoint):
+    with explained(api, action):
         info = api.model_info(model_id, revision=revision)
-        offered = {sibling.rfilename for sibling in info.siblings}
+    offered = {sibling.rfilename for sibling in info.siblings or []}
     weights = next((name for name in WEIGHTS if name in offered), None)
     if CONFIG not in offered or weights is None:
         raise HubError(f"{action}: the repository has no {CONFIG}" if weights else f"{action}: it has no {WEIGHTS[0]}")
     wanted = [name for name in (CONFIG, PREPROCESSOR, weights) if name in offered]
-    with explained(f"{action}; what has arrived is kept, repeat the command", endpoint):
-        snapshot_download(
-            model_id,
-            revision=info.sha,
-            local_dir=folder,
-            allow_patterns=wanted,
-            endpoint=api.endpoint,
-            token=api.token,
-        )
+    with explained(api, f"{action}; what has arrived is kept, repeat the command"):
+        api.snapshot_download(model_id, revision=info.sha, local_dir=folder, allow_patterns=wanted)
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise HubError(f"{action}: {', '.join(missing)} did not arrive; repeat the command")

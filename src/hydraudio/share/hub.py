@@ -1,4 +1,4 @@
-"""What talking to the Hugging Face hub needs everywhere: names, tokens, hashes, and its errors in plain words."""
+"""What talking to the Hugging Face hub needs everywhere: a client, names, and its errors in plain words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydraudio.core.pretrained import HUB_ID
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TOKEN_VARIABLES = ("HUGGINGFACE_TOKEN", "HF_TOKEN")
@@ -30,30 +33,25 @@ def check_repo_name(name: str) -> str:
     return name
 
 
-def environment_token() -> str | None:
-    """Token of the environment; None lets huggingface_hub take the stored login."""
-    return next((os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), None)
+def hub_api(endpoint: str | None = None) -> HfApi:
+    """A client of the hub with the token of the environment, or else of the stored login.
 
-
-def endpoint_in_use(endpoint: str | None) -> str:
-    """The given address, that of HF_ENDPOINT, or the hub's."""
-    return (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def hub_api(endpoint: str | None) -> Any:
-    """A client (`huggingface_hub.HfApi`) of the address in use with the token of the environment."""
+    Args:
+        endpoint: address of the hub; None takes that of HF_ENDPOINT, or the public one.
+    """
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=endpoint_in_use(endpoint), token=environment_token(), library_name="hydraudio")
+    token = next((os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), None)
+    return HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token, library_name="hydraudio")
 
 
 @contextmanager
-def explained(action: str, endpoint: str | None = None) -> Iterator[None]:
+def explained(api: HfApi, action: str) -> Iterator[None]:
     """Turn the errors of huggingface_hub inside into :class:`HubError`.
 
     Args:
+        api: the client that is used.
         action: what is tried, to begin the message with.
-        endpoint: of the hub.
     """
     from huggingface_hub import errors
 
@@ -71,7 +69,7 @@ def explained(action: str, endpoint: str | None = None) -> Iterator[None]:
         raise HubError(f"{action}: HF_HUB_OFFLINE forbids network access; unset it for this command") from error
     except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError) as error:
         raise HubError(
-            f"{action}: {endpoint_in_use(endpoint)} cannot be reached ({_first_line(error)}). Is there a network? "
+            f"{action}: {api.endpoint} cannot be reached ({_first_line(error)}). Is there a network? "
             "HF_ENDPOINT names another address"
         ) from error
 

@@ -116,9 +116,14 @@ def write_model_folder(
         write_json(folder / METRICS, metrics)
     spec, as_given = trained.task.spec, plain_config(trained.config, resolve=False)
     sections = sharing_of(spec).sections(config, metrics)
-    card = CardContent(spec, config, as_given, metrics, sections, trained.task.parts)
-    write_text(folder / CARD, model_card(card, options))
+    content = CardContent(spec, config, as_given, metrics or {}, sections, trained.task.parts)
+    write_text(folder / CARD, str(model_card(content, options)))
     return folder
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder is that of a model and not of a run."""
+    return (folder / CONFIG).is_file()
 
 
 def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Task:

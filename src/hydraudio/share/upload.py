@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hydraudio.core.files import sha256_of_file
-from hydraudio.share.hub import HubError, check_repo_name, explained, hub_api
-from hydraudio.share.model_folder import ALLOWED, content_problems, file_hashes
+from hydraudio.share.hub import check_repo_name, explained, hub_api
+from hydraudio.share.model_folder import ALLOWED, content_problems
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 ATTEMPTS = 3
-_KEPT = (".gitattributes",)
+_KEPT = ".gitattributes"
 
 
 class Published(NamedTuple):
@@ -60,20 +60,20 @@ def publish(
         folder: the files.
         repo: OWNER/NAME.
         private: visibility of a new repository; an existing one must agree.
-        update: the repository may exist with another model, which the commit replaces; older commits stay.
+        update: the repository may hold another model, which the commit replaces; older commits stay.
         endpoint: address of the hub; None takes HF_ENDPOINT.
         wait_s: before the commit is tried again after a fault of the hub, twice as long every time.
 
     Raises:
         HubError: the hub refuses or fails; the message says why and what is left there.
-        ValueError: the folder is not fit to be published, or the repository exists and `update` is False.
+        ValueError: the folder is not fit to be published, or the repository holds files and `update` is False.
     """
     check_repo_name(repo)
     check_folder(folder)
     api = hub_api(endpoint)
-    with explained(f"{repo} could not be published", endpoint):
+    with explained(api, f"{repo} could not be published"):
         api.whoami()
-        present = _existing(api, repo)
+        present = api.model_info(repo) if api.repo_exists(repo) else None
     if present is None:
         return _create(api, folder, repo, private, wait_s)
     visibility = {True: "private", False: "public"}
@@ -82,82 +82,49 @@ def publish(
             f"{repo} exists and is {visibility[bool(present.private)]}, not {visibility[private]} as asked; change it "
             "on the hub, or ask for what it is (--private, --public)"
         )
-    if _holds(present, folder):
-        return Published(repo, present.sha, created=False, changed=False)
-    if not update and any(file.rfilename not in _KEPT for file in present.siblings):
+    if not update and any(file.rfilename != _KEPT for file in present.siblings or []):
         raise ValueError(
-            f"{repo} exists and holds another model (revision {present.sha}); choose another name, or replace it with "
-            "--update: its older revisions stay"
+            f"{repo} exists and holds a model (revision {present.sha}); choose another name, or replace it with "
+            "--update: its older revisions stay, and the same files change nothing"
         )
-    revision = _commit(api, folder, repo, present, wait_s, "it holds what it held before")
-    return Published(repo, revision, created=False, changed=True)
+    revision = _commit(api, folder, repo, str(present.sha), wait_s, "it holds what it held before")
+    return Published(repo, revision, created=False, changed=revision != present.sha)
 
 
-def _create(api: Any, folder: Path, repo: str, private: bool, wait_s: float) -> Published:
-    with explained(f"{repo} could not be created", api.endpoint):
+def _create(api: HfApi, folder: Path, repo: str, private: bool, wait_s: float) -> Published:
+    with explained(api, f"{repo} could not be created"):
         api.create_repo(repo, private=private, exist_ok=False)
     try:
-        with explained(f"{repo} could not be published", api.endpoint):
-            present = api.model_info(repo, files_metadata=True)
-        revision = _commit(api, folder, repo, present, wait_s, "the repository is removed again")
+        with explained(api, f"{repo} could not be published"):
+            head = str(api.model_info(repo).sha)
+        revision = _commit(api, folder, repo, head, wait_s, "the repository is removed again")
     except BaseException:
-        with explained(f"{repo} was created, but is empty and could not be removed: remove it by hand", api.endpoint):
+        with explained(api, f"{repo} was created, but is empty and could not be removed: remove it by hand"):
             api.delete_repo(repo)
         raise
     return Published(repo, revision, created=True, changed=True)
 
 
-def _commit(api: Any, folder: Path, repo: str, present: Any, wait_s: float, aftermath: str) -> str:
-    """One commit on top of the revision that was looked at; tried again where the hub fails."""
+def _commit(api: HfApi, folder: Path, repo: str, head: str, wait_s: float, aftermath: str) -> str:
+    """One commit on top of `head`, tried again where the hub fails.
+
+    `upload_folder` would part a large folder into several commits. Where the answer to a commit was lost, the next try
+    finds that nothing is left to do and gives the revision that is there.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
     names = [name for name in ALLOWED if (folder / name).is_file()]
-    stale = [file.rfilename for file in present.siblings if file.rfilename not in (*names, *_KEPT)]
-    for attempt in range(1, ATTEMPTS + 1):
-        operations: list[Any] = [CommitOperationDelete(name) for name in stale]
-        operations += [CommitOperationAdd(name, folder / name) for name in names]
-        with explained(f"{repo} could not be published; {aftermath}", api.endpoint):
+    with explained(api, f"{repo} could not be published; {aftermath}"):
+        for attempt in range(ATTEMPTS):
             try:
-                commit = api.create_commit(
-                    repo,
-                    operations,
-                    commit_message="Upload the model",
-                    parent_commit=present.sha,
-                )
-                return str(commit.oid)
+                stale = [name for name in api.list_repo_files(repo) if name not in (*names, _KEPT)]
+                changes: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(n) for n in stale]
+                changes += [CommitOperationAdd(name, folder / name) for name in names]
+                message = "Upload the model"
+                return api.create_commit(repo, changes, commit_message=message, parent_commit=head).oid
             except HfHubHTTPError as error:
-                if error.response.status_code < 500 or attempt == ATTEMPTS:
+                if error.response.status_code < 500 or attempt == ATTEMPTS - 1:
                     raise
-            time.sleep(wait_s * 2 ** (attempt - 1))
-            arrived = api.model_info(repo, files_metadata=True)  # the answer may have been lost behind a commit
-            if _holds(arrived, folder):
-                return str(arrived.sha)
-    raise HubError(f"{repo} could not be published")  # not reached: the last attempt returns or raises
-
-
-def _existing(api: Any, repo: str) -> Any:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        return api.model_info(repo, files_metadata=True)
-    except RepositoryNotFoundError:
-        return None
-
-
-def _holds(info: Any, folder: Path) -> bool:
-    """Whether the head of a repository has exactly the files of the folder."""
-    ours = file_hashes(folder)
-    theirs: Mapping[str, Any] = {file.rfilename: file for file in info.siblings if file.rfilename not in _KEPT}
-    return set(ours) == set(theirs) and all(_same(theirs[name], folder / name) for name in ours)
-
-
-def _same(remote: Any, path: Path) -> bool:
-    if remote.lfs is not None:
-        return remote.lfs["sha256"] == sha256_of_file(path)
-    return remote.blob_id == git_blob_id(path.read_bytes())
-
-
-def git_blob_id(content: bytes) -> str:
-    """The name that git gives a file of this content: SHA-1 of a header and the bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+            time.sleep(wait_s * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")

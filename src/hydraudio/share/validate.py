@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hydraudio.core.pretrained import CONFIG, HUB_ID, PREPROCESSOR, read_json
 from hydraudio.core.task import Task
-from hydraudio.share.card import read_card
-from hydraudio.share.hub import COMMIT, HubError, explained, hub_api
+from hydraudio.share.hub import COMMIT, explained, hub_api
 from hydraudio.share.model_config import read_model_config
 from hydraudio.share.model_folder import (
     CARD,
-    METRICS,
     WEIGHTS,
     Trained,
     content_problems,
@@ -31,6 +30,9 @@ from hydraudio.share.model_folder import (
 )
 from hydraudio.share.probe import probe_in_clean_process, probe_outputs
 from hydraudio.share.sharing import sharing_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 OUTPUT_TOLERANCE = 1e-5
 METRIC_TOLERANCE = 1e-4
@@ -53,7 +55,6 @@ class Copy:
         revision: commit on the hub; None for a local folder.
         is_private: visibility on the hub; None for a local folder.
         remote_hashes: SHA-256 that the hub reports, by file.
-        error: why there is no copy.
     """
 
     folder: Path
@@ -61,7 +62,6 @@ class Copy:
     revision: str | None = None
     is_private: bool | None = None
     remote_hashes: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
 
 
 @dataclass
@@ -94,11 +94,7 @@ class Validation:
         return self.copy.folder
 
     def reachable(self) -> str:
-        """There is such a copy, its revision is fixed, and who can see it is as asked."""
-        if self.copy.error is not None:
-            raise CheckFailed(self.copy.error)
-        if not self.folder.is_dir():
-            raise CheckFailed(f"{self.folder}: there is no such folder")
+        """The revision of the copy is fixed, and who can see it is as asked."""
         if self.copy.revision is None:
             _require(self.private is None, "a local folder is neither private nor public")
             return f"local folder {self.folder}"
@@ -127,18 +123,17 @@ class Validation:
 
     def card(self) -> str:
         """The card can be read and has licence, base model and the run's metrics."""
-        front, _ = read_card((self.folder / CARD).read_text(encoding="utf-8"))
-        _require(front.get("license"), "the card names no license")
+        given, expected = (_card_data(folder / CARD) for folder in (self.folder, self.reference))
+        _require(given.license, "the card names no license")
         base = read_model_config(self.folder)["base_model"]
         _require(read_model_config(self.reference)["base_model"] in (None, base), f"{CONFIG} has base_model {base}")
-        _require(front.get("base_model") == base, f"the card's base_model is {front.get('base_model')}, not {base}")
-        recorded = self.reference / METRICS
-        if not recorded.is_file():
-            return f"license {front['license']}, no metrics (the run has no report)"
-        _require(front.get("metrics"), "the card names no metrics")
-        expected, _ = read_card((self.reference / CARD).read_text(encoding="utf-8"))
-        _require(_results(front) == _results(expected), "the results in the card are not those of the run's report")
-        return f"license {front['license']}, {len(_results(front))} results"
+        _require(given.base_model == base, f"the card's base_model is {given.base_model}, not {base}")
+        for name in ("metrics", "eval_results"):
+            as_reported = given.get(name) == expected.get(name)
+            _require(as_reported, f"{name}: the results in the card are not those of the run's report")
+        if expected.eval_results is None:
+            return f"license {given.license}, no metrics (the run has no report)"
+        return f"license {given.license}, {len(expected.eval_results)} results"
 
     def loading(self) -> str:
         """The folder loads strictly by itself, where neither a hub nor what training started from is in reach."""
@@ -245,13 +240,14 @@ def _size(batch: Mapping[str, Any]) -> int:
     return len(batch["lengths"]) if "lengths" in batch else len(next(iter(batch.values())))
 
 
-def _results(front: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        metric["name"]: metric["value"]
-        for entry in front.get("model-index", [])
-        for result in entry["results"]
-        for metric in result["metrics"]
-    }
+def _card_data(path: Path) -> ModelCardData:
+    """Metadata of a card."""
+    from huggingface_hub import ModelCard
+
+    try:
+        return ModelCard.load(path).data
+    except yaml.YAMLError as error:
+        raise CheckFailed(f"the metadata of the card is not YAML ({str(error).splitlines()[0]})") from error
 
 
 def _require(condition: Any, problem: str) -> None:
@@ -259,17 +255,8 @@ def _require(condition: Any, problem: str) -> None:
         raise CheckFailed(problem)
 
 
-CHECKS = (
-    ("reachable", Validation.reachable),
-    ("files", Validation.files),
-    ("checksums", Validation.checksums),
-    ("card", Validation.card),
-    ("loading", Validation.loading),
-    ("tensors", Validation.tensors),
-    ("results", Validation.results),
-    ("description", Validation.description),
-    ("metric", Validation.metric),
-)
+CHECKS = ("reachable", "files", "checksums", "card", "loading", "tensors", "results", "description", "metric")
+"""Methods of :class:`Validation`, in their order: results needs what loading has found."""
 
 
 @dataclass(frozen=True)
@@ -281,9 +268,9 @@ class Outcome:
     finding: str
 
 
-def validate(validation: Validation) -> list[Outcome]:
-    """All checks in their order; one that fails does not keep the others from running."""
-    return [_outcome(validation, name, check) for name, check in CHECKS]
+def validate(validation: Validation, names: Sequence[str] = CHECKS) -> list[Outcome]:
+    """Run the checks of these names; one that fails does not keep the others from running."""
+    return [_outcome(validation, name) for name in names]
 
 
 def report(validation: Validation, outcomes: list[Outcome]) -> dict[str, Any]:
@@ -307,38 +294,27 @@ def fetch_copy(name: str, folder: Path, revision: str | None = None, endpoint: s
         revision: commit, tag or branch; it is resolved to a commit before anything is fetched.
         endpoint: address of the hub; None takes HF_ENDPOINT.
 
-    Returns:
-        The copy; with an error where there is none.
-
     Raises:
-        ValueError: a revision for a local folder.
+        HubError: the hub does not give the files; the message says why.
+        ValueError: the name is neither of the two, or a revision was given for a local folder.
     """
     if Path(name).is_dir():
         if revision is not None:
             raise ValueError(f"--revision {revision} belongs to a repository on the hub, and {name} is a folder")
         return Copy(Path(name), name)
     if not HUB_ID.fullmatch(name):
-        return Copy(Path(name), name, error=f"{name} is neither a folder nor the name of a repository (OWNER/NAME)")
-    try:
-        return _from_hub(name, folder, revision, endpoint)
-    except HubError as error:
-        return Copy(folder, name, error=str(error))
-
-
-def _from_hub(name: str, folder: Path, revision: str | None, endpoint: str | None) -> Copy:
-    from huggingface_hub import snapshot_download
-
+        raise ValueError(f"{name} is neither a folder nor the name of a repository (OWNER/NAME)")
     api = hub_api(endpoint)
-    with explained(f"{name} could not be fetched", endpoint):
+    with explained(api, f"{name} could not be fetched"):
         info = api.model_info(name, revision=revision, files_metadata=True)
-        snapshot_download(name, revision=info.sha, local_dir=folder, endpoint=api.endpoint, token=api.token)
-    hashes = {file.rfilename: file.lfs["sha256"] for file in info.siblings or [] if file.lfs is not None}
-    return Copy(folder, name, str(info.sha), bool(info.private), hashes)
+        api.snapshot_download(name, revision=info.sha, local_dir=folder)
+    hashes = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs is not None}
+    return Copy(folder, name, info.sha, info.private, hashes)
 
 
-def _outcome(validation: Validation, name: str, check: Any) -> Outcome:
+def _outcome(validation: Validation, name: str) -> Outcome:
     try:
-        return Outcome(name, True, check(validation))
+        return Outcome(name, True, getattr(validation, name)())
     except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
         message = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         return Outcome(name, False, " ".join(message.split()))

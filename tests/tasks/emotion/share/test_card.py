@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import json
 
-from hydraudio.share.card import read_card
+from huggingface_hub import ModelCard
 
 
 def test_the_metadata_has_what_the_hub_reads(model_folder):
-    front, _ = read_card((model_folder / "README.md").read_text())
-    assert front["license"] == "other"
-    assert front["license_link"] == "README.md"
-    assert front["language"] == "en"
-    assert front["pipeline_tag"] == "audio-classification"
-    assert front["library_name"] == "hydraudio"
-    assert "speech-emotion-recognition" in front["tags"]
-    assert {"f1", "recall", "ccc"} <= set(front["metrics"])
-    from huggingface_hub import ModelCardData
-    from huggingface_hub.repocard_data import model_index_to_eval_results
-
-    _, results = model_index_to_eval_results(front["model-index"])
-    assert {result.dataset_split for result in results} == {"Test1"}
-    assert len(results) > 10
-    assert ModelCardData(**{key: value for key, value in front.items() if key != "model-index"}).license == "other"
+    data = ModelCard.load(model_folder / "README.md").data
+    assert (data.license, data.license_link, data.language) == ("other", "README.md", "en")
+    assert (data.pipeline_tag, data.library_name) == ("audio-classification", "hydraudio")
+    assert "speech-emotion-recognition" in data.tags
+    assert {"f1", "recall", "ccc"} <= set(data.metrics)
+    assert {result.dataset_split for result in data.eval_results} == {"Test1"}
+    assert len(data.eval_results) > 10
 
 
 def test_the_results_are_those_of_the_report(model_folder):
     metrics = json.loads((model_folder / "metrics.json").read_text())
-    front, body = read_card((model_folder / "README.md").read_text())
-    found = {row["name"]: row["value"] for row in front["model-index"][0]["results"][0]["metrics"]}
+    card = ModelCard.load(model_folder / "README.md")
+    body, found = card.text, {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert found["Macro-F1"] == metrics["scores"]["macro_f1"]["value"]
     assert found["CCC, valence"] == metrics["scores"]["ccc_valence"]["value"]
     macro = metrics["scores"]["macro_f1"]
@@ -40,7 +32,7 @@ def test_the_results_are_those_of_the_report(model_folder):
 
 
 def test_the_body_has_every_section_and_no_empty_one(model_folder):
-    _, body = read_card((model_folder / "README.md").read_text())
+    body = ModelCard.load(model_folder / "README.md").text
     sections = ["Data and splits", "Output", "Preprocessing", "Use", "Intended use and limits", "Results", "Groups"]
     for title in [*sections, "Calibration", "Training", "Licence", "Citation"]:
         text = body.partition(f"\n## {title}\n")[2].partition("\n## ")[0]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tampering import edit
 
 from hydraudio.core.checkpoints import read_checkpoint
 from hydraudio.share.model_folder import load_model_folder, open_trained, write_model_folder
@@ -20,13 +19,6 @@ from hydraudio.share.probe import probe_outputs
 @pytest.fixture
 def copy(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    change(config)
-    path.write_text(json.dumps(config))
 
 
 def test_the_weights_are_those_of_the_checkpoints_network(checkpoint, model_folder):
@@ -111,6 +103,6 @@ def test_adapters_are_folded_into_the_weights(make_run, compose_eval, msp_root, 
     ],
 )
 def test_a_hostile_or_strange_configuration_is_refused(copy, change, words):
-    edit(copy, change)
+    edit("config.json", change)(copy)
     with pytest.raises(ValueError, match=words):
         load_model_folder(copy)
