@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def commands(text: str) -> list[str]:
 def python_commands(text: str, prefix: str = "") -> list[str]:
     """Those of them that run a Python file whose path begins with the prefix, each once."""
     return list(dict.fromkeys(line for line in commands(text) if line.startswith(f"python {prefix}")))
+
+
+def run_examples(text: str, name: str) -> int:
+    """Run the examples (``>>>``) of a text's Python blocks in their order; returns how many lines there were."""
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, name, None, 0)
+    output: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=output.append)
+    assert result.failed == 0, "".join(output)
+    return result.attempted

@@ -173,17 +173,24 @@ def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig,
     Returns:
         The configuration that the checkpoint was trained with, with the folders of this machine, and all its contents.
     """
+    return read_trained(ckpt_path, cfg.extras.trusted_targets, cfg.paths)
+
+
+def read_trained(
+    ckpt_path: str | Path, trusted_targets: Sequence[str] = (), paths: DictConfig | None = None
+) -> tuple[DictConfig, dict[str, Any]]:
+    """As :func:`open_checkpoint`, without a configuration: `paths` None leaves the folders of the training."""
     from hydraudio.core.checkpoints import read_checkpoint
     from hydraudio.core.run_folder import restore_config
 
     checkpoint = read_checkpoint(ckpt_path)
-    trained = restore_config(checkpoint["hydraudio_config"], cfg.paths)
-    check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
+    trained = restore_config(checkpoint["hydraudio_config"], paths)
+    check_targets(trained, trusted_prefixes=trusted_targets, origin=f"{ckpt_path} (its configuration)")
     return trained, checkpoint
 
 
 def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
-    """The trained task, in evaluation mode, from what :func:`open_checkpoint` returned."""
+    """The trained task, in evaluation mode, from what :func:`read_trained` returned."""
     task = build_task(trained)
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
@@ -195,6 +202,21 @@ def build_task(trained: DictConfig) -> Task:
 
     with weights_come_later():
         task: Task = instantiate(trained.model)
+    return task
+
+
+def build_untrained(cfg: DictConfig) -> Task:
+    """The task of a configuration composed from ``configs/train.yaml``, as :func:`train` begins with it."""
+    check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
+
+    import torch
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    with isolate_rng():
+        torch.manual_seed(cfg.seed)
+        bind_data_attributes(instantiate(cfg.data))
+        task: Task = instantiate(cfg.model)
+    _check_monitor(cfg, task)
     return task
 
 

@@ -69,3 +69,18 @@ def test_truncated_and_foreign_files_are_named(tmp_path, good):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match=r"foreign\.ckpt: has no hydraudio_config"):
         read_checkpoint(tmp_path / "foreign.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"a text\n" * 20, b"RIFF....WAVEfmt " + bytes(3000)])
+@pytest.mark.parametrize("mmap", [False, True])
+def test_what_is_no_archive_is_named(tmp_path, content, mmap):
+    (tmp_path / "other.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"other\.ckpt: damaged or not a checkpoint"):
+        read_checkpoint(tmp_path / "other.ckpt", mmap=mmap)
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], "hydraudio_config state_dict"])
+def test_an_archive_without_names_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt: has no state_dict and no hydraudio_config"):
+        read_checkpoint(tmp_path / "other.ckpt")

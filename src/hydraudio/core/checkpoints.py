@@ -38,6 +38,10 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such checkpoint; runs keep theirs in logs/<name>/<run>/checkpoints/")
+    if not zipfile.is_zipfile(file):  # torch would take it for a pickle of its early days and fail in many ways
+        raise ValueError(
+            f"{file}: damaged or not a checkpoint (it is not the whole of an archive that torch.save wrote)"
+        )
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
@@ -47,7 +51,8 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: damaged or not a checkpoint ({str(error).splitlines()[0]})") from error
-    missing = [key for key in ("state_dict", "hydraudio_config") if key not in checkpoint]
+    given = checkpoint if isinstance(checkpoint, dict) else {}
+    missing = [key for key in ("state_dict", "hydraudio_config") if key not in given]
     if missing:
         raise ValueError(
             f"{file}: has no {' and no '.join(missing)}; only checkpoints of Hydraudio describe themselves"

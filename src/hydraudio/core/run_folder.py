@@ -6,6 +6,7 @@ import copy
 import os
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from hydraudio.core.environment import environment_report
@@ -29,13 +30,37 @@ def portable_config(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(container))
 
 
-def restore_config(text: str, paths: DictConfig) -> DictConfig:
-    """Read what :func:`portable_config` wrote, with the folders of this machine."""
-    cfg = OmegaConf.create(text)
+def restore_config(text: str, paths: DictConfig | None = None) -> DictConfig:
+    """Read what :func:`portable_config` wrote, with the folders of this machine; None leaves them as they were."""
+    try:
+        cfg = OmegaConf.create(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the configuration inside the checkpoint is not YAML: {error}") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError("the configuration inside the checkpoint is not a mapping")
-    cfg.paths = OmegaConf.to_container(paths, resolve=True)
+    if paths is not None:
+        cfg.paths = OmegaConf.to_container(paths, resolve=True)
     return cfg
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The file of the best weights in a run folder.
+
+    Raises:
+        FileNotFoundError: there is none; the message names what is there instead.
+    """
+    best = folder / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        return best
+    others = sorted(str(path) for path in (folder / "checkpoints").glob("*.ckpt"))
+    runs = sorted(str(path.parents[1]) for path in folder.glob("*/checkpoints/best.ckpt"))
+    if others:
+        raise FileNotFoundError(f"{folder}: the run has no best checkpoint; give one of {', '.join(others)}")
+    if runs:
+        raise FileNotFoundError(f"{folder}: holds several runs; give one of them, such as {runs[-1]}")
+    raise FileNotFoundError(
+        f"{folder}: neither the folder of a run (checkpoints/best.ckpt) nor that of a shared model (config.json)"
+    )
 
 
 def open_run_folder(folder: Path, config_text: str) -> None:
