@@ -26,6 +26,7 @@ ALLOWED = {  # room of the ground floor -> rooms, or modules of rooms, that it m
     "share": {"core", "audio", "metrics", "stats", "report", "run"},
     "run": {"core", "report"},
     "testing": {"core"},
+    "project": {"testing"},
     "train": {"run"},
     "eval": {"run"},
     "predict": {"run"},

@@ -13,10 +13,11 @@ WORDS = [
 ]
 FOREIGN = re.compile(r'font-variant|variant="primary"')  # what style sheets and gradio call so
 PATTERN = re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, WORDS))})(?= )")
-ROOMS = ("core", "report", "share")
+ROOMS = ("core", "report", "share", "project")
 GROUPS = ("trainer", "callbacks", "model/scheduler", "logger", "debug", "paths", "extras", "hydra")
 FILES = [path for room in ROOMS for path in (ROOT / "src" / "hydraudio" / room).rglob("*") if path.is_file()]
-FILES += [ROOT / "src" / "hydraudio" / "run.py", *(ROOT / "src" / "hydra_preflight").rglob("*.py")]
+FILES += [ROOT / "src" / "hydraudio" / name for name in ("run.py", "testing.py", "new_project.py")]
+FILES += [*(ROOT / "src" / "hydra_preflight").rglob("*.py")]
 FILES += [*(ROOT / "src" / "hydra_plugins").rglob("*.py")]
 FILES += [path for group in GROUPS for path in (ROOT / "configs" / group).glob("*.yaml")]
 FILES = sorted(path for path in FILES if path.suffix in {".py", ".yaml", ".css", ".html", ".js", ".jinja", ".j2"})

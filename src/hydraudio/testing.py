@@ -5,7 +5,7 @@ A test composes a configuration with :func:`compose`, makes its parts with :func
 
     @pytest.mark.parametrize("promise", NetworkContract.PROMISES)
     def test_network(promise, tmp_path):
-        cfg = compose(["model=separation/mine"], tmp_path)
+        cfg = compose(["model=TASK/mine"], tmp_path)
         getattr(NetworkContract(make_network(cfg)), promise)()
 
 A promise that is not kept raises an ``AssertionError``.
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hydra_preflight import check_targets
+from hydra_preflight.catalogue import Case, Catalogue, Result
 from hydra_preflight.compose import compose_run
 from hydra_preflight.project import enter_project, find_project
 from hydra_preflight.resolvers import bind_data_attributes
@@ -350,6 +351,23 @@ def assert_matches(tensors: Mapping[str, Any], axes: Mapping[str, Axes]) -> None
             known = value[~value.isnan()] if "NaN" in promised.unit else value
             inside = (known >= float(bounds[1])) & (known <= float(bounds[2]))
             assert bool(inside.all()), f"{name} leaves {promised.unit}"
+
+
+def assert_configs_compose(config_dir: str | Path) -> None:
+    """Each file of a project's folder of configurations composes with the house's, is right, and can be chosen.
+
+    What the configurations name is imported, and the arguments are bound.
+    """
+    enter_project(find_project())
+    catalogue = Catalogue(Path(config_dir), targets=True)
+    results: dict[Case, Result] = {}
+    cases = list(catalogue.first_cases())
+    while cases:
+        results |= {case: catalogue.check(case) for case in cases}
+        cases = list(catalogue.further_cases(results))
+    failures = [f"[{case}]\n{result.failure}" for case, result in results.items() if result.failure is not None]
+    failures += [f"{path}: nothing chooses this file" for path in catalogue.unreached(results.values())]
+    assert failures == [], "\n".join(failures)
 
 
 def spec_of(cfg: DictConfig) -> TaskSpec:

@@ -1,0 +1,147 @@
+"""Mixtures of two talkers in the layout of WSJ0-2mix: ``{tr,cv,tt}/{mix,s1,s2}/NAME.wav``, and a miniature of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from hydraudio.audio.io import read_audio, read_info, write_audio
+from hydraudio.core.corpus import CorpusDataModule
+from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.files import sha256_of_json
+from hydraudio.core.sampling import ResumableLoader
+from hydraudio.sounds.formant_synthesis import speak
+from hydraudio.sounds.talkers import make_talker
+from hydraudio.tasks.separation.corpora.libri2mix.dataset import collate
+from hydraudio.tasks.separation.corpora.mixtures import is_silent, silence_message
+
+GENERATOR_VERSION = 1  # raise it whenever the same arguments give another miniature
+
+FOLDERS = {"train": "tr", "val": "cv", "test": "tt"}
+SOURCES = ("s1", "s2")
+
+
+class TwoTalkers(CorpusDataModule):
+    """A mixture of two talkers in each file.
+
+    Args:
+        sample_rate: that all files must have, in Hz.
+        segment_s: length of a random crop in training, in seconds; shorter files stay whole. None takes all whole.
+        **common: see :class:`hydraudio.core.corpus.CorpusDataModule`.
+    """
+
+    corpus: ClassVar[str] = "my_project"
+    layout: ClassVar[str] = "the folder that holds tr, cv and tt"
+    n_sources = len(SOURCES)
+
+    def __init__(self, sample_rate: int = 8000, segment_s: float | None = 2.0, **common: Any) -> None:
+        super().__init__(**common)
+        self.sample_rate = sample_rate
+        self.segment = None if segment_s is None else round(segment_s * sample_rate)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the names and the lengths of the files."""
+        files = sorted(path for folder in FOLDERS.values() for path in (self.root / folder / "mix").glob("*.wav"))
+        return sha256_of_json([[str(path.relative_to(self.root)), read_info(path).n_samples] for path in files])
+
+    def check(self, **unused: Any) -> list[Defect]:
+        """Every defect of the corpus: missing files, other rates, unequal lengths, silence."""
+        defects = []
+        for use, folder in FOLDERS.items():
+            found = missing_files(self.root / folder)
+            defects += found
+            if found:
+                continue
+            dataset = MixtureDataset(self.root / folder, self.sample_rate)
+            for number in range(len(dataset)):
+                try:
+                    dataset[0, number]
+                except ValueError as error:
+                    defects.append(Defect(f"bad_{use}", str(error)))
+        return defects
+
+    def _make_dataset(self, use: str) -> MixtureDataset:
+        folder = self.root / FOLDERS[use]
+        raise_first(missing_files(folder))
+        return MixtureDataset(folder, self.sample_rate, self.segment if use == "train" else None, self.seed)
+
+    def _loader(self, use: str) -> ResumableLoader:
+        dataset = self.datasets[use]
+        return self._build_loader(dataset, training=use == "train", trainer=self.trainer, collate_fn=collate)
+
+
+class MixtureDataset(Dataset):
+    """The mixtures of a folder, addressed by (epoch, index): a crop depends on nothing but (seed, epoch, index).
+
+    Args:
+        folder: holds mix, s1 and s2.
+        sample_rate: that all files must have, in Hz.
+        segment: samples of a random crop; None takes all items whole.
+        seed: of the crops.
+    """
+
+    def __init__(self, folder: Path, sample_rate: int, segment: int | None = None, seed: int = 0) -> None:
+        self.folder, self.sample_rate, self.segment, self.seed = folder, sample_rate, segment, seed
+        self.items = sorted(path.stem for path in (folder / "mix").glob("*.wav"))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        name = self.items[index]
+        n_samples = read_info(self.folder / "mix" / f"{name}.wav").n_samples
+        length = n_samples if self.segment is None else min(self.segment, n_samples)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        for start in rng.integers(0, n_samples - length + 1, 8).tolist():  # a talker may pause for a crop
+            target = np.stack([self._read(part, name, start, length) for part in SOURCES])
+            if not any(is_silent(talker) for talker in target):
+                break
+        else:
+            raise ValueError(silence_message(str(self.folder / "s1|s2" / f"{name}.wav"), "a talker"))
+        mixture = self._read("mix", name, start, length)
+        return {"mixture": mixture, "target": target, "id": name, "variant": "mix", "degenerate": False}
+
+    def _read(self, part: str, name: str, start: int, length: int) -> np.ndarray:
+        """(time,) float32 in [-1, 1]."""
+        path = self.folder / part / f"{name}.wav"
+        return read_audio(path, sample_rate=self.sample_rate, start=start, n_samples=length)
+
+
+def missing_files(folder: Path) -> list[Defect]:
+    """What a folder lacks of the layout."""
+    names = sorted(path.name for path in (folder / "mix").glob("*.wav"))
+    if not names:
+        return [Defect("missing_root", f"{folder / 'mix'}: no mixtures; set data.root to {TwoTalkers.layout}")]
+    paths = [folder / part / name for part in SOURCES for name in names]
+    return [Defect("missing_file", f"{path}: there is a mixture of this name") for path in paths if not path.is_file()]
+
+
+def write_miniature(
+    folder: str | Path, n_train: int = 72, n_val: int = 12, n_test: int = 12, sample_rate: int = 8000, seed: int = 0
+) -> Path:
+    """A corpus of synthetic talkers in the real layout; those of the test are heard nowhere else.
+
+    Args:
+        folder: gets tr, cv and tt.
+        n_train: mixtures of tr. Likewise `n_val` of cv and `n_test` of tt.
+        sample_rate: in Hz.
+        seed: of everything.
+    """
+    for number, (use, n_items) in enumerate(zip(FOLDERS, (n_train, n_val, n_test), strict=True)):
+        for item in range(n_items):
+            rng = np.random.default_rng([seed, number, item])
+            first, second = 10 * number + rng.choice(10, 2, replace=False)
+            n_samples = round(rng.uniform(2.0, 3.0) * sample_rate)
+            parts = [speak(make_talker(int(one), seed), n_samples, sample_rate, rng) for one in (first, second)]
+            parts[1] = parts[1] * 10 ** (rng.uniform(-5.0, 5.0) / 20)  # their levels differ by up to 5 dB
+            gain = 0.5 / max(np.abs(signal).max() for signal in (*parts, sum(parts)))
+            for part, signal in zip(("mix", *SOURCES), (sum(parts), *parts), strict=True):
+                path = Path(folder) / FOLDERS[use] / part / f"{use}{item:03d}.wav"
+                write_audio(path, (gain * signal).astype(np.float32), sample_rate)
+    return Path(folder)
