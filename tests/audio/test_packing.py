@@ -145,3 +145,36 @@ def test_pickling_takes_no_samples_along(tmp_path: Path) -> None:
     assert len(pickle.dumps(pack)) == size
     copy = pickle.loads(pickle.dumps(pack))
     np.testing.assert_array_equal(copy.read("train/indoor", 4, "noise"), pack.read("train/indoor", 4, "noise"))
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a shard elsewhere": lambda m: m["shards"].update(
+        {"../outside.npy": m["shards"].pop("train/outdoor/shard_00000.npy")}
+    ),
+    "an absolute shard": lambda m: m["shards"].update(
+        {"/outside.npy": m["shards"].pop("train/outdoor/shard_00000.npy")}
+    ),
+    "a group elsewhere": lambda m: m["groups"][1].update(name="../../outside"),
+    "a text elsewhere": lambda m: m["texts"].update({"../table.csv": "0"}),
+    "more rows": lambda m: m["groups"][0].update(n_rows=6),
+    "rows beyond counting": lambda m: m["groups"][0].update(n_rows=10**15),
+    "no row": lambda m: m["groups"][0].update(n_rows=0),
+    "longer signals": lambda m: m["groups"][0].update(n_samples=10**12),
+    "more fields": lambda m: m["groups"][1].update(fields=["mix", "speech", "noise"]),
+    "shards of another length": lambda m: m["groups"][0].update(rows_per_shard=1),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_manifest_is_refused(tmp_path: Path, name: str) -> None:
+    """It names files outside of the pack, or says of shards what they do not hold."""
+    path = write(tmp_path / "pack")
+    np.save(tmp_path / "outside.npy", np.zeros((3, 2, 40), dtype=np.int16))
+    manifest = json.loads(path.read_text())
+    FORGED[name](manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"pack the corpus again|not below this folder|at least 1"):  # noqa: PT012
+        pack = Pack(tmp_path / "pack")
+        for group in pack.groups.values():
+            for field in group.fields:
+                pack.read(group.name, 0, field)

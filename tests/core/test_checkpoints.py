@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,16 @@ def test_an_archive_without_names_is_named(tmp_path, content):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: has no state_dict and no hydraudio_config"):
         read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_compressed_file_is_not_unpacked(tmp_path, good):
+    """A small file whose tensors unpack to much more."""
+    torch.save({**good, "state_dict": {"weight": torch.zeros(100_000)}}, tmp_path / "plain.ckpt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.ckpt") as source,
+        zipfile.ZipFile(tmp_path / "small.ckpt", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(ValueError, match="compressed parts"):
+        read_checkpoint(tmp_path / "small.ckpt")

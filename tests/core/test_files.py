@@ -86,3 +86,31 @@ def test_a_missing_table_is_named_and_a_growing_one_ends_with_its_last_whole_lin
         files.read_csv(tmp_path / "t.csv")
     path = files.write_text(tmp_path / "t.csv", "a,b\n1,2\n3,")
     assert files.read_csv(path, growing=True) == [{"a": "1", "b": "2"}]
+
+
+FORMULAS = ["=1+1", "+1.wav", "-a.wav", "@x", "\tx", "\rx", "'=1", "''=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_name_never_begins_a_formula_and_comes_back(text):
+    cell = files.inert_cell(text)
+    assert cell == f"'{text}"
+    assert files.cell_text(cell) == text
+
+
+@pytest.mark.parametrize("text", ["-3.5", "+1e-5", "-inf", "a=b", "", "'quoted'", "nan", "1-2"])
+def test_numbers_and_harmless_names_stay(text):
+    assert files.inert_cell(text) == files.cell_text(text) == text
+
+
+@pytest.mark.parametrize("name", ["a.tar", "train/a.tar", "./a", "a..b/c", "..."])
+def test_names_below_a_folder(tmp_path, name):
+    assert files.path_inside(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hosts", "../a", "a/../../b", "a/..", "..", "", "C:/a", "C:a", "..\\a", "a\0b", None, 3, ["a"]]
+)
+def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="not below this folder"):
+        files.path_inside(tmp_path, name)

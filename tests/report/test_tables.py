@@ -84,3 +84,13 @@ def test_intervals_in_a_row_have_their_columns() -> None:
 )
 def test_small_p_values_are_bounded(p_value: float, text: str) -> None:
     assert p_value_cell(p_value).text == text
+
+
+def test_names_that_look_like_formulas_are_inert_in_the_file_and_come_back(tmp_path: Path) -> None:
+    rows = [{"=name": "=HYPERLINK(1)", "score": -1.5, "note": "-3"}, {"=name": "'@x", "score": 2.0, "note": "a"}]
+    path = write_csv(tmp_path / "t.csv", rows, ["=name", "score", "note"])
+    assert path.read_text() == "'=name,score,note\n'=HYPERLINK(1),-1.5,-3\n''@x,2,a\n"
+    assert read_csv(path, ["=name"]) == [
+        {"=name": "=HYPERLINK(1)", "score": -1.5, "note": -3.0},
+        {"=name": "'@x", "score": 2.0, "note": "a"},
+    ]

@@ -19,6 +19,8 @@ import soxr
 from hydraudio.core.files import whole_path
 
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+MAX_VALUES = 2**28
+"""Samples of all channels that are decoded at once, 1 GB: a small FLAC can hold days of silence."""
 _UNKNOWN_SIZE = 2**32 - 1
 """What programs write into a WAV file that do not know the length of a stream."""
 
@@ -225,6 +227,11 @@ def _read(file: soundfile.SoundFile, where: str | Path, start: int, n_samples: i
             "the file is cut off or the wanted length is too long"
         )
     file.seek(start)
+    n_values = file.channels * (file.frames - start if n_samples is None else n_samples)
+    if n_values > MAX_VALUES:
+        raise ValueError(
+            f"{where}: {n_values} samples at once are more than {MAX_VALUES}; cut the file, or read a part of it"
+        )
     frames = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
     require_decoded(where, len(frames), len(frames) if n_samples is None else n_samples)
     require_finite(where, file, frames)

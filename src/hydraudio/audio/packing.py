@@ -12,6 +12,7 @@ finished shards are listed in `progress.json`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hydraudio.core.files import sha256_of, sha256_of_file, whole_path, write_bytes, write_json
+from hydraudio.core.files import path_inside, sha256_of, sha256_of_file, whole_path, write_bytes, write_json
 from hydraudio.core.parallel import map_in_processes
 
 MANIFEST = "manifest.json"
@@ -141,6 +142,7 @@ class Pack:
         }
         self._shards: dict[str, dict[str, Any]] = manifest["shards"]
         self._texts: dict[str, str] = manifest["texts"]
+        self._require_shards()
         self._maps: dict[str, np.ndarray] = {}
         self._files = {name: [file for file, _ in group.shards()] for name, group in self.groups.items()}
         self._position = {
@@ -170,14 +172,48 @@ class Pack:
 
     def _map(self, file: str) -> np.ndarray:
         if file not in self._maps:
-            mapped = np.load(self.folder / file, mmap_mode="r")
+            mapped = np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+            if mapped.dtype != np.int16 or mapped.shape != self._shapes[file]:
+                raise ValueError(
+                    f"{self.folder / file}: holds {mapped.dtype} {mapped.shape}, the manifest says int16 "
+                    f"{self._shapes[file]}; pack the corpus again"
+                )
             # a plain array over the same memory: slicing a np.memmap costs several times as much
             self._maps[file] = np.asarray(mapped).view(np.ndarray)
         return self._maps[file]
 
+    def _require_shards(self) -> None:
+        """Refuse a manifest that names files outside of the pack, or other rows than its shards can hold."""
+        for name in (*self._shards, *self._texts):
+            path_inside(self.folder, name)
+        n_shards = 0
+        for group in self.groups.values():
+            if min(group.n_rows, group.n_samples, group.rows_per_shard) < 1:
+                raise ValueError(f"{self.folder / MANIFEST}: {group} cannot be; pack the corpus again")
+            n_shards += -(-group.n_rows // group.rows_per_shard)
+        if n_shards != len(self._shards):
+            raise ValueError(
+                f"{self.folder / MANIFEST}: the groups have {n_shards} shards, {len(self._shards)} are listed; "
+                "pack the corpus again"
+            )
+        self._shapes = {
+            file: (len(rows), len(group.fields), group.n_samples)
+            for group in self.groups.values()
+            for file, rows in group.shards()
+        }
+        too_small = [file for file, shape in self._shapes.items() if self._n_bytes(file) < 2 * math.prod(shape)]
+        if self._shapes.keys() != self._shards.keys() or too_small:
+            raise ValueError(
+                f"{self.folder / MANIFEST}: lists other shards than its groups fill; pack the corpus again"
+            )
+
+    def _n_bytes(self, file: str) -> int:
+        """Of a shard, as the manifest says; 0 for one that it does not list."""
+        return int(self._shards.get(file, {}).get("n_bytes", 0))
+
     def _check_sizes(self) -> None:
         for file, record in self._shards.items():
-            path = self.folder / file
+            path = path_inside(self.folder, file)
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: shard of the pack is missing; copy it or pack the corpus again")
             if path.stat().st_size != record["n_bytes"]:

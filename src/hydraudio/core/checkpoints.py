@@ -24,6 +24,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+def _require_stored(file: Path) -> None:
+    """Refuse compressed parts, which torch does not write: a small file could unpack to more than there is memory."""
+    with zipfile.ZipFile(file) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError(f"{file}: refused, because it holds compressed parts; torch.save writes none")
+
+
 def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint on the CPU without executing anything in it.
 
@@ -43,6 +50,7 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
             f"{file}: damaged or not a checkpoint (it is not the whole of an archive that torch.save wrote)"
         )
     try:
+        _require_stored(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise ValueError(

@@ -10,9 +10,10 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 
@@ -45,6 +46,19 @@ def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]
     """Like `whole_path`, opened for writing bytes."""
     with whole_path(path, durable=durable) as partial, partial.open("wb") as file:
         yield file
+
+
+def path_inside(folder: str | Path, name: object) -> Path:
+    """The path of a file that a table or an index names, which must lie below its folder.
+
+    Raises:
+        ValueError: the name leads elsewhere, or is none.
+    """
+    if isinstance(name, str) and name and not any(character in name for character in ":\\\0"):
+        parts = PurePosixPath(name).parts
+        if not name.startswith("/") and ".." not in parts:
+            return Path(folder, *parts)
+    raise ValueError(f"{folder}: names the file {name!r}, which is not below this folder; it was damaged or forged")
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
@@ -96,6 +110,32 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object] | Seque
     writer.writerow(columns)
     writer.writerows([row.get(column) for column in columns] if isinstance(row, Mapping) else row for row in rows)
     return text.getvalue()
+
+
+_ACTIVE = re.compile(r"'*[=+\-@\t\r]")
+"""Begin of a text that a spreadsheet takes for a formula, behind as many quotes as were put before it."""
+
+
+def inert_cell(text: str) -> str:
+    """A name as a cell of a table that people open: none begins like a formula. Numbers stay.
+
+    >>> inert_cell("=1+1.wav"), inert_cell("-3.5"), inert_cell("a=b")
+    ("'=1+1.wav", '-3.5', 'a=b')
+    """
+    return f"'{text}" if _ACTIVE.match(text) and not _is_number(text) else text
+
+
+def cell_text(cell: str) -> str:
+    """The name that `inert_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _ACTIVE.match(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()
 
 
 def write_csv(

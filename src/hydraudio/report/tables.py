@@ -48,8 +48,9 @@ class TableData:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Path:
-    """Writes the columns of the rows (missing and NaN entries stay empty), atomically."""
-    return files.write_csv(path, columns, ([_csv_field(row.get(column)) for column in columns] for row in rows))
+    """Writes the columns of the rows (missing and NaN entries stay empty), atomically; no cell begins a formula."""
+    header = list(map(files.inert_cell, columns))
+    return files.write_csv(path, header, ([_csv_field(row.get(column)) for column in columns] for row in rows))
 
 
 def read_csv(path: str | Path, text_columns: Collection[str] = (), *, growing: bool = False) -> list[Row]:
@@ -60,10 +61,11 @@ def read_csv(path: str | Path, text_columns: Collection[str] = (), *, growing: b
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no table {path}; evaluate the checkpoint first to write it")
-    return [
-        {key: value or None if key in text_columns else _parse(value) for key, value in row.items()}
+    rows = [
+        {files.cell_text(key): files.cell_text(value) for key, value in row.items()}
         for row in files.read_csv(path, growing=growing)
     ]
+    return [{key: v or None if key in text_columns else _parse(v) for key, v in row.items()} for row in rows]
 
 
 def number(value: object, digits: int = 2) -> str:
@@ -164,7 +166,7 @@ def _rich_cell(cell: Cell) -> Text:
 def _csv_field(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return f"{value:.6g}" if isinstance(value, float) else files.inert_cell(value) if isinstance(value, str) else value
 
 
 def _parse(value: str) -> object:

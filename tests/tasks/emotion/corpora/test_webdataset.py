@@ -8,11 +8,13 @@ import json
 import runpy
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
 from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, read_votes
@@ -249,3 +251,61 @@ def test_the_script_packs_indexes_and_verifies(msp_root, repository, tmp_path, m
     assert "train-samples-000.tar" in capsys.readouterr().out
     assert run(str(msp_root), "--output", folder) == 1
     assert "holds a finished WebDataset" in capsys.readouterr().err
+
+
+def sample(index):
+    return index["shards"][0]["samples"][0]
+
+
+FORGED = {
+    "a shard above": lambda index: index["shards"][0].update(file="../outside.tar"),
+    "an absolute shard": lambda index: index["shards"][0].update(file="/outside.tar"),
+    "a sample behind the end": lambda index: sample(index).update(offset=10**12),
+    "a sample before the begin": lambda index: sample(index).update(offset=-1),
+    "a large sample": lambda index: sample(index).update(n_bytes=10**12),
+    "an empty sample": lambda index: sample(index).update(n_bytes=0),
+    "a long sample": lambda index: sample(index).update(n_samples=10**12),
+    "a short sample": lambda index: sample(index).update(n_samples=0),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_index_is_refused(copy, name):
+    shutil.copy(next(copy.rglob("*.tar")), copy.parent / "outside.tar")
+    index = json.loads((copy / "index.json").read_text())
+    FORGED[name](index)
+    (copy / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"cannot be|not below this folder"):
+        read_index(copy)
+
+
+def tensor_file(tensor, **options) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(tensor, buffer, **options)
+    return buffer.getvalue()
+
+
+def test_a_tensor_says_no_more_samples_than_it_holds():
+    content = tensor_file(torch.zeros(1).expand(1, 10**12))
+    with pytest.raises(ValueError, match="holds fewer samples"):
+        webdataset.decode_member(content, "audio", "x")
+
+
+def test_a_compressed_tensor_is_not_unpacked(monkeypatch):
+    monkeypatch.setattr(webdataset, "MAX_VALUES", 1000)
+    plain = io.BytesIO(tensor_file(torch.zeros(1, 5000)))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert len(packed.getvalue()) < 5000
+    with pytest.raises(ValueError, match="more than are read"):
+        webdataset.decode_member(packed.getvalue(), "audio", "x")
+
+
+def test_a_small_flac_of_long_silence_is_not_decoded(monkeypatch):
+    monkeypatch.setattr("hydraudio.audio.io.MAX_VALUES", 10_000)
+    content = sound(np.zeros(20_000), "FLAC")
+    assert len(content) < 10_000
+    with pytest.raises(ValueError, match="at once are more than"):
+        webdataset.decode_member(content, "flac", "x")

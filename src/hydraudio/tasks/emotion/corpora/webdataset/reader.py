@@ -14,15 +14,16 @@ import io
 import json
 import math
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hydraudio.audio.io import decode_audio, mixed_down
+from hydraudio.audio.io import MAX_VALUES, decode_audio, mixed_down
 from hydraudio.core.defects import Defect, raise_defect
-from hydraudio.core.files import sha256_of_file
+from hydraudio.core.files import path_inside, sha256_of_file
 from hydraudio.tasks.emotion.corpora.labels import MSP_LETTERS, NAMES_OF, letter_of
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import podcast_of
 from hydraudio.tasks.emotion.corpora.utterances import (
@@ -98,11 +99,11 @@ def read_member(path: str) -> tuple[np.ndarray, int]:
     suffix, offset, n_bytes, n_samples, sample_rate = place
     if not Path(shard).is_file():
         raise FileNotFoundError(f"{shard}: the shard is missing; copy it again")
+    if offset + n_bytes > Path(shard).stat().st_size:
+        raise ValueError(f"{path}: the shard ends inside this sample; copy the shard again")
     with open(shard, "rb") as file:
         file.seek(offset)
         content = file.read(n_bytes)
-    if len(content) != n_bytes:
-        raise ValueError(f"{path}: the shard ends inside this sample; copy the shard again")
     waveform, file_rate = decode_member(content, suffix, path)
     if (len(waveform), file_rate) != (n_samples, sample_rate):
         raise ValueError(
@@ -154,6 +155,15 @@ def load_index(root: Path) -> Record:
         raise ValueError(f"{path}: not readable ({error}); {INDEX_AGAIN}") from error
     if not isinstance(index, dict) or (index.get("format"), index.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{path}: not an index of version {VERSION} of {FORMAT}; {INDEX_AGAIN}")
+    for shard in index["shards"]:
+        path_inside(root, shard["file"])
+        for sample in shard["samples"]:
+            offset, n_bytes, n_samples = sample["offset"], sample["n_bytes"], sample["n_samples"]
+            if not (0 <= offset < offset + n_bytes <= shard["n_bytes"] and 0 < n_samples <= MAX_VALUES):
+                raise ValueError(
+                    f"{path}: {shard['file']}#{sample['key']}: {n_samples} samples in bytes {offset} to "
+                    f"{offset + n_bytes} of {shard['n_bytes']} cannot be; {INDEX_AGAIN}"
+                )
     return index
 
 
@@ -174,11 +184,17 @@ def _decode_tensor(content: bytes, where: str) -> np.ndarray:
     import torch
 
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > 4 * MAX_VALUES:
+            raise ValueError(f"{where}: {n_bytes} bytes are more than are read of one utterance; cut it")
         tensor = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{where}: not readable as a tensor ({error}); copy or write the shard again") from error
     if not isinstance(tensor, torch.Tensor) or tensor.ndim not in (1, 2):
         raise ValueError(f"{where}: holds {type(tensor).__name__}, expected a tensor of shape (1, time)")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{where}: says {tuple(tensor.shape)}, but holds fewer samples; write the shard again")
     return np.asarray(tensor.to(torch.float32).reshape(-1, tensor.shape[-1]).mean(dim=0).numpy())
 
 
