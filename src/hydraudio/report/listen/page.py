@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from hydraudio.report.listen.cards import facts_card, heard_card, problem_card
 from hydraudio.report.listen.corpus import MAX_FOUND, Corpus
+from hydraudio.report.listen.guard import LocalOnly, temporary_folders
 from hydraudio.report.listen.listening import Heard
 from hydraudio.report.listen.session import AS_TRAINED, Session
 from hydraudio.report.listen.style import CSS, SCRIPT
@@ -22,6 +23,8 @@ from hydraudio.report.tables import count
 
 log = logging.getLogger(__name__)
 
+MAX_UPLOAD_BYTES = 1_000_000_000
+"""Of a recording: half an hour in stereo at 48 kHz and 32 bits takes 0.7 GB."""
 N_KEPT = 8
 """Results whose sound stays on disk; older ones fall silent."""
 
@@ -291,8 +294,7 @@ def serve(
     Raises:
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="hydraudio_listen_") as folder:
-        sound_dir = Path(folder).resolve()
+    with temporary_folders() as sound_dir:
         page = Page(session, sound_dir).build()
         _, address, _ = page.launch(
             server_name="127.0.0.1",
@@ -304,6 +306,8 @@ def serve(
             ssr_mode=False,
             prevent_thread_lock=True,
             allowed_paths=[str(sound_dir)],
+            max_file_size=MAX_UPLOAD_BYTES,
+            app_kwargs={"middleware": [Middleware(LocalOnly)]},
             footer_links=[],
             theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=_FONT, font_mono=_MONO),
             css=CSS + _PAGE_CSS,

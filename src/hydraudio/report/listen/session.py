@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from hydra_preflight.compose import compose_run
-from hydraudio.audio.io import read_audio_channels, resample
+from hydraudio.audio.io import read_audio_channels, read_info, resample
 from hydraudio.core.task import Task
 from hydraudio.report.listen.checkpoints import CheckpointEntry, find_checkpoints
 from hydraudio.report.listen.corpus import Corpus
@@ -43,7 +43,7 @@ class _Opened:
 
 
 class Session:
-    """Holds one network at a time; its methods may be called from several threads.
+    """Holds one network at a time, from below the log folder; its methods may be called from several threads.
 
     Args:
         overrides: settings of ``configs/eval.yaml`` such as ``extras.trusted_targets=[my_package.]``,
@@ -75,11 +75,14 @@ class Session:
         """Makes a checkpoint the one in memory and returns its task, in evaluation mode on the device.
 
         Raises:
-            FileNotFoundError, ValueError: there is no such file, it is damaged or names classes that are not trusted.
+            FileNotFoundError, ValueError: there is no such file, it is damaged, names classes that are not trusted, or
+                lies outside of the log folder.
         """
         return self._open(Path(path)).task
 
     def _open(self, path: Path) -> _Opened:
+        if not path.resolve().is_relative_to(self.log_dir.resolve()):
+            raise ValueError(f"{path} lies outside of {self.log_dir}; choose another log folder to listen to it")
         with self._lock:
             modified_ns = path.stat().st_mtime_ns if path.is_file() else 0
             opened = self._opened
@@ -187,6 +190,7 @@ class Session:
         file = Path(file)
         with self._lock:
             opened = self._open(Path(path))
+            _require_short(file)
             channels, file_rate = read_audio_channels(file)
             waveform, notes = _fit_recording(file, channels, file_rate, opened.task.sample_rate)
             example = torch.from_numpy(waveform)[None]
@@ -226,15 +230,19 @@ def _heard(
     )
 
 
+def _require_short(file: Path) -> None:
+    """Refuse a recording that is too long, by its header, before it is decoded."""
+    n_samples, file_rate = read_info(file)
+    if n_samples > MAX_RECORDING_S * file_rate:
+        raise ValueError(
+            f"{file.name}: {n_samples / file_rate / 60:.0f} minutes are more than a page can show "
+            f"({MAX_RECORDING_S / 60:.0f}); use src/predict.py, which takes any length"
+        )
+
+
 def _fit_recording(file: Path, channels: np.ndarray, file_rate: int, rate: int) -> tuple[np.ndarray, list[str]]:
     """(channels, time) -> (time,) at the network's rate, and what was done to it."""
     notes = []
-    duration_s = channels.shape[1] / file_rate
-    if duration_s > MAX_RECORDING_S:
-        raise ValueError(
-            f"{file.name}: {duration_s / 60:.0f} minutes are more than a page can show ({MAX_RECORDING_S / 60:.0f}); "
-            "use src/predict.py, which takes any length"
-        )
     if len(channels) > 1:
         notes.append(f"{len(channels)} channels were mixed down to one.")
     waveform = channels.mean(axis=0, dtype=np.float32)

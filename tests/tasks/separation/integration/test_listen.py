@@ -105,8 +105,8 @@ def test_only_one_network_is_in_memory(session, checkpoint):
     assert first() is None
 
 
-def test_overwritten_checkpoint_is_opened_again(session, checkpoint, tmp_path):
-    copy = tmp_path / "best.ckpt"
+def test_overwritten_checkpoint_is_opened_again(session, checkpoint):
+    copy = checkpoint.with_name("copy.ckpt")
     shutil.copy(checkpoint, copy)
     before = session.open(copy)
     content = torch.load(copy, weights_only=True)
@@ -114,6 +114,7 @@ def test_overwritten_checkpoint_is_opened_again(session, checkpoint, tmp_path):
     torch.save(content, copy)
     os.utime(copy, (2_000_000_000, 2_000_000_000))
     after = session.open(copy)
+    copy.unlink()
     assert after is not before
     assert not any(parameter.any() for parameter in after.parameters())
 
@@ -169,9 +170,11 @@ def test_hostile_configuration_inside_a_checkpoint_is_refused(session, checkpoin
     cfg.data = {"_target_": "os.system", "command": f"touch {tmp_path}/executed"}
     cfg.extras.trusted_targets = ["os."]
     content["hydraudio_config"] = OmegaConf.to_yaml(cfg)
-    torch.save(content, tmp_path / "hostile.ckpt")
+    hostile = checkpoint.with_name("hostile.ckpt")
+    torch.save(content, hostile)
     with pytest.raises(ValueError, match=r"os\.system"):
-        session.open(tmp_path / "hostile.ckpt")
+        session.open(hostile)
+    hostile.unlink()
     assert not (tmp_path / "executed").exists()
 
 
