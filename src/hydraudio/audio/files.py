@@ -44,7 +44,7 @@ class Job:
 def plan_jobs(
     input: str | Path, output: str | Path, targets: Callable[[Path, str], tuple[Path, ...]]
 ) -> tuple[list[Job], dict[Path, str]]:
-    """Which files are read and written, in a fixed order.
+    """List which files are read and written, in a fixed order.
 
     Args:
         input: file, or folder whose audio files at any depth are taken (names that begin with a dot excepted).

@@ -55,13 +55,13 @@ def read_audio(
 
 
 def read_audio_channels(path: str | Path, *, start: int = 0, n_samples: int | None = None) -> tuple[np.ndarray, int]:
-    """Like `read_audio` for any number of channels: ((channels, time) float32, sample rate in Hz)."""
+    """Read a file of any number of channels: ((channels, time) float32, sample rate in Hz), else as `read_audio`."""
     with open_audio(path) as file:
         return np.ascontiguousarray(_read(file, path, start, n_samples).T), file.samplerate
 
 
 def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-    """Like `read_audio` for a file of any rate and channels: (time,), channels averaged, resampled to `sample_rate`.
+    """Read a file of any rate and channels: (time,), channels averaged, resampled to `sample_rate`.
 
     `start` and `n_samples` count samples of the file.
     """
@@ -70,13 +70,13 @@ def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: 
 
 
 def decode_audio(content: bytes, where: str) -> tuple[np.ndarray, int]:
-    """Like `read_audio_channels` for the bytes of a file; `where` names them in messages."""
+    """Read the bytes of a file as `read_audio_channels` does; `where` names them in messages."""
     with open_audio(io.BytesIO(content), where) as file:
         return np.ascontiguousarray(_read(file, where, 0, None).T), file.samplerate
 
 
 def mixed_down(channels: np.ndarray) -> np.ndarray:
-    """(channels, time) -> (time,) float32, their average."""
+    """Average the channels: (channels, time) -> (time,) float32."""
     return channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)
 
 
@@ -88,7 +88,7 @@ class AudioInfo(NamedTuple):
 
 
 def read_info(path: str | Path) -> AudioInfo:
-    """Length and rate by the header alone.
+    """Read length and rate from the header alone.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -100,7 +100,7 @@ def read_info(path: str | Path) -> AudioInfo:
 
 @contextmanager
 def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[soundfile.SoundFile]:
-    """A file of any format, open for reading and not empty; what libsndfile says inside the block is translated too.
+    """Open a file of any format that is not empty; translate what libsndfile says inside the block, too.
 
     Args:
         source: path, or an open file of bytes.
@@ -126,7 +126,7 @@ def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[soun
 
 
 def missing_text(path: str | Path) -> str:
-    """What is said of a file that does not exist, by checks of a corpus and by training."""
+    """Say that a file does not exist, in the words of the checks of a corpus and of training."""
     return f"{path}: no such audio file; check the path and the corpus"
 
 
@@ -177,6 +177,12 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtyp
 
     Raises:
         ValueError: samples outside [-1, 1] (an integer format would clip them), NaN, or a wrong shape.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_audio(Path(folder) / "a.wav", np.array([0.0, 0.5, -0.5]), sample_rate=8000)
+    ...     read_audio(path, sample_rate=8000).round(3).tolist()
+    [0.0, 0.5, -0.5]
     """
     path = Path(path)
     frames = _frames(path, waveform)
@@ -193,7 +199,7 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtyp
 
 
 def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Band-limited resampling (soxr HQ) along the last axis, delay-free.
+    """Resample along the last axis, band-limited and without delay (soxr HQ).
 
     Args:
         waveform: (..., time) with at most one axis before time.
@@ -202,6 +208,9 @@ def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
     Returns:
         (..., round(time * to_hz / from_hz)) float32.
+
+    >>> resample(np.zeros((2, 16000), dtype=np.float32), 16000, 8000).shape
+    (2, 8000)
     """
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, not {from_hz} and {to_hz} Hz")
@@ -212,7 +221,7 @@ def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def resampled_length(n_samples: int, from_hz: int, to_hz: int) -> int:
-    """Samples that `resample` makes of `n_samples`."""
+    """Count the samples that `resample` makes of `n_samples`."""
     return int(n_samples * to_hz / from_hz + 0.5)
 
 

@@ -69,6 +69,13 @@ def separate_long(
 
     Returns:
         (n_sources, time), or (channels, n_sources, time) for a waveform with channels.
+
+    >>> recording = torch.randn(30 * 8000)
+    >>> def halve(batch):
+    ...     return torch.stack([0.5 * batch, 0.5 * batch], dim=1)
+    >>> halves = separate_long(halve, recording, sample_rate=8000, chunk_s=8, overlap_s=2)
+    >>> halves.shape, torch.allclose(halves.sum(0), recording, atol=1e-6)
+    (torch.Size([2, 240000]), True)
     """
     if waveform.dim() not in (1, 2) or waveform.numel() == 0:
         raise ValueError(f"waveform has shape {tuple(waveform.shape)}, expected (time,) or (channels, time), not empty")
@@ -93,8 +100,7 @@ def separate_blocks(
     overlap_s: float,
     batch_size: int = 1,
 ) -> Iterator[Tensor]:
-    """Like `separate_long` for a stream: takes and gives pieces, in memory that does not grow with the
-    stream.
+    """Apply a separation function to a stream, as `separate_long`, in memory that does not grow with the stream.
 
     Args:
         blocks: pieces of the recording, each (channels, time) of any length.
@@ -110,7 +116,7 @@ def separate_blocks(
 
 
 def chunk_sizes(sample_rate: int, chunk_s: float, overlap_s: float) -> tuple[int, int]:
-    """(samples of a chunk, samples of an overlap), checked."""
+    """Return the samples of a chunk and of an overlap, checked."""
     chunk_samples, overlap_samples = round(chunk_s * sample_rate), round(overlap_s * sample_rate)
     if overlap_samples < 1 or 2 * overlap_samples > chunk_samples:
         raise ValueError(
@@ -153,7 +159,7 @@ def _apply(
 
 
 def in_groups(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]:
-    """Neighbouring chunks that go through a network together; the last group may be smaller."""
+    """Group neighbouring chunks that go through a network together; the last group may be smaller."""
     group: list[Chunk] = []
     for chunk in chunks:
         group.append(chunk)
@@ -165,7 +171,7 @@ def in_groups(chunks: Iterable[Chunk], batch_size: int) -> Iterator[list[Chunk]]
 
 
 def coverage_weights(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Weights to average what is known of windows over the recording.
+    """Weigh windows so that what is known of each can be averaged over the recording.
 
     Args:
         starts: (n_windows,) of the windows, ascending, in any unit of time.
@@ -173,6 +179,9 @@ def coverage_weights(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
     Returns:
         (n_windows,) float64, summing to 1: the time that each window covers, shared with others that cover it.
+
+    >>> coverage_weights(np.array([0, 6]), np.array([12, 14])).round(3).tolist()  # they share 6 to 12
+    [0.643, 0.357]
     """
     edges = np.unique(np.concatenate([starts, ends]))
     first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
@@ -228,7 +237,7 @@ class Stitcher:
 
 
 def fade_in(n_samples: int) -> Tensor:
-    """(n_samples,) weights of the later chunk: a quarter 0, a raised cosine, a quarter 1."""
+    """Return (n_samples,) weights of the later chunk: a quarter 0, a raised cosine, a quarter 1."""
     n_margin = n_samples // 4
     n_ramp = n_samples - 2 * n_margin
     ramp = 0.5 - 0.5 * torch.cos(math.pi * (torch.arange(n_ramp, dtype=torch.float64) + 0.5) / n_ramp)
@@ -323,7 +332,7 @@ class SourceOrder:
 
 
 def band_power(estimate: Tensor) -> Tensor:
-    """(channels, n_sources, time) -> (channels, n_sources, frames, bands) float64 on the CPU."""
+    """Sum the power in bands: (channels, n_sources, time) -> (channels, n_sources, frames, bands), float64, CPU."""
     n_channels, n_sources, n_samples = estimate.shape
     waveform = estimate.detach().cpu().float().reshape(n_channels * n_sources, n_samples)
     waveform = torch.nn.functional.pad(waveform, (0, max(N_FFT - n_samples, 0)))

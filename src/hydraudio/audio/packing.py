@@ -51,7 +51,11 @@ class Group:
     rows_per_shard: int = 256
 
     def shards(self) -> Iterator[tuple[str, range]]:
-        """(file relative to the pack, rows) of every shard."""
+        """Yield (file relative to the pack, rows) of every shard.
+
+        >>> list(Group("train", ("mix", "clean"), n_rows=5, n_samples=8000, rows_per_shard=2).shards())[-1]
+        ('train/shard_00002.npy', range(4, 5))
+        """
         for number, first in enumerate(range(0, self.n_rows, self.rows_per_shard)):
             rows = range(first, min(first + self.rows_per_shard, self.n_rows))
             yield f"{self.name}/shard_{number:05d}.npy", rows
@@ -63,7 +67,7 @@ of one."""
 
 
 def is_pack(folder: str | Path) -> bool:
-    """Whether the folder holds a (finished) pack."""
+    """Say whether the folder holds a (finished) pack."""
     return (Path(folder) / MANIFEST).is_file()
 
 
@@ -152,7 +156,7 @@ class Pack:
         self._check_sizes()
 
     def read(self, group: str, row: int, field: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """(time,) int16 view of one signal; 32768 is full scale."""
+        """Return a (time,) int16 view of one signal; 32768 is full scale."""
         shard, offset = divmod(row, self.groups[group].rows_per_shard)
         stop = None if n_samples is None else start + n_samples
         return self._map(self._files[group][shard])[offset, self._position[group][field], start:stop]

@@ -5,7 +5,7 @@ import scipy.signal
 
 
 def log_spectrogram_db(waveform: np.ndarray, sample_rate: int, n_columns: int = 300) -> np.ndarray:
-    """Magnitude spectrogram in dB re a full-scale sine, (frequency, time), lowest frequency first.
+    """Compute the magnitude spectrogram in dB re a full-scale sine, (frequency, time), lowest frequency first.
 
     Hann window of at least 32 ms (a power of two of samples); the hop follows from the wanted number of
     columns and is at most half a window.

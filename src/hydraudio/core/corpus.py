@@ -32,7 +32,7 @@ class Corpus(Protocol):
 
 
 def corpus_of(trainer: pl.Trainer) -> Corpus | None:
-    """The datamodule of a run, which Lightning keeps without declaring it; None where there are only loaders."""
+    """Return the datamodule of a run, which Lightning keeps without declaring it; None where there are only loaders."""
     return vars(trainer).get("datamodule")
 
 
@@ -99,7 +99,7 @@ class CorpusDataModule(pl.LightningDataModule):
                 self.datasets[use] = self._make_dataset(use)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled items, drawn anew in every epoch."""
+        """Load shuffled items, drawn anew in every epoch."""
         loader = self._loader("train")
         sampler = loader.batch_sampler
         if isinstance(sampler, EpochBatchSampler) and sampler.lengths is not None:
@@ -107,11 +107,11 @@ class CorpusDataModule(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader:
-        """Every item of the validation set, the same in every epoch."""
+        """Load every item of the validation set, the same in every epoch."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Every item of the test set."""
+        """Load every item of the test set."""
         return self._loader("test")
 
     def _make_dataset(self, use: str) -> Dataset:

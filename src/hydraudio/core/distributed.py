@@ -9,12 +9,12 @@ from lightning.pytorch import Trainer
 
 
 def setting(trainer: Trainer, name: str) -> Any:
-    """An argument of the trainer that Lightning keeps as an attribute without declaring it."""
+    """Return an argument of the trainer that Lightning keeps as an attribute without declaring it."""
     return getattr(trainer, name)
 
 
 def gather(value: Any, trainer: Trainer) -> list[Any]:
-    """The value of every process on the first one, an empty list on the others."""
+    """Gather the value of every process on the first one; the others get an empty list."""
     if trainer.world_size == 1:
         return [value]
     gathered: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
@@ -23,7 +23,7 @@ def gather(value: Any, trainer: Trainer) -> list[Any]:
 
 
 def all_gather(value: Any, trainer: Trainer) -> list[Any]:
-    """The value of every process on all of them."""
+    """Gather the value of every process on all of them."""
     if trainer.world_size == 1:
         return [value]
     gathered: list[Any] = [None] * trainer.world_size

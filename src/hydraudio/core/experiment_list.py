@@ -83,14 +83,14 @@ def read_experiments(path: Path) -> list[Experiment]:
 
 
 def override_text(key: str, value: Any) -> str:
-    """``key=value`` in Hydra's grammar, so that the value keeps its type; ``~key`` for a key that begins so."""
+    """Write ``key=value`` in Hydra's grammar, so that the value keeps its type; ``~key`` for a key that begins so."""
     if key.startswith("~"):
         return key if value is None else f"{key}={_value_text(value)}"
     return f"{key}={_value_text(value)}"
 
 
 def digest(cfg: DictConfig) -> str:
-    """What identifies a composed configuration: a hash of all that it says.
+    """Identify a composed configuration by a hash of all that it says.
 
     Raises:
         ConfigError: the run would not train and test.
@@ -115,7 +115,7 @@ def find_state(log_dir: Path, name: str, wanted: str) -> State:
 
 
 def metrics_of_test(run: Path) -> dict[str, float]:
-    """The test metrics that a run has logged last, without the prefix ``test/``; none without ``metrics.csv``."""
+    """Return the test metrics that a run logged last, without the prefix ``test/``; none without ``metrics.csv``."""
     path = run / "metrics.csv"
     if not path.is_file():
         return {}
@@ -126,7 +126,7 @@ def metrics_of_test(run: Path) -> dict[str, float]:
 
 
 def last_line(log: Path) -> str:
-    """Last line of a log that is not empty: what a failed command said."""
+    """Return the last line of a log that is not empty: what a failed command said."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no output"
 

@@ -50,7 +50,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def stat_digest(paths: Sequence[Path | str], file_of: Callable[[Path | str], Path] = Path) -> str:
-    """sha256 (hex) over the path, size and time of change of every file, in their order.
+    """Hash path, size and time of change of every file, in their order: sha256 (hex).
 
     Args:
         paths: of files, or of what lies in files.
@@ -72,7 +72,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def kept_array(path: Path, shape: tuple[int, ...], compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array that is computed where `path` does not exist yet; of several processes one computes.
+    """Compute an array where `path` does not exist yet, else read it; of several processes one computes.
 
     Raises:
         ValueError: the file is damaged.
@@ -139,7 +139,7 @@ class FeatureCache:
                 self._read_shards.add(index.stem)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Context manager: no other process computes features under this key meanwhile."""
+        """Keep other processes from computing features under this key, as a context manager."""
         return locked(self.folder / "features")
 
     def write(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:

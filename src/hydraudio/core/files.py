@@ -19,7 +19,7 @@ from typing import IO, Any
 
 @contextmanager
 def whole_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """A path to write to that becomes `path` only when the block has ended well; else nothing is left of it.
+    """Give a path to write to that becomes `path` only when the block has ended well; else nothing is left of it.
 
     It lies beside `path`, whose folder is made if needed, under a hidden name that ends with `.partial`: a kill may
     leave it behind, and no pattern such as `*.ckpt` finds it.
@@ -43,7 +43,7 @@ def whole_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
-    """Like `whole_path`, opened for writing bytes."""
+    """Open a path as `whole_path` gives it, for writing bytes."""
     with whole_path(path, durable=durable) as partial, partial.open("wb") as file:
         yield file
 
@@ -82,23 +82,23 @@ def write_json(path: str | Path, content: object, indent: int | None = 2) -> Pat
 
 
 def sha256_of(content: str | bytes) -> str:
-    """SHA-256 of a text (as UTF-8) or of bytes, as 64 hexadecimal digits."""
+    """Hash a text (as UTF-8) or bytes: SHA-256, as 64 hexadecimal digits."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
+    """Hash a file: SHA-256, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_json(content: object, **options: Any) -> str:
-    """SHA-256 of plain data as JSON with sorted keys; `options` go to `json.dumps`."""
+    """Hash plain data as JSON with sorted keys: SHA-256; `options` go to `json.dumps`."""
     return sha256_of(json.dumps(content, sort_keys=True, **options))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]) -> str:
-    """A table as CSV with a header.
+    """Write a table as CSV with a header.
 
     Args:
         columns: of the header.
@@ -146,7 +146,7 @@ def write_csv(
 
 
 def read_csv(path: str | Path, required: Iterable[str] = (), *, growing: bool = False) -> list[dict[str, str]]:
-    """Rows of a CSV file by column, all fields as text.
+    """Read the rows of a CSV file by column, all fields as text.
 
     Args:
         path: the file.

@@ -44,7 +44,7 @@ def generate(root: str | Path, marker: Mapping[str, object], write: Callable[[Pa
 
 
 def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> Path:
-    """`<data_dir>/<name>_embedded_<hash of the generator, its version and its arguments>`."""
+    """Name the folder `<data_dir>/<name>_embedded_<hash of the generator, its version and its arguments>`."""
     call = embedded if isinstance(embedded, functools.partial) else functools.partial(embedded)
     version = importlib.import_module(call.func.__module__).GENERATOR_VERSION
     function = f"{call.func.__module__}.{call.func.__qualname__}"

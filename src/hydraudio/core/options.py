@@ -9,10 +9,13 @@ Value = TypeVar("Value")
 
 
 def check_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
-    """The value, one of the choices.
+    """Return the value, which must be one of the choices.
 
     Raises:
         ValueError: it is none of them.
+
+    >>> check_choice("mode", "min", ("min", "max"))
+    'min'
     """
     choices = tuple(choices)
     if value not in choices:
@@ -21,7 +24,7 @@ def check_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
 
 
 def check_positive(name: str, value: float | None) -> float | None:
-    """The value, a positive number or None.
+    """Return the value, which must be a positive number or None.
 
     Raises:
         ValueError: it is zero, negative or NaN.
@@ -32,7 +35,7 @@ def check_positive(name: str, value: float | None) -> float | None:
 
 
 def check_sizes(**sizes: int) -> None:
-    """Whole numbers from 1, by their names.
+    """Require whole numbers from 1, by their names.
 
     Raises:
         ValueError: one is less than 1.

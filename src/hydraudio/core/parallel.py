@@ -20,7 +20,7 @@ _MIN_JOBS_PER_PROCESS = 24  # below this, starting a process costs more than it 
 
 
 def usable_processes(n_jobs: int, n_processes: int | None) -> int:
-    """How many processes to start: the CPUs that this process may use, fewer if there is little to do."""
+    """Say how many processes to start: the CPUs that this process may use, fewer if there is little to do."""
     if n_processes is not None:
         if n_processes < 1:
             raise ValueError(f"n_processes must be at least 1, not {n_processes}")
@@ -52,7 +52,7 @@ def map_in_processes(
 
 
 def map_in_threads(function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
-    """[function(job)] computed in several threads; the first error is raised."""
+    """Compute [function(job)] in several threads; the first error is raised."""
     if len(jobs) < N_THREADS:
         return [function(job) for job in jobs]
     with ThreadPoolExecutor(N_THREADS) as pool:

@@ -24,7 +24,7 @@ _weights_come_later: ContextVar[bool] = ContextVar("weights_come_later", default
 
 @contextmanager
 def weights_come_later() -> Iterator[None]:
-    """Inside, networks are built from the stored architecture alone: a state dict will bring every weight.
+    """Let networks be built from the stored architecture alone: a state dict will bring every weight.
 
     A checkpoint is restored in it, so that it needs neither the folder that its training started from nor a network.
     """
@@ -36,12 +36,12 @@ def weights_come_later() -> Iterator[None]:
 
 
 def are_weights_coming_later() -> bool:
-    """Whether the caller runs inside :func:`weights_come_later`."""
+    """Say whether the caller runs inside :func:`weights_come_later`."""
     return _weights_come_later.get()
 
 
 def pretrained_config(source: str | None, revision: str | None = None) -> dict[str, Any] | None:
-    """Content of config.json of ``source``; None for None.
+    """Read config.json of ``source``; None for None.
 
     ``do_normalize`` and ``sampling_rate`` of preprocessor_config.json are added under these names where that file
     exists: a restored network needs them as much as its layer sizes.
@@ -61,7 +61,7 @@ def pretrained_config(source: str | None, revision: str | None = None) -> dict[s
 
 
 def pretrained_folder(source: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """Local folder with the files of ``source``.
+    """Return the local folder with the files of ``source``.
 
     Args:
         source: a folder, or ``owner/name`` on the hub (its cache is used first where the hub cannot be reached).
@@ -88,7 +88,7 @@ def pretrained_folder(source: str, revision: str | None = None, *, weights: bool
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of the folder of a model.
+    """Read the object in a JSON file of the folder of a model.
 
     Raises:
         FileNotFoundError: there is no such file.

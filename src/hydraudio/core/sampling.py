@@ -53,6 +53,13 @@ class EpochBatchSampler(Sampler[list[Key]]):
             draw, too, may make a batch exceed it. None: every item once.
         jitter: items are bucketed by a length that is drawn in every epoch from +- this share around their own, in
             [0, 1). More of it makes for more padding and more exchange of companions.
+
+    >>> sampler = EpochBatchSampler(n_items=5, batch_size=2, shuffle=False)
+    >>> list(sampler)
+    [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)[0]
+    [(1, 0), (1, 1)]
     """
 
     def __init__(
@@ -176,7 +183,7 @@ class EpochBatchSampler(Sampler[list[Key]]):
             yield [(epoch, index) for index in indices.tolist()]
 
     def padding_share(self) -> float:
-        """Share of this rank's samples in the whole epoch that is padding, in [0, 1).
+        """Compute the share of this rank's samples in the whole epoch that is padding, in [0, 1).
 
         Raises:
             ValueError: the sampler knows no lengths.
@@ -255,7 +262,7 @@ def build_loader(
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Share of the samples of padded batches that is padding, in [0, 1).
+    """Compute the share of the samples of padded batches that is padding, in [0, 1).
 
     Args:
         lengths: (n_items,) in samples.
@@ -267,7 +274,7 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
 
 
 def budget_sizes(lengths: np.ndarray, batch_size: int, batch_samples: int) -> np.ndarray:
-    """(n_batches,) sizes of consecutive batches, each as large as its padded size stays within the budget.
+    """Cut (n_batches,) sizes of consecutive batches, each as large as its padded size stays within the budget.
 
     Args:
         lengths: (n,) in samples, in the order of the cut.
@@ -285,7 +292,7 @@ def budget_sizes(lengths: np.ndarray, batch_size: int, batch_samples: int) -> np
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n,) indices drawn with replacement: systematic sampling, each index n * weight / sum times, up or down to 1.
+    """Draw (n,) indices with replacement: systematic sampling, each index n * weight / sum times, up or down to 1.
 
     Items of equal weight are neighbours in the draw, so that their total is exact to 1, too.
     """

@@ -29,7 +29,7 @@ class Axes:
 
     @property
     def is_waveform(self) -> bool:
-        """Whether one can listen to it: time comes last and full scale is 1."""
+        """Say whether one can listen to it: time comes last and full scale is 1."""
         return self.axes.split()[-1] == "time" and self.unit == "[-1, 1]"
 
 
@@ -57,7 +57,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Label with unit.
+        """Write the label with its unit.
 
         >>> Metric("depth", "Depth", unit="m").title
         'Depth / m'
@@ -153,30 +153,30 @@ class TaskSpec:
     listening: str = ""
 
     def reference(self, output: str) -> str | None:
-        """The tensor of a batch that an output is compared with: the one of the same axes that is no input."""
+        """Return the tensor of a batch that an output is compared with: the one of the same axes that is no input."""
         axes = self.outputs[output].axes
         return next((n for n, other in self.batch.items() if n not in self.inputs and other.axes == axes), None)
 
     @property
     def signal(self) -> str:
-        """The input that one can listen to; empty where the task hears nothing."""
+        """Name the input that one can listen to; empty where the task hears nothing."""
         return next((name for name in self.inputs if self.batch[name].is_waveform), "")
 
     def metric(self, name: str) -> Metric | None:
-        """The metric of a name as it is logged, with or without ``stage/``; None if the task has none of that name."""
+        """Find a metric by its name as it is logged, with or without ``stage/``; None where the task has none."""
         bare = name.rpartition("/")[2]
         exact = next((metric for metric in self.metrics if metric.name == bare), None)
         return exact or next((m for m in self.metrics if m.parts and bare.startswith(f"{m.name}_")), None)
 
 
 def find(dotted_name: str) -> Any:
-    """The object of a dotted name in a specification, ``package.module.name``."""
+    """Import the object of a dotted name in a specification, ``package.module.name``."""
     module, _, name = dotted_name.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
 def load_spec(dotted_name: str, trusted_prefixes: Iterable[str] | None = ()) -> TaskSpec:
-    """The specification that a configuration names as ``task.spec``.
+    """Load the specification that a configuration names as ``task.spec``.
 
     Args:
         dotted_name: from a configuration, perhaps one that a checkpoint or a run folder brought along.

@@ -12,7 +12,7 @@ from hydraudio.core.defects import Defect
 
 
 def read_header(path: Path) -> tuple[list[str], list[Defect]]:
-    """Column names of a CSV (without spaces around them) and what is wrong with them."""
+    """Read the column names of a CSV (without spaces around them) and what is wrong with them."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = [name.strip() for name in next(csv.reader(file), [])]
@@ -25,7 +25,7 @@ def read_header(path: Path) -> tuple[list[str], list[Defect]]:
 
 
 def missing_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> list[Defect]:
-    """A defect per required column that the header lacks."""
+    """Return a defect per required column that the header lacks."""
     remedy = f"the table has {', '.join(header)} and needs {', '.join(required)}"
     return [
         Defect("missing_column", f"{path}: column {name} is missing; {remedy}")
@@ -35,7 +35,7 @@ def missing_columns(path: Path, header: Sequence[str], required: Sequence[str]) 
 
 
 def iterate_rows(path: Path, n_columns: int, defects: list[Defect]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells without spaces around them) of every sound row below the header; blank lines are skipped.
+    """Yield (line number, cells without spaces around them) of every sound row below the header; skip blank lines.
 
     Args:
         defects: rows with too few or too many cells, and undecodable bytes, are appended here.
@@ -58,7 +58,7 @@ def iterate_rows(path: Path, n_columns: int, defects: list[Defect]) -> Iterator[
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], list[Defect]]:
-    """The object of a JSON file, and what is wrong with it (keys that occur twice included)."""
+    """Read the object of a JSON file, and what is wrong with it (keys that occur twice included)."""
     repeated: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Defect]]:
 
 
 def find_file(root: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
-    """First of the names that lies in the first of the folders (below the root) that has any."""
+    """Find the first of the names that lies in the first of the folders (below the root) that has any."""
     paths = (root / folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
 

@@ -71,7 +71,7 @@ class Task(LightningModule):
             network.compile()
 
     def networks(self) -> dict[str, nn.Module]:
-        """The modules that :attr:`parts` names."""
+        """Return the modules that :attr:`parts` names."""
         return {name: self.get_submodule(name) for name in self.parts}
 
     def check_data(self, datamodule: object) -> None:
@@ -86,11 +86,11 @@ class Task(LightningModule):
                 raise DataMismatchError(name, given, built)
 
     def metric_names(self, stage: Stage) -> list[str]:
-        """All that a run logs in a stage, as ``stage/name``, as the task is configured."""
+        """Name all that a run logs in a stage, as ``stage/name``, as the task is configured."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer over all parameters; a task that alternates between several gives them here itself."""
+        """Build one optimizer over all parameters; a task that alternates between several gives them here itself."""
         optimizer = self._optimizer(self.optimizer_groups())
         if self._scheduler is None:
             return optimizer
@@ -103,7 +103,7 @@ class Task(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimizer; a group without a learning rate has the optimizer's."""
+        """Group the parameters for the optimizer; a group without a learning rate has the optimizer's."""
         return parameter_groups(self.parameters())
 
     def _total_steps(self) -> dict[str, int]:
@@ -136,7 +136,7 @@ class Task(LightningModule):
         raise NotImplementedError
 
     def stand_alone(self) -> dict[str, Any]:
-        """The arguments of the task in which a shared model differs from a training, with what stands there then.
+        """Return the arguments in which a shared model differs from a training, with what stands there then.
 
         Any module inside may have a method of this name: it takes in what lies outside of it, and gives the arguments
         that build it again without that; a state dict brings the weights.
@@ -144,12 +144,12 @@ class Task(LightningModule):
         return {}
 
     def export_module(self) -> Exportable:
-        """What goes into a file when the network is exported: from raw audio to the task's result, without names."""
+        """Return what goes into an exported file: from raw audio to the task's result, without names."""
         raise NotImplementedError
 
 
 def as_task(module: LightningModule) -> Task:
-    """The module that Lightning hands to a callback, with its own type.
+    """Return the module that Lightning hands to a callback, with its own type.
 
     Raises:
         TypeError: it is something else.
@@ -178,5 +178,5 @@ def parameter_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Count the trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -26,7 +26,7 @@ _running: Trial | None = None
 
 
 def running_trial() -> Trial | None:
-    """The trial that this process runs; None outside of a search."""
+    """Return the trial that this process runs; None outside of a search."""
     return _running
 
 

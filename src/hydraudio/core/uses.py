@@ -13,7 +13,7 @@ USES_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",
 
 
 def check_limits(train: int | None, val: int | None, test: int | None) -> Mapping[str, int | None]:
-    """Use -> most items that take part, None for all.
+    """Return the most items that take part in each use, None for all.
 
     Raises:
         ValueError: a limit is below 1.
@@ -26,9 +26,13 @@ def check_limits(train: int | None, val: int | None, test: int | None) -> Mappin
 
 
 def nested_sample(n_items: int, limit: int | None, seed: int, use: str) -> np.ndarray:
-    """(m,) ascending numbers of the items that take part: a random choice of `limit` of them, None for all.
+    """Draw (m,) ascending numbers of the items that take part: a random choice of `limit` of them, None for all.
 
     A smaller limit gives a part of what a larger one gives.
+
+    >>> few, more = nested_sample(100, 3, seed=0, use="train"), nested_sample(100, 6, seed=0, use="train")
+    >>> len(few), set(few) <= set(more)
+    (3, True)
     """
     if limit is None or limit >= n_items:
         return np.arange(n_items)

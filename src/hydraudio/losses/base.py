@@ -15,7 +15,7 @@ class SourceLoss(nn.Module):
     """Whether `forward` is a mean over sources of entries of `pairwise`: costs of such losses add up."""
 
     def pairwise(self, estimate: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Cost of every pair; the one-to-one assignment with the least sum is the permutation of least loss.
+        """Return the cost of every pair; the one-to-one assignment with the least sum is the permutation of least loss.
 
         Args:
             estimate: (batch, n_estimates, time)

@@ -35,11 +35,11 @@ class CategoryLoss(nn.Module):
             return self.item_loss(logits.float(), target.float()) * labelled(target)
 
     def item_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(batch, n_classes) twice, float32 -> (batch,); the result of rows without target is ignored."""
+        """Map (batch, n_classes) twice, float32, to (batch,); the result of rows without target is ignored."""
         raise NotImplementedError
 
     def reduction_weights(self, target: Tensor) -> Tensor:
-        """What an item counts in the mean over a batch, (batch,) float32: 1 with a target, 0 without."""
+        """Say what an item counts in the mean over a batch, (batch,) float32: 1 with a target, 0 without."""
         return labelled(target)
 
     def set_epoch(self, epoch: int) -> None:
@@ -70,12 +70,12 @@ class WeightedCategoryLoss(CategoryLoss):
         self.register_buffer("weights", weights, persistent=False)
 
     def weigh(self, x: Tensor) -> Tensor:
-        """x (batch, n_classes) times the weight of each class."""
+        """Multiply x (batch, n_classes) by the weight of each class."""
         return x if self.weights is None else x * self.weights
 
 
 def labelled(target: Tensor) -> Tensor:
-    """1 for rows with a target, 0 for rows of zeros: (batch,) float32."""
+    """Mark the rows that have a target: (batch,) float32, 1 for these, 0 for rows of zeros."""
     return (target.sum(-1) > 0).float()
 
 
@@ -84,7 +84,7 @@ def class_weights(
     weighting: Weighting | None,
     clip: Sequence[float] | None = None,
 ) -> Tensor:
-    """One weight per class, (n_classes,) float32.
+    """Make one weight per class, (n_classes,) float32.
 
     - ``inverse``: w_c = N / (C n_c); 1 for every class of a balanced corpus
     - ``sqrt``: its square root
@@ -99,6 +99,9 @@ def class_weights(
 
     Raises:
         ValueError: counts are negative or all zero, or the limits are not ordered.
+
+    >>> class_weights([100, 50, 50], "inverse")
+    tensor([0.6667, 1.3333, 1.3333])
     """
     counts = check_counts(class_counts)
     if weighting is None:
@@ -118,7 +121,7 @@ def class_weights(
 def effective_weights(
     class_counts: Sequence[float], beta: float | None = EFFECTIVE_BETA, normalize: bool = True
 ) -> Tensor:
-    """Inverse effective number of items, (n_classes,) float32: w_c = (1 - beta) / (1 - beta^n_c).
+    """Invert the effective number of items, (n_classes,) float32: w_c = (1 - beta) / (1 - beta^n_c).
 
     Cui et al.: "Class-balanced loss based on effective number of samples", CVPR 2019.
 
@@ -136,7 +139,7 @@ def effective_weights(
 
 
 def check_counts(class_counts: Sequence[float], need_all: str | None = None) -> Tensor:
-    """Counts as float64.
+    """Return the counts as float64.
 
     Args:
         class_counts: training items per class.

@@ -26,6 +26,12 @@ class CrossEntropy(CategoryLoss):
         smoothing: share e of the probability that is taken from the target (Szegedy et al., CVPR 2016).
         smoothing_form: where it goes. ``uniform``: q' = (1 - e) q + e / C, as in PyTorch; ``others``:
             q' = (1 - e) q + e (1 - q) / (C - 1), to the other classes alone, as in EMO-SUPERB (Wu et al. 2024).
+
+    >>> logits, target = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    >>> CrossEntropy().item_loss(logits, target).round(decimals=4)
+    tensor([0.1269])
+    >>> CrossEntropy(smoothing=0.1).smooth(target)
+    tensor([[0.9500, 0.0500]])
     """
 
     def __init__(self, smoothing: float = 0.0, smoothing_form: Literal["uniform", "others"] = "uniform") -> None:
@@ -40,7 +46,7 @@ class CrossEntropy(CategoryLoss):
         return _cross_entropy(logits, self.smooth(target))
 
     def smooth(self, target: Tensor) -> Tensor:
-        """The smoothed target, (batch, n_classes)."""
+        """Return the smoothed target, (batch, n_classes)."""
         n_classes, share = target.shape[-1], self.smoothing
         if self.smoothing_form == "uniform":
             return (1 - share) * target + share / n_classes

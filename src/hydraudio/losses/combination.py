@@ -13,6 +13,10 @@ class FixedWeights(nn.Module):
 
     Args:
         weights: one for each loss by name; names of heads that a network does not have are allowed.
+
+    >>> losses = {"category": torch.tensor(2.0), "attributes": torch.tensor(1.0)}
+    >>> FixedWeights({"category": 1.0, "attributes": 0.5})(losses)
+    tensor(2.5000)
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:

@@ -27,6 +27,13 @@ class PermutationInvariant(nn.Module):
     Args:
         loss: the loss to minimise
         search: the loss whose best permutation is taken; None takes that of `loss`
+
+    >>> from hydraudio.losses.sdr import SISDRLoss
+    >>> target = torch.tensor([[[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]]])
+    >>> estimate = target.flip(1) + 0.1  # the sources in the other order
+    >>> loss, permutation = PermutationInvariant(SISDRLoss())(estimate, target)
+    >>> loss.round(decimals=2), permutation
+    (tensor([-20.]), tensor([[1, 0]]))
     """
 
     def __init__(self, loss: SourceLoss, search: SourceLoss | None = None) -> None:
@@ -52,7 +59,7 @@ class PermutationInvariant(nn.Module):
 
     @torch.no_grad()
     def best_permutation(self, estimate: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """As `forward`, but only the permutation (batch, n_sources)."""
+        """Return the permutation (batch, n_sources) of `forward` alone."""
         if estimate.shape != target.shape or estimate.ndim != 3:
             raise ValueError(
                 f"estimate {tuple(estimate.shape)} and target {tuple(target.shape)} must both be "
@@ -65,7 +72,12 @@ class PermutationInvariant(nn.Module):
 
 
 def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
-    """(batch, n_sources, time), (batch, n_sources) -> the signals, source k taken from permutation[:, k]."""
+    """Order the signals (batch, n_sources, time): source k is taken from permutation[:, k], of (batch, n_sources).
+
+    >>> reorder(torch.tensor([[[1, 1], [2, 2]]]), torch.tensor([[1, 0]]))
+    tensor([[[2, 2],
+             [1, 1]]])
+    """
     batch, n_sources, _ = estimate.shape
     first_rows = n_sources * torch.arange(batch, device=estimate.device).unsqueeze(-1)
     rows = (first_rows + permutation).flatten()  # whole rows: several times faster than a gather of samples
@@ -73,7 +85,7 @@ def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
 
 
 def least_cost_permutation(cost: Tensor) -> Tensor:
-    """One-to-one assignment with the least sum of costs.
+    """Find the one-to-one assignment with the least sum of costs.
 
     Args:
         cost: (batch, n_estimates, n_targets), square. An item with NaN gets some permutation; its loss is NaN

@@ -50,7 +50,7 @@ class MaskedMean(Metric):
         self.count += mask.sum()
 
     def compute(self) -> Tensor:
-        """Scalar mean; NaN without items."""
+        """Return the scalar mean; NaN without items."""
         return self.total / self.count
 
 
@@ -82,7 +82,7 @@ class Predictions:
         self._ids, self._batches = [], []
 
     def collect(self) -> dict[str, Tensor]:
-        """All rows on the CPU, and forget them; {} without any.
+        """Return all rows on the CPU and forget them; {} without any.
 
         Of several processes every one gets the rows of all, each item once, ordered by name: a sampler may give an item
         to two processes so that all have equally many.

@@ -28,7 +28,7 @@ def class_groups(
     mid: Sequence[str] = (),
     thresholds: tuple[float, float] | None = None,
 ) -> dict[str, list[str]]:
-    """Names of the classes in "head", "mid" and "tail", in the order of the class list.
+    """Sort the names of the classes into "head", "mid" and "tail", in the order of the class list.
 
     Args:
         class_names: all classes.
@@ -52,7 +52,7 @@ def class_groups(
 def group_scores(
     confusion: NDArray[np.int64], class_names: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
-    """Scores of each group over the items whose true class is in it.
+    """Score each group over the items whose true class is in it.
 
     Args:
         confusion: counts (true, predicted).

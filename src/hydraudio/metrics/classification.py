@@ -23,7 +23,7 @@ SCALARS = ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier")
 def category_scores(
     probabilities: torch.Tensor | ArrayLike, labels: torch.Tensor | ArrayLike, n_classes: int
 ) -> dict[str, Any]:
-    """Scores of categories.
+    """Score categories.
 
     Args:
         probabilities: (n, n_classes), rows sum to 1.
@@ -50,13 +50,18 @@ def category_scores(
 
 
 def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    """Counts (true, predicted), (n_classes, n_classes), of labels and predictions (n,)."""
+    """Count (true, predicted), (n_classes, n_classes), of labels and predictions (n,).
+
+    >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
+    array([[2, 0],
+           [1, 1]])
+    """
     flat = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
     return flat.reshape(n_classes, n_classes)
 
 
 def class_scores(confusion: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Precision, recall, F1 and support of each class, (..., n_classes), of counts (..., true, predicted)."""
+    """Compute precision, recall, F1 and support of each class, (..., n_classes), of counts (..., true, predicted)."""
     counts = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     support, predicted = counts.sum(-1), counts.sum(-2)
@@ -69,7 +74,7 @@ def class_scores(confusion: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 
 
 def confusion_scores(confusion: NDArray[Any]) -> dict[str, Any]:
-    """Macro-F1, weighted F1, accuracy and UAR, (...,), of confusion matrices (..., true, predicted).
+    """Compute macro-F1, weighted F1, accuracy and UAR, (...,), of confusion matrices (..., true, predicted).
 
     Without any item they are 0 by the same convention; callers decide whether that means anything.
     """
@@ -84,26 +89,26 @@ def confusion_scores(confusion: NDArray[Any]) -> dict[str, Any]:
 
 
 def nll_per_item(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Negative log-likelihood in nats, (n,), of labels (n,) >= 0 under probabilities (n, n_classes)."""
+    """Compute the negative log-likelihood in nats, (n,), of labels (n,) >= 0 under probabilities (n, n_classes)."""
     chosen = probabilities[np.arange(len(labels)), labels]
     return -np.log(np.maximum(chosen, _MIN_PROBABILITY))
 
 
 def top_k_hits(probabilities: NDArray[np.float64], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """(n,) whether the label (n,) is among the k most probable classes; of equal ones the first counts."""
+    """Say (n,) whether the label (n,) is among the k most probable classes; of equal ones the first counts."""
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return (ranked == labels[:, None]).any(axis=1)
 
 
 def brier_per_item(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Squared distance (n,), in [0, 2], of probabilities (n, n_classes) from the one-hot labels (n,) >= 0."""
+    """Square the distance (n,), in [0, 2], of probabilities (n, n_classes) from the one-hot labels (n,) >= 0."""
     return np.square(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1)
 
 
 def divergences_per_item(
     probabilities: NDArray[np.float64], votes: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """`kld` KL(votes || probabilities) and `jsd`, (n,) each in nats, of distributions (n, n_classes).
+    """Compute `kld` KL(votes || probabilities) and `jsd`, (n,) each in nats, of distributions (n, n_classes).
 
     NaN for rows with NaN.
     """
@@ -114,21 +119,21 @@ def divergences_per_item(
 
 
 def entropy(distribution: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Entropy divided by its maximum log(n_classes), in [0, 1], (n,); NaN for rows with NaN."""
+    """Divide the entropy by its maximum log(n_classes): (n,) in [0, 1]; NaN for rows with NaN."""
     terms = np.where(distribution > 0, distribution * np.log(np.where(distribution > 0, distribution, 1.0)), 0.0)
     total = -terms.sum(axis=1) / np.log(max(distribution.shape[1], 2))
     return np.where(np.isnan(distribution).any(axis=1), np.nan, np.maximum(total, 0.0))
 
 
 def as_array(values: torch.Tensor | ArrayLike) -> NDArray[np.float64]:
-    """float64 array of a tensor on any device, or of anything like an array."""
+    """Return a float64 array of a tensor on any device, or of anything like an array."""
     if isinstance(values, torch.Tensor):
         values = values.detach().to(device="cpu", dtype=torch.float32).numpy()
     return np.asarray(values, dtype=np.float64)
 
 
 def nan_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Mean of the numbers among the values; NaN without any."""
+    """Average the numbers among the values; NaN without any."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[~np.isnan(finite)]
     return float(finite.mean()) if finite.size else float("nan")

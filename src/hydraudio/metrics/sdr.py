@@ -43,7 +43,7 @@ _GRAM_SAMPLES = 16384
 
 
 def si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False) -> Tensor:
-    """Scale-invariant SDR of source k of the estimate against source k of the target.
+    """Compute the scale-invariant SDR of source k of the estimate against source k of the target.
 
     Args:
         estimate: (batch, n_sources, time), any floating type
@@ -53,6 +53,11 @@ def si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero
 
     Returns:
         (batch, n_sources) in dB, higher is better
+
+    >>> target = torch.tensor([[[1.0, 1.0, -1.0, -1.0]]])
+    >>> estimate = 5.0 * target + torch.tensor([1.0, -1.0, 1.0, -1.0])  # the level plays no part
+    >>> si_sdr(estimate, target).round(decimals=2)
+    tensor([[13.9800]])
     """
     _check_same_shape(estimate, target)
     with _autocast_off(estimate):
@@ -69,7 +74,7 @@ def si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero
 
 
 def snr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False) -> Tensor:
-    """Signal-to-noise ratio of source k of the estimate against source k of the target; it sees the level.
+    """Compute the signal-to-noise ratio of source k of the estimate against source k of the target; it sees the level.
 
     Arguments and result as in `si_sdr`: (batch, n_sources) in dB, higher is better.
     """
@@ -82,7 +87,7 @@ def snr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_me
 
 
 def sa_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False) -> Tensor:
-    """Source-aggregated SDR: one ratio for all sources, defined as long as one of the targets is not silent.
+    """Compute the source-aggregated SDR: one ratio for all sources, defined unless all targets are silent.
 
     Arguments as in `si_sdr`.
 
@@ -98,7 +103,7 @@ def sa_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero
 
 
 def pairwise_si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False) -> Tensor:
-    """SI-SDR of every estimate against every target.
+    """Compute the SI-SDR of every estimate against every target.
 
     Args:
         estimate: (batch, n_estimates, time)
@@ -108,6 +113,11 @@ def pairwise_si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = N
 
     Returns:
         (batch, n_estimates, n_targets) in dB, float64 (float32 on MPS, which has no float64)
+
+    >>> sources = torch.tensor([[[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]]])
+    >>> pairwise_si_sdr(sources.flip(1), sources) > 0  # estimate 0 belongs to target 1
+    tensor([[[False,  True],
+             [ True, False]]])
     """
     with _autocast_off(estimate):
         estimate_energy, target_energy, product = _gram(*_prepare(estimate, target, lengths, zero_mean))
@@ -118,7 +128,7 @@ def pairwise_si_sdr(estimate: Tensor, target: Tensor, lengths: Tensor | None = N
 
 
 def pairwise_snr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False) -> Tensor:
-    """SNR of every estimate against every target; arguments and result as in `pairwise_si_sdr`."""
+    """Compute the SNR of every estimate against every target; arguments and result as in `pairwise_si_sdr`."""
     with _autocast_off(estimate):
         estimate_energy, target_energy, product = _gram(*_prepare(estimate, target, lengths, zero_mean))
         residual_energy = (estimate_energy + target_energy - 2 * product).clamp_min(0.0)
@@ -129,7 +139,7 @@ def pairwise_snr(estimate: Tensor, target: Tensor, lengths: Tensor | None = None
 def pairwise_residual_energy(
     estimate: Tensor, target: Tensor, lengths: Tensor | None = None, zero_mean: bool = False
 ) -> Tensor:
-    """Energy of (target - estimate) for every pair; the assignment of least sum has the highest SA-SDR.
+    """Compute the energy of (target - estimate) for every pair; the assignment of least sum has the highest SA-SDR.
 
     Arguments as in `pairwise_si_sdr`; result (batch, n_estimates, n_targets), an energy.
     """
@@ -139,7 +149,7 @@ def pairwise_residual_energy(
 
 
 def valid_samples(lengths: Tensor, time: int) -> Tensor:
-    """(batch,) lengths in samples -> (batch, 1, time) bool, True for the valid ones."""
+    """Mark the valid samples: (batch,) lengths in samples -> (batch, 1, time) bool."""
     return torch.arange(time, device=lengths.device) < lengths.view(-1, 1, 1)
 
 

@@ -23,7 +23,7 @@ SCAN_FLOPS = 9
 
 
 def count_macs(net: nn.Module, n_samples: int, batch_size: int = 1) -> int:
-    """MACs of ``net(mixture)`` with mixture (batch_size, n_samples).
+    """Count the MACs of ``net(mixture)`` with mixture (batch_size, n_samples).
 
     Counted are convolutions, linear layers, matrix products (attention included), recurrent layers and selective
     scans, one MAC being two floating point operations. Not counted, as is the custom: sums of biases, norms,
@@ -92,7 +92,7 @@ def _opaque() -> Iterator[_Opaque]:
 
 
 def real_time_factor(net: nn.Module, sample_rate: int, duration_s: float = 4.0, n_passes: int = 3) -> float:
-    """Seconds of computation per second of audio, of a forward pass for one mixture, without gradients.
+    """Measure the seconds of computation per second of audio, of a forward pass for one mixture, without gradients.
 
     Args:
         net: on the device that is to be measured.

@@ -19,6 +19,10 @@ class WarmupCosine:
 
     A plain callable object: LambdaLR stores its three numbers in the checkpoint, which thus loads with
     ``weights_only=True`` and continues the schedule it began with.
+
+    >>> rate = WarmupCosine(n_warmup_steps=3, n_steps=13, min_ratio=0.0)
+    >>> [round(rate(step), 2) for step in (0, 1, 3, 8, 13)]
+    [0.25, 0.5, 1.0, 0.5, 0.0]
     """
 
     n_warmup_steps: int
@@ -39,7 +43,7 @@ class WarmupCosine:
 
 
 def warmup_cosine(optimizer: Optimizer, n_steps: int, warmup_ratio: float = 0.05, min_ratio: float = 0.0) -> LambdaLR:
-    """Cosine decay with linear warm-up, to be stepped after every optimizer step (``scheduler_interval: step``).
+    """Build a cosine decay with linear warm-up; step it after every optimizer step (``scheduler_interval: step``).
 
     Args:
         optimizer: its groups' rates are the rates after the warm-up.

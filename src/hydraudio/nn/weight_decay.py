@@ -14,5 +14,5 @@ def exempt_from_weight_decay(*parameters: Tensor | None) -> None:
 
 
 def is_exempt_from_weight_decay(parameter: Tensor) -> bool:
-    """Whether `exempt_from_weight_decay` marked it."""
+    """Say whether `exempt_from_weight_decay` marked it."""
     return getattr(parameter, MARK, False)

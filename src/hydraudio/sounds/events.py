@@ -12,7 +12,7 @@ Event = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def make_event(event_class: str, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """An event of the class on its own: (time,) float32 of 0.2 to 3 s with peak 0.5."""
+    """Make an event of the class on its own: (time,) float32 of 0.2 to 3 s with peak 0.5."""
     try:
         event = EVENTS[event_class]
     except KeyError:

@@ -22,10 +22,14 @@ _FRAME_S = 0.016
 
 
 def speak(talker: Talker, n_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """An utterance that starts and ends anywhere in running speech.
+    """Make an utterance that starts and ends anywhere in running speech.
 
     Returns:
         (n_samples,) float32 with RMS 1 over its voiced and noisy parts, pauses not counted.
+
+    >>> from hydraudio.sounds.talkers import make_talker
+    >>> speak(make_talker(0, seed=0), 8000, 8000, np.random.default_rng(0)).shape
+    (8000,)
     """
     return sound(talker, plan_utterance(talker, n_samples / sample_rate, rng), n_samples, sample_rate, rng)
 

@@ -34,7 +34,7 @@ class Room:
 
 
 def draw_room(sample_rate: int, rng: np.random.Generator) -> Room:
-    """A room with RT60 0.25 to 0.8 s and a wet signal 12 to 5 dB below the dry one."""
+    """Draw a room with RT60 0.25 to 0.8 s and a wet signal 12 to 5 dB below the dry one."""
     random_delay_s = rng.uniform(0.0, 0.02)
     delay1_s = 0.003 + random_delay_s
     # the second talker's pre-delay is the first one's less up to 30 % of its random part
@@ -50,7 +50,7 @@ def draw_room(sample_rate: int, rng: np.random.Generator) -> Room:
 
 
 def impulse_response(room: Room, pre_delay_s: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """(time,) float64 wet response with unit energy; time 0 is the arrival of the (absent) direct sound."""
+    """Draw a (time,) float64 wet response with unit energy; time 0 is the arrival of the (absent) direct sound."""
     n_tail = int(room.rt60_s * sample_rate)
     time_s = np.arange(n_tail) / sample_rate
     decay = 10.0 ** (-3.0 * time_s / room.rt60_s)
@@ -78,7 +78,7 @@ def _one_pole(signal: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndar
 
 
 def reverberate(dry: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """The wet signal over the length of the dry one; (time,) float32."""
+    """Compute the wet signal over the length of the dry one; (time,) float32."""
     n_fft = scipy.fft.next_fast_len(len(dry) + len(response) - 1, real=True)
     spectrum = scipy.fft.rfft(dry.astype(np.float32), n_fft) * scipy.fft.rfft(response.astype(np.float32), n_fft)
     return scipy.fft.irfft(spectrum, n_fft)[: len(dry)].astype(np.float32)
@@ -87,7 +87,7 @@ def reverberate(dry: np.ndarray, response: np.ndarray) -> np.ndarray:
 def wet_signals(
     room: Room, dry: tuple[np.ndarray, np.ndarray, np.ndarray], sample_rate: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Reverbs of speaker 1, speaker 2 and event, each with its own place (levels vary by 1.5 dB)."""
+    """Compute the reverbs of speaker 1, speaker 2 and event, each with its own place (levels vary by 1.5 dB)."""
     wet = []
     for signal, pre_delay_s in zip(dry, room.pre_delays_s, strict=True):
         response = impulse_response(room, pre_delay_s, sample_rate, rng)

@@ -32,7 +32,7 @@ class Shoebox:
     sample_rate: int
 
     def as_room(self) -> Room:
-        """The room in terms of the synthetic ones.
+        """Describe the room in terms of the synthetic ones.
 
         The pre-delays are the times between the direct sound and the first reflection. An image model has
         specular walls (diffusion 0), one absorption for all frequencies (freq_damp 0) and no low-pass (high_cut_hz:
@@ -55,7 +55,7 @@ class Shoebox:
         return float((reflected_m - direct_m) / _simulator().constants.get("c"))
 
     def wet(self, dry: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[np.ndarray]:
-        """What the walls add to each of the three sources, on the dry signals' time axis and scale."""
+        """Compute what the walls add to each of the three sources, on the dry signals' time axis and scale."""
         responses = self.responses()
         return [
             reverberate(signal, response) if signal.any() else np.zeros_like(signal)
@@ -63,7 +63,7 @@ class Shoebox:
         ]
 
     def responses(self) -> list[np.ndarray]:
-        """Responses without the direct path: time 0 is its arrival and 1.0 its amplitude."""
+        """Compute the responses without the direct path: time 0 is its arrival and 1.0 its amplitude."""
         simulator = _simulator()
         absorption, max_order = simulator.inverse_sabine(self.rt60_s, self.size_m)
         whole = self._simulate(simulator.Material(absorption), max_order)
@@ -85,7 +85,7 @@ def draw_shoebox(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Shoebox:
-    """A room that can have the drawn RT60, a microphone, and three sources in the range of distances to it."""
+    """Draw a room that can have the drawn RT60, a microphone, and three sources in the range of distances to it."""
     rt60_s = rng.uniform(*rt60_range_s)
     size_m = np.array([rng.uniform(*edge) for edge in _SIZE_M])
     while _absorption(size_m, rt60_s) > 0.95:

@@ -9,7 +9,7 @@ import scipy.fft
 def coloured_noise(
     n_samples: int, sample_rate: int, knots_hz_db: list[tuple[float, float]], rng: np.random.Generator
 ) -> np.ndarray:
-    """Gaussian noise with a spectrum that is piecewise linear in dB over log frequency; RMS 1."""
+    """Make Gaussian noise with a spectrum that is piecewise linear in dB over log frequency; RMS 1."""
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
     frequency = scipy.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     knots = np.array(knots_hz_db)
@@ -20,7 +20,7 @@ def coloured_noise(
 
 
 def slow_curve(n_samples: int, sample_rate: int, rate_hz: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth Gaussian curve (mean 0, deviation about 1) that changes `rate_hz` times a second."""
+    """Draw a smooth Gaussian curve (mean 0, deviation about 1) that changes `rate_hz` times a second."""
     n_knots = max(4, int(np.ceil(n_samples / sample_rate * rate_hz)) + 3)
     position = (np.arange(n_samples) + rng.random() * sample_rate / rate_hz) / sample_rate * rate_hz
     whole = np.minimum(position.astype(np.int64), n_knots - 2)
@@ -32,14 +32,14 @@ def slow_curve(n_samples: int, sample_rate: int, rate_hz: float, rng: np.random.
 def envelope_db(
     n_samples: int, sample_rate: int, rate_hz: float, depth_db: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random slow gain with a deviation of `depth_db`; (n_samples,), linear."""
+    """Draw a random slow gain with a deviation of `depth_db`; (n_samples,), linear."""
     return 10.0 ** (depth_db / 20.0 * slow_curve(n_samples, sample_rate, rate_hz, rng))
 
 
 def ring(
     duration_s: float, sample_rate: int, partials_hz: np.ndarray, decay_s: np.ndarray, gains: np.ndarray
 ) -> np.ndarray:
-    """Sum of sine waves that decay (time constants `decay_s`) and end at 0, without those above the Nyquist rate."""
+    """Sum sine waves that decay (time constants `decay_s`) and end at 0, without those above the Nyquist rate."""
     time_s = np.arange(int(duration_s * sample_rate), dtype=np.float32) / np.float32(sample_rate)
     audible = partials_hz < 0.48 * sample_rate
     sound = np.zeros(len(time_s), np.float32)
@@ -50,14 +50,14 @@ def ring(
 
 
 def burst(duration_s: float, sample_rate: int, attack_s: float, rng: np.random.Generator) -> np.ndarray:
-    """White noise with a fast attack and an exponential decay of 60 dB over its duration."""
+    """Make white noise with a fast attack and an exponential decay of 60 dB over its duration."""
     time_s = np.arange(int(duration_s * sample_rate)) / sample_rate
     shape = np.minimum(time_s / max(attack_s, 1e-4), 1.0) * 10.0 ** (-3.0 * time_s / duration_s)
     return (shape * rng.standard_normal(len(time_s))).astype(np.float32)
 
 
 def band(sound: np.ndarray, sample_rate: int, centre_hz: float, octaves: float) -> np.ndarray:
-    """Bell-shaped band-pass over log frequency (standard deviation `octaves`), zero phase."""
+    """Filter by a bell-shaped band-pass over log frequency (standard deviation `octaves`), zero phase."""
     n_fft = scipy.fft.next_fast_len(len(sound) + sample_rate // 50, real=True)
     frequency = np.maximum(scipy.fft.rfftfreq(n_fft, 1.0 / sample_rate), 1.0)
     gain = np.exp(-0.5 * (np.log2(frequency / centre_hz) / octaves) ** 2).astype(np.float32)
@@ -65,7 +65,7 @@ def band(sound: np.ndarray, sample_rate: int, centre_hz: float, octaves: float) 
 
 
 def harmonics(f0_hz: np.ndarray, sample_rate: int, gains: np.ndarray) -> np.ndarray:
-    """Harmonic tone along the pitch curve `f0_hz` (time,); partials above the Nyquist rate are left out."""
+    """Make a harmonic tone along the pitch curve `f0_hz` (time,); partials above the Nyquist rate are left out."""
     phase = 2.0 * np.pi * np.cumsum(f0_hz / sample_rate)
     top = float(f0_hz.max())
     sound = np.zeros(len(f0_hz))

@@ -17,9 +17,9 @@ class Bootstrap:
 
     @property
     def settings(self) -> dict[str, int]:
-        """Keyword arguments of the functions that make intervals."""
+        """Return the keyword arguments of the functions that make intervals."""
         return {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
 
     def text(self, resampled: str) -> str:
-        """The settings in words; resampled: what is drawn as a whole, such as a recording."""
+        """Describe the settings in words; resampled: what is drawn as a whole, such as a recording."""
         return f"{self.n_bootstrap} bootstrap resamples of {resampled}s, seed {self.seed}"

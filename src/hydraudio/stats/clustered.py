@@ -56,7 +56,7 @@ class ScoreSums:
         return len(self.confusion)
 
     def counts(self) -> dict[str, int]:
-        """Number of items behind each score."""
+        """Count the items behind each score."""
         n_labelled = int(self.confusion.sum())
         counts = dict.fromkeys(self.scores(), n_labelled)
         counts |= {name: int(sums[:, 1].sum()) for name, sums in self.means.items()}
@@ -67,12 +67,12 @@ class ScoreSums:
         return counts
 
     def scores(self) -> dict[str, float]:
-        """All scores of the whole set."""
+        """Compute all scores of the whole set."""
         whole = np.ones((1, self.n_clusters))
         return {name: float(values[0]) for name, values in self._scores(whole).items()}
 
     def resampled(self, n_bootstrap: int, seed: int) -> dict[str, NDArray[np.float64]]:
-        """All scores of each resample of clusters, (n_bootstrap,) each."""
+        """Compute all scores of each resample of clusters, (n_bootstrap,) each."""
         rng = np.random.default_rng(seed)
         step = max(1, _MAX_DRAWS_PER_CHUNK // max(self.n_clusters, 1))
         blocks = []
@@ -126,7 +126,7 @@ def score_sums(
     attributes: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
     scale: float = 1.0,
 ) -> ScoreSums:
-    """Sums over the items of each cluster.
+    """Sum over the items of each cluster.
 
     Args:
         clusters: (n,) label of the cluster of each item.
@@ -155,7 +155,7 @@ def score_sums(
 
 
 def score_intervals(sums: ScoreSums, *, n_bootstrap: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """95 % percentile bootstrap interval of every score; limits are NaN for fewer than two clusters."""
+    """Compute the 95 % percentile bootstrap interval of every score; limits are NaN for fewer than two clusters."""
     values, counts = sums.scores(), sums.counts()
     if sums.n_clusters < 2:
         return {name: Interval(value, np.nan, np.nan, counts[name]) for name, value in values.items()}
@@ -166,7 +166,7 @@ def score_intervals(sums: ScoreSums, *, n_bootstrap: int = 2000, seed: int = 0) 
 def paired_intervals(
     first: ScoreSums, second: ScoreSums, *, n_bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, tuple[Interval, float]]:
-    """Difference second - first of every score that both have, with its interval and two-sided p-value.
+    """Compute the difference second - first of every score that both have, with its interval and two-sided p-value.
 
     Both over the same items, so that equal seeds resample equal clusters. The p-value inverts the percentile
     interval: twice the smaller share of resamples on one side of 0.
@@ -187,7 +187,7 @@ def paired_intervals(
 
 
 def percentile_interval(value: float, resamples: NDArray[np.float64], n: int) -> Interval:
-    """95 % interval from the resamples that are numbers."""
+    """Compute the 95 % interval from the resamples that are numbers."""
     finite = resamples[~np.isnan(resamples)]
     if not finite.size or np.isnan(value):
         return Interval(value, np.nan, np.nan, n)
@@ -197,7 +197,7 @@ def percentile_interval(value: float, resamples: NDArray[np.float64], n: int) ->
 
 
 def two_sided_p(resamples: NDArray[np.float64]) -> float:
-    """Achieved significance of "no difference" from resampled differences; NaN without numbers."""
+    """Compute the achieved significance of "no difference" from resampled differences; NaN without numbers."""
     finite = resamples[~np.isnan(resamples)]
     if not finite.size:
         return float("nan")

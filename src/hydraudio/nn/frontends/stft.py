@@ -24,7 +24,7 @@ def check_stft(n_fft: int, hop: int) -> None:
 
 
 def stft(waveform: Tensor, n_fft: int, hop: int, lengths: Tensor | None = None) -> Tensor:
-    """Spectrum of `time // hop + 1` frames, each centred on a multiple of `hop`; the ends are reflected.
+    """Compute the spectrum of `time // hop + 1` frames, each centred on a multiple of `hop`; the ends are reflected.
 
     Args:
         waveform: (batch, time), from 1 sample.
@@ -45,7 +45,7 @@ def stft(waveform: Tensor, n_fft: int, hop: int, lengths: Tensor | None = None) 
 
 
 def istft(spectrum: Tensor, n_samples: int, n_fft: int, hop: int, lengths: Tensor | None = None) -> Tensor:
-    """Waveform whose spectrum is nearest to `spectrum` in the least-squares sense; the inverse of `stft`.
+    """Find the waveform whose spectrum is nearest to `spectrum` in the least-squares sense; the inverse of `stft`.
 
     Args:
         spectrum: (batch, channels, 2, frames, n_fft // 2 + 1), with frames = n_samples // hop + 1.
@@ -56,6 +56,14 @@ def istft(spectrum: Tensor, n_samples: int, n_fft: int, hop: int, lengths: Tenso
 
     Returns:
         (batch, channels, n_samples), zero after an item's length.
+
+    >>> waveform = torch.randn(2, 1000)
+    >>> spectrum = stft(waveform, n_fft=256, hop=64)
+    >>> spectrum.shape
+    torch.Size([2, 2, 16, 129])
+    >>> restored = istft(spectrum.unsqueeze(1), n_samples=1000, n_fft=256, hop=64).squeeze(1)
+    >>> torch.allclose(restored, waveform, atol=1e-5)
+    True
     """
     with torch.autocast(spectrum.device.type, enabled=False):
         real, imaginary = at_least_float32(spectrum).flatten(0, 1).unbind(1)
@@ -77,7 +85,7 @@ def istft(spectrum: Tensor, n_samples: int, n_fft: int, hop: int, lengths: Tenso
 
 
 def root_mean_square(waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Level of each item; of silence it is zero, and so is its gradient.
+    """Measure the level of each item; of silence it is zero, and so is its gradient.
 
     waveform: (batch, time), zero after an item's length -> (batch, 1)
     """

@@ -14,7 +14,7 @@ from hydraudio.nn.layers.normalization import at_least_float32
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """SiLU(bias + sum_k weight_k x_{t - taps + 1 + k}) in float32, x being zero before its first step.
+    """Compute SiLU(bias + sum_k weight_k x_{t - taps + 1 + k}) in float32, x being zero before its first step.
 
     For the backward pass it keeps its arguments alone.
 

@@ -35,19 +35,19 @@ NO_SLOW_PATH = 2
 
 
 def prefers_channels_last(x: Tensor) -> bool:
-    """Whether the functions of this file apply: on a CPU, in full precision, not while a graph is captured."""
+    """Say whether the functions of this file apply: on a CPU, in full precision, not while a graph is captured."""
     capturing = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
     full_precision = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     return x.device.type == "cpu" and full_precision and not capturing
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """(batch, channels, frames) -> same values; where it is faster, with the channels side by side in memory."""
+    """Return the same (batch, channels, frames), where it is faster with the channels side by side in memory."""
     return x.transpose(1, 2).contiguous().transpose(1, 2) if prefers_channels_last(x) else x
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether (batch, channels, frames) `x` lies in memory as `channels_last` lays it, and the functions apply."""
+    """Say whether (batch, channels, frames) `x` lies in memory as `channels_last` lays it, and the functions apply."""
     return x.transpose(1, 2).is_contiguous() and prefers_channels_last(x)
 
 
@@ -112,7 +112,7 @@ class Depthwise(nn.Conv1d):
 
 
 def depthwise_conv1d(x: Tensor, kernel: Tensor, padding: int = 0, dilation: int = 1) -> Tensor:
-    """`F.conv1d` of each channel by itself; on a CPU float16 is computed in float32.
+    """Compute `F.conv1d` of each channel by itself; on a CPU float16 is computed in float32.
 
     oneDNN in torch 2.13.0 does not return from such a convolution of 16 or more taps in float16 on an Intel CPU with
     AVX-512 that has no float16 arithmetic; fewer taps, other types and dense convolutions are not concerned.
@@ -130,7 +130,7 @@ def _autocast_dtype() -> torch.dtype | None:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b as `F.linear`, equal to rounding. x: (..., in), weight: (out, in), bias: (out,) -> (..., out)."""
+    """Compute x W^T + b as `F.linear`, to rounding. x: (..., in), weight: (out, in), bias: (out,) -> (..., out)."""
     if x.dtype != torch.float32 or x.ndim < 2 or not prefers_channels_last(x):
         return F.linear(x, weight, bias)
     n_rows = 1 if x.ndim == 2 else x.shape[:-2].numel()
@@ -151,7 +151,7 @@ def _image(x: Tensor) -> Tensor:
 
 
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """max(x, 0) + slope min(x, 0) with one slope, of shape (1,)."""
+    """Compute max(x, 0) + slope min(x, 0) with one slope, of shape (1,)."""
     return _PReLU.apply(x, slope)
 
 
@@ -161,7 +161,7 @@ def global_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tens
 
 
 def depthwise(x: Tensor, kernel: Tensor, geometry: "Geometry") -> Tensor:
-    """Depthwise convolution that keeps the number of frames.
+    """Convolve each channel by itself, and keep the number of frames.
 
     y[t, c] = sum_k kernel[c, 0, k] x[t - pad_left + k dilation, c], where frames outside x are zeros or reflected.
     x: (batch, frames, channels), kernel: (channels, 1, taps) as in `Conv1d`.
@@ -170,7 +170,7 @@ def depthwise(x: Tensor, kernel: Tensor, geometry: "Geometry") -> Tensor:
 
 
 def temporal_block(x: Tensor, parameters: Sequence[Tensor], geometry: "Geometry", eps: float) -> Tensor:
-    """x + project(gLN2(prelu2(depthwise(gLN1(prelu1(expand(x))))))), as the functions above compute it, but faster.
+    """Compute x + project(gLN2(prelu2(depthwise(gLN1(prelu1(expand(x))))))), as the functions above, but faster.
 
     For the backward pass it keeps one hidden tensor instead of six and computes the others anew, which costs less than
     the memory traffic. x: (batch, frames, channels) -> same. parameters: weight of expand, slope, gain, bias, weight

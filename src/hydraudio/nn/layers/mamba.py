@@ -92,7 +92,7 @@ class Mamba(nn.Module):
         self.register_parameter(f"D{suffix}", D)
 
     def direction(self, suffix: str = "") -> "Direction":
-        """Parameters of the direction whose names end in `suffix`."""
+        """Return the parameters of the direction whose names end in `suffix`."""
         conv1d, dt_proj = getattr(self, f"conv1d{suffix}"), getattr(self, f"dt_proj{suffix}")
         return Direction(
             conv1d.weight,
@@ -110,14 +110,14 @@ class Mamba(nn.Module):
         return self.out_proj(mix(x, stack_directions([self.direction()]), z)[0])
 
     def initial_state(self, batch_size: int) -> MambaState:
-        """The state before the first step of a stream."""
+        """Return the state before the first step of a stream."""
         weight = self.conv1d.weight
         conv = weight.new_zeros(batch_size, self.d_conv - 1, self.d_inner)
         return MambaState(conv, weight.new_zeros(batch_size, self.d_state, self.d_inner))
 
     @torch.no_grad()
     def stream(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """The next piece of a stream: (batch, steps, d_model) -> (same, state for the piece after it).
+        """Compute the next piece of a stream: (batch, steps, d_model) -> (same, state for the piece after it).
 
         The outputs of successive pieces are those of `forward` on the whole. Without gradients.
         """
@@ -196,14 +196,14 @@ class Direction(NamedTuple):
 
 
 def stack_directions(directions: Sequence[Direction]) -> Direction:
-    """With a leading axis."""
+    """Stack the parameters of the directions along a leading axis."""
     if len(directions) == 1:
         return Direction(*(x.unsqueeze(0) for x in directions[0]))
     return Direction(*(torch.stack(parts) for parts in zip(*directions, strict=True)))
 
 
 def mix(x: Tensor, directions: Direction, z: Tensor | None = None) -> Tensor:
-    """Convolution, SiLU and scan. x and z: (directions, batch, steps, d_inner) -> same."""
+    """Apply convolution, SiLU and scan. x and z: (directions, batch, steps, d_inner) -> same."""
     u = causal_conv_silu(x, directions.conv_weight, directions.conv_bias)
     return selective_scan(*scan_arguments(u, directions), z)
 
@@ -212,7 +212,7 @@ ScanArguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def scan_arguments(u: Tensor, directions: Direction) -> ScanArguments:
-    """The first seven arguments of `selective_scan`."""
+    """Return the first seven arguments of `selective_scan`."""
     dt_rank, d_state = directions.dt_proj.shape[-1], directions.A_log.shape[-1]
     dt, B, C = linear(u, directions.x_proj).split((dt_rank, d_state, d_state), -1)
     A = -torch.exp(at_least_float32(directions.A_log))
@@ -220,14 +220,14 @@ def scan_arguments(u: Tensor, directions: Direction) -> ScanArguments:
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """A matrix per group. x: (groups, batch, steps, in), weight: (groups, out, in) -> (groups, batch, steps, out)."""
+    """Apply a matrix per group. x: (groups, batch, steps, in), weight: (groups, out, in) -> (..., out)."""
     if len(weight) == 1:
         return F.linear(x, weight[0])
     return torch.bmm(x.flatten(1, 2), weight.transpose(1, 2)).unflatten(1, x.shape[1:3])
 
 
 def initialize_dt_projection(dt_proj: nn.Linear) -> None:
-    """W uniform in +-rank^-0.5; bias such that softplus(bias) is log-uniform in DT_RANGE, marked `_no_reinit`."""
+    """Draw W uniform in +-rank^-0.5, b so that softplus(b) is log-uniform in DT_RANGE; mark b `_no_reinit`."""
     nn.init.uniform_(dt_proj.weight, -(dt_proj.in_features**-0.5), dt_proj.in_features**-0.5)
     low, high = map(math.log, DT_RANGE)
     with torch.no_grad():

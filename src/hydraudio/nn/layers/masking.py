@@ -10,12 +10,17 @@ from torch import Tensor
 
 
 def frame_mask(n_frames: Tensor, size: int) -> Tensor:
-    """(batch,) -> (batch, size) bool, True for the frames of each item."""
+    """Mark the frames of each item: (batch,) -> (batch, size) bool.
+
+    >>> frame_mask(torch.tensor([1, 3]), 3)
+    tensor([[ True, False, False],
+            [ True,  True,  True]])
+    """
     return torch.arange(size, device=n_frames.device) < n_frames[:, None]
 
 
 def check_lengths(lengths: Tensor, mixture: Tensor) -> None:
-    """lengths must be (batch,) integers; their values are not read, which would wait for the device."""
+    """Require lengths as (batch,) integers; their values are not read, which would wait for the device."""
     if lengths.shape != mixture.shape[:1] or lengths.is_floating_point():
         raise ValueError(
             f"lengths must be ({len(mixture)},) integers, one per item of the mixture {tuple(mixture.shape)}, "
@@ -24,7 +29,7 @@ def check_lengths(lengths: Tensor, mixture: Tensor) -> None:
 
 
 def global_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, valid: Tensor | None = None) -> Tensor:
-    """Mean and variance over everything of an item but what is not valid; gain and bias per channel. float32 inside.
+    """Normalise by mean and variance over all that is valid of an item; gain and bias per channel. float32 inside.
 
     Args:
         x: (batch, channels, ...).
@@ -65,7 +70,7 @@ def flip_frames(x: Tensor, n_frames: Tensor | None, dim: int) -> Tensor:
 
 
 def reflect_frames(x: Tensor, n_frames: Tensor, pad: tuple[int, int]) -> Tensor:
-    """Reflection padding of each item at its own end. x: (batch, channels, frames) -> (batch, channels, sum of all).
+    """Pad each item by reflection at its own end. x: (batch, channels, frames) -> (batch, channels, sum of all).
 
     What follows an item's right padding repeats frames of it, so a convolution's results beyond `n_frames` are to be
     masked. An item needs more frames than the padding.

@@ -17,7 +17,7 @@ CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depe
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors as float32; float32 and float64 unchanged."""
+    """Return half-precision tensors as float32; float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -99,7 +99,7 @@ Norm = GlobalLayerNorm | ChannelwiseLayerNorm | BatchNorm
 
 
 def build_norm(name: str, n_channels: int, eps: float = 1e-8) -> Norm:
-    """The normalisation called `name` ("gLN", "cLN" or "BN") for (batch, n_channels, frames)."""
+    """Build the normalisation called `name` ("gLN", "cLN" or "BN") for (batch, n_channels, frames)."""
     if name == "gLN":
         return GlobalLayerNorm(n_channels, eps)
     if name == "cLN":

@@ -81,7 +81,7 @@ def selective_scan(
 def selective_scan_from(
     state: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The scan from `state` (groups, batch, states, channels) on, as `selective_scan` but without gradients.
+    """Scan from `state` (groups, batch, states, channels) on, as `selective_scan` but without gradients.
 
     Returns:
         outputs as u, the state after the last step as `state`
@@ -95,7 +95,7 @@ def selective_scan_from(
 
 
 def scan_backend(device_type: str) -> str:
-    """What computes float32 scans on "cpu", "cuda", ...: "mamba-ssm", "triton" or "torch"."""
+    """Name what computes float32 scans on "cpu", "cuda", ...: "mamba-ssm", "triton" or "torch"."""
     if device_type != "cuda":
         return "torch"
     if _mamba_ssm_kernel() is not None:

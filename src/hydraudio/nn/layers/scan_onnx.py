@@ -9,7 +9,7 @@ from torch._higher_order_ops.scan import scan
 def scan_for_onnx(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, z: Tensor | None
 ) -> Tensor:
-    """As `scan.selective_scan`, step by step, for graphs alone: eagerly it is slow."""
+    """Compute `scan.selective_scan` step by step, for graphs alone: eagerly it is slow."""
 
     def advance(state: Tensor, step: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         delta_t, x_t, B_t, C_t = step

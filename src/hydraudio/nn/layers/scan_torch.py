@@ -31,12 +31,12 @@ class ScanInputs(NamedTuple):
     z: Tensor | None
 
     def tile(self, group: int, items: slice) -> "ScanInputs":
-        """Views of one group and some items, steps first."""
+        """Return views of one group and some items, steps first."""
         u, delta, B, C = (x[group, items].transpose(0, 1) for x in self[:4])
         return ScanInputs(u, delta, B, C, None if self.z is None else self.z[group, items].transpose(0, 1))
 
     def chunk(self, steps: slice) -> "ScanInputs":
-        """Of a tile."""
+        """Return the steps of a chunk, of a tile."""
         u, delta, B, C = (x[steps] for x in self[:4])
         return ScanInputs(u, delta, B, C, None if self.z is None else self.z[steps])
 
@@ -57,7 +57,7 @@ class ScanParameters(NamedTuple):
 
 
 def chunk_steps(n_items: int, step_elements: int, device: str) -> int:
-    """Steps from one kept state to the next. step_elements: states times channels."""
+    """Count the steps from one kept state to the next. step_elements: states times channels."""
     if device != "cpu":
         return GPU_CHUNK_STEPS
     tile_elements = step_elements * min(n_items, items_per_tile(step_elements, device) or n_items)
@@ -65,7 +65,7 @@ def chunk_steps(n_items: int, step_elements: int, device: str) -> int:
 
 
 def items_per_tile(step_elements: int, device: str) -> int | None:
-    """None: all."""
+    """Count the items that are computed together; None for all."""
     return max(1, CPU_STEP_ELEMENTS // step_elements) if device == "cpu" else None
 
 
@@ -97,7 +97,7 @@ def scan_forward(
 def scan_backward(
     grad: Tensor, starts: Tensor, inputs: ScanInputs, parameters: ScanParameters
 ) -> tuple[ScanInputs, ScanParameters]:
-    """Gradients of the inputs and of the parameters. starts: as from `scan_forward`."""
+    """Compute the gradients of the inputs and of the parameters. starts: as from `scan_forward`."""
     plan = _Plan(inputs, parameters)
     grads, grad_parameters = inputs.empty(), ScanParameters(*map(torch.zeros_like, parameters))
     for group, items, scratch in plan.tiles():

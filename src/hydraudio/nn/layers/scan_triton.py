@@ -200,7 +200,7 @@ def _backward_kernel(
 
 
 def scan_forward(inputs: ScanInputs, parameters: ScanParameters) -> tuple[Tensor, Tensor]:
-    """Outputs and the states before each chunk, as `scan_torch.scan_forward`."""
+    """Compute the outputs and the states before each chunk, as `scan_torch.scan_forward`."""
     u, delta, B, C, z = _contiguous(inputs)
     n_groups, n_items, n_steps, n_channels = u.shape
     n_states, n_chunks = parameters.A.shape[1], triton.cdiv(n_steps, GPU_CHUNK_STEPS)
@@ -214,7 +214,7 @@ def scan_forward(inputs: ScanInputs, parameters: ScanParameters) -> tuple[Tensor
 def scan_backward(
     grad: Tensor, starts: Tensor, inputs: ScanInputs, parameters: ScanParameters
 ) -> tuple[ScanInputs, ScanParameters]:
-    """As `scan_torch.scan_backward`."""
+    """Compute gradients as `scan_torch.scan_backward`."""
     u, delta, B, C, z = _contiguous(inputs)
     A, D, bias = (x.contiguous() for x in parameters)
     n_groups, n_items, _, n_channels = u.shape

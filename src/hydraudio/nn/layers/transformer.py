@@ -100,7 +100,7 @@ class TransformerEncoder(nn.Module):
 
 
 def sinusoids(n_steps: int, dim: int, device: torch.device | str | None = None) -> Tensor:
-    """(n_steps, dim) float32: sin(t w_i) at 2 i and cos(t w_i) at 2 i + 1, with w_i = 10000^(-2 i / dim)."""
+    """Return (n_steps, dim) float32: sin(t w_i) at 2 i and cos(t w_i) at 2 i + 1, with w_i = 10000^(-2 i / dim)."""
     rates = torch.exp(torch.arange(0, dim, 2, device=device).float() * -(math.log(10000.0) / dim))
     angles = torch.arange(n_steps, device=device).float()[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,4 +1,4 @@
-"""The commands that the README and docs/add_a_model.md give for separation, run on tiny networks and corpora."""
+"""What the README and the pages about a new model and a new corpus tell to do for separation, done in miniature."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ TINY_DPRNN = [
 ]
 SHORT = ["trainer.max_epochs=1", "report.n_bootstrap=20"]
 MODEL_PAGE = (ROOT / "docs" / "add_a_model.md").read_text()
+CORPUS_PAGE = (ROOT / "docs" / "add_a_corpus.md").read_text()
 
 pytestmark = pytest.mark.slow
 
@@ -76,19 +78,49 @@ def test_search_continues_its_study(polsess_root, command, tmp_path):
     assert len(set(values)) > 1
 
 
+def copy_with_the_files_of(page: str, copy: Path) -> list[str]:
+    """Copy the project and write into it what the page shows; return the names of these files."""
+    for folder in ("src", "configs", "scripts"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    shown = re.findall(r"^`((?:src|configs)/\S+)`:\n\n```\w+\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+    for name, text in shown:
+        (copy / name).write_text(text)
+    return [name for name, _ in shown]
+
+
 def test_model_of_the_docs_is_one_file_and_one_yaml(command, polsess_root, tmp_path):
     """docs/add_a_model.md, followed to the letter in a copy of the project."""
     copy = tmp_path / "copy"
-    for folder in ("src", "configs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    for name, text in re.findall(
-        r"^`((?:src|configs)/\S+)`:\n\n```\w+\n(.*?)```", MODEL_PAGE, re.DOTALL | re.MULTILINE
-    ):
-        (copy / name).write_text(text)
-    assert (copy / "src/hydraudio/tasks/separation/networks/gru_mask.py").is_file()
-    assert (copy / "configs/model/separation/gru_mask.yaml").is_file()
+    assert copy_with_the_files_of(MODEL_PAGE, copy) == [
+        "src/hydraudio/tasks/separation/networks/gru_mask.py",
+        "configs/model/separation/gru_mask.yaml",
+    ]
     (line,) = [line for line in commands(MODEL_PAGE) if "model=separation/gru_mask" in line]
     tiny = [f"data.root={polsess_root}", "data.segment_s=null", "trainer.max_epochs=1", "report.metrics=fast"]
     command(str(copy / "src" / "train.py"), *shlex.split(line)[2:], *tiny)
     assert (tmp_path / "logs" / "polsess_quick" / "latest" / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_corpus_of_the_docs_is_one_file_and_one_yaml(command, tmp_path, monkeypatch):
+    """docs/add_a_corpus.md, followed to the letter in a copy of the project: check, one batch, its table, a defect."""
+    copy = tmp_path / "copy"
+    assert copy_with_the_files_of(CORPUS_PAGE, copy) == [
+        "src/hydraudio/tasks/separation/corpora/noisy_clean.py",
+        "configs/data/separation/noisy_clean.yaml",
+    ]
+    monkeypatch.setenv("PYTHONPATH", str(copy / "src"))  # scripts use the package that is installed
+    check, try_out, _, tables = python_commands(part_of(CORPUS_PAGE, "separation"))
+    (copy / "docs").mkdir()
+    (copy / "docs" / "page.md").write_text("<!-- table: corpora separation -->\n<!-- end table -->\n")
+    for line in (check, try_out, tables):
+        _, script, *arguments = shlex.split(line)
+        command(str(copy / script), *arguments)
+    assert "Noisy recordings and their clean versions." in (copy / "docs" / "page.md").read_text()
+    (corpus,) = (tmp_path / "data").glob("noisy_clean_embedded_*")
+    (broken := corpus / "test" / "clean" / "003.wav").unlink()
+    found = command(str(copy / "scripts/data/check.py"), "data=separation/noisy_clean", check=False)
+    assert found.returncode == 1
+    assert f"{broken}: no such file" in found.stdout
+    with pytest.raises(AssertionError, match=r"003\.wav: no such file"):
+        command(str(copy / "src/train.py"), *shlex.split(try_out)[2:], "debug=limit", "trainer.limit_test_batches=1.0")
