@@ -233,6 +233,12 @@ class HybridRule:
         min_delta: what the mean has to grow by, at least 0.
         n_failures: validations in a row with outcome 3 or 5 after which training stops; 1 = at the first. A
             validation with outcome 4 sets the count back.
+
+    >>> rule = HybridRule(window=2)
+    >>> [rule.update(loss, score).save for loss, score in [(1.0, 0.2), (0.9, 0.4)]]
+    [True, True]
+    >>> rule.update(loss=1.2, score=0.5).stop  # the loss is more than 5 % above its minimum
+    'loss'
     """
 
     def __init__(self, window: int = 5, ratio: float = 1.05, min_delta: float = 0.0, n_failures: int = 1) -> None:

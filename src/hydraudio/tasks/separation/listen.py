@@ -144,6 +144,9 @@ def mixture_gains(mixture: np.ndarray, estimates: np.ndarray) -> list[float]:
     """Absolute least-squares gains with which (n_sources, time) estimates add up to the mixture (time,).
 
     Networks that are trained with scale-invariant losses leave their level open. A silent estimate has gain 1.
+
+    >>> mixture_gains(np.array([2.0, 2.0, -6.0, -6.0]), np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]))
+    [2.0, 6.0]
     """
     gram = np.array([[_product(a, b) for b in estimates] for a in estimates])
     projection = np.array([_product(estimate, mixture) for estimate in estimates])

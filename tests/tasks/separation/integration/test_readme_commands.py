@@ -81,7 +81,7 @@ def test_search_continues_its_study(polsess_root, command, tmp_path):
 def copy_with_the_files_of(page: str, copy: Path) -> list[str]:
     """Copy the project and write into it what the page shows; return the names of these files."""
     for folder in ("src", "configs", "scripts"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", copy)
     shown = re.findall(r"^`((?:src|configs)/\S+)`:\n\n```\w+\n(.*?)```", page, re.DOTALL | re.MULTILINE)
     for name, text in shown:

@@ -87,6 +87,10 @@ class EmotionClasses:
         letters: C letters, the identity of a class (`Fear` and `Fearful` are both F).
         counts: C numbers of training items; None until `with_counts`.
         folded: letters that count as another class, e.g. {"X": "O"} in the set of 9.
+
+    >>> classes = EmotionClasses.of(4)
+    >>> classes.names, classes.index_of("Happy"), classes.label_of("F")
+    (('Angry', 'Sad', 'Happy', 'Neutral'), 2, -1)
     """
 
     names: tuple[str, ...]
@@ -280,6 +284,9 @@ def smooth(target: np.ndarray, epsilon: float) -> np.ndarray:
 
     Raises:
         ValueError: e is not from 0 to below 1.
+
+    >>> (100 * smooth(np.array([1.0, 0.0, 0.0]), 0.1)).round().tolist()
+    [90.0, 5.0, 5.0]
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"smoothing {epsilon}; expected a number from 0 to below 1, e.g. 0.05")

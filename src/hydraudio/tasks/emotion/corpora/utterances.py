@@ -216,6 +216,9 @@ def fold_splits(names: Sequence[str], fold: int) -> dict[str, list[str]]:
 
     Raises:
         ValueError: no such fold.
+
+    >>> fold_splits(["Session1", "Session2", "Session3"], fold=1)
+    {'train': ['Session3'], 'val': ['Session2'], 'test': ['Session1']}
     """
     if not 1 <= fold <= len(names):
         raise ValueError(f"fold {fold}; the corpus has folds 1 to {len(names)}")

@@ -177,6 +177,10 @@ def split_into_chunks(x: Tensor, chunk_size: int) -> Tensor:
 
     chunk_size // 2 zeros come before the first frame, and after the last one as many as let every frame lie in
     exactly two chunks: the even ones cover the padded sequence from its start, the odd ones from chunk_size // 2 on.
+
+    >>> chunks = split_into_chunks(torch.ones(1, 10, 2), chunk_size=4)
+    >>> chunks.shape, bool((overlap_add(chunks, 10) == 2).all())  # every frame is in two chunks
+    (torch.Size([1, 8, 4, 2]), True)
     """
     half, covered = chunk_size // 2, count_chunks(x.shape[1], chunk_size) // 2 * chunk_size
     x = F.pad(x, (0, 0, half, covered - x.shape[1]))

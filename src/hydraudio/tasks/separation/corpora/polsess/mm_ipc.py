@@ -66,6 +66,9 @@ def recipe(problem: str, variant: str, indoor: bool, construction: str = "auto",
         construction: "subtract" from the mix, "add" the kept parts, or "auto" for the one that reads fewer
             files.
         exchanged: let speaker 1 and speaker 2 change places, reverbs included.
+
+    >>> recipe("ES", "SE", indoor=False).files
+    ('sp1', 'scene', 'event')
     """
     if variant not in _variants_of(indoor):
         place, choices = ("indoor", INDOOR_VARIANTS) if indoor else ("outdoor", OUTDOOR_VARIANTS)
@@ -95,7 +98,11 @@ def n_sources(problem: str) -> int:
 
 
 def kept_parts(problem: str, variant: str, indoor: bool) -> tuple[str, ...]:
-    """The parts that are in the input, in the order of `parts_of`."""
+    """The parts that are in the input, in the order of `parts_of`.
+
+    >>> kept_parts("SB", "SE", indoor=False)
+    ('sp1', 'sp2', 'scene', 'event')
+    """
     talkers = ("sp1",) if check_problem(problem) == "ES" else ("sp1", "sp2")
     kept = set(talkers)
     if "S" in variant:
