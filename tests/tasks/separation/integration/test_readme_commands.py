@@ -121,6 +121,4 @@ def test_corpus_of_the_docs_is_one_file_and_one_yaml(command, tmp_path, monkeypa
     (broken := corpus / "test" / "clean" / "003.wav").unlink()
     found = command(str(copy / "scripts/data/check.py"), "data=separation/noisy_clean", check=False)
     assert found.returncode == 1
-    assert f"{broken}: no such file" in found.stdout
-    with pytest.raises(AssertionError, match=r"003\.wav: no such file"):
-        command(str(copy / "src/train.py"), *shlex.split(try_out)[2:], "debug=limit", "trainer.limit_test_batches=1.0")
+    assert f"{broken}: no such audio file" in found.stdout
