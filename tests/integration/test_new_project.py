@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -87,16 +88,34 @@ def test_names_that_cannot_be_are_refused(name, message, tmp_path, monkeypatch, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 
+OFFLINE = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+
+
+def run(line: str, folder: Path, **environment: str) -> str:
+    """What a command prints that runs in a folder outside of the repository and knows nothing of it."""
+    foreign = ("HYDRAUDIO_", "PROJECT_ROOT", "PYTEST_", "PYTHONPATH")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)} | environment
+    words = [sys.executable if word == "python" else word for word in shlex.split(line)]
+    options = {"cwd": folder, "env": environment | {"OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True}
+    result = subprocess.run(words, timeout=600, **options)
+    assert result.returncode == 0, f"{line}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    return result.stdout
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of the working tree, built from a copy."""
-    folder = tmp_path_factory.mktemp("wheel")
+def copy(tmp_path_factory) -> Path:
+    """What the package is built from, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("copy")
     for name in tracked("src", "configs", "pyproject.toml", "README.md", "LICENSE"):
-        (folder / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / "copy" / name, follow_symlinks=False)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    result = subprocess.run([*build, "--wheel-dir", str(folder), str(folder / "copy")], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(copy, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(f"python -m pip wheel {' '.join(OFFLINE)} --wheel-dir . {copy}", folder)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -111,25 +130,30 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
 
 
 @pytest.mark.slow
+def test_editable_installation_is_a_plain_folder_that_has_the_configuration_files(copy, tmp_path):
+    """In a virtual environment of its own, which sees the packages of this one. Editors can follow a plain folder."""
+    run("python -m venv --without-pip venv", tmp_path)
+    (site,) = tmp_path.glob("venv/lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    python = tmp_path / "venv" / "bin" / "python"
+    run(f"{python} -m pip install {' '.join(OFFLINE)} --editable {copy}", tmp_path)
+    (pth,) = site.glob("__editable__*.pth")
+    assert pth.read_text().strip() == str(copy / "src")
+    found = run(f"{python} -c 'from importlib.resources import files; print(files(\"hydraudio.configs\"))'", tmp_path)
+    assert Path(found.strip()).resolve() == copy / "configs"
+    run(f"{python} -m hydraudio.new_project quiet_rooms", tmp_path)
+    assert "name: first" in run(f"{python} -m hydraudio.train --cfg job", tmp_path / "quiet_rooms")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_project_works_from_the_wheel(task, wheel, tmp_path):
     """Every command of its README but the installation, in a folder outside of the repository."""
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
-    subprocess.run([*install, str(wheel)], check=True)
-    foreign = ("HYDRAUDIO_", "PROJECT_ROOT", "PYTEST_")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    environment |= {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-
-    def run(line: str, folder: Path) -> str:
-        words = [sys.executable if word == "python" else word for word in shlex.split(line)]
-        options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 300}
-        result = subprocess.run(words, **options)
-        assert result.returncode == 0, f"{line}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
-        return result.stdout
-
-    assert run("python -c 'import hydraudio; print(hydraudio.__file__)'", tmp_path).startswith(str(site))
-    run(f"python -m hydraudio.new_project quiet_rooms --task {task}", tmp_path)
+    run(f"python -m pip install --quiet --no-deps --no-index --target {site} {wheel}", tmp_path)
+    place = {"PYTHONPATH": str(site)}
+    assert run("python -c 'import hydraudio; print(hydraudio.__file__)'", tmp_path, **place).startswith(str(site))
+    run(f"python -m hydraudio.new_project quiet_rooms --task {task}", tmp_path, **place)
     project = tmp_path / "quiet_rooms"
     write_audio(project / "recordings" / "one.wav", np.random.default_rng(0).normal(0, 0.1, 24000), 16000)
     lines = commands((project / "README.md").read_text())
@@ -141,7 +165,7 @@ def test_project_works_from_the_wheel(task, wheel, tmp_path):
     ]
     short = " trainer.max_epochs=1 +trainer.limit_train_batches=2 +trainer.limit_val_batches=2"
     for line in (line for line in lines if "pip install" not in line):
-        run(line + short if line == "python -m hydraudio.train" else line, project)
+        run(line + short if line == "python -m hydraudio.train" else line, project, **place)
     assert (project / "logs" / "first" / "latest" / "report" / "index.html").is_file()
     assert any((project / "results").iterdir())
     assert (project / "data").is_dir()
