@@ -17,7 +17,6 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
@@ -75,6 +74,13 @@ class CachedFiles(FileConfigSource):
         return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", copy.deepcopy(config), dict(header))
 
 
+@cache
+def _hydras_packages() -> type[ConfigSource]:
+    """Hydra's own source of files in packages, the very class that it has registered, which can be pickled."""
+    Plugins.instance()
+    return SourcesRegistry.instance().resolve("pkg")
+
+
 def package_files(provider: str, path: str) -> ConfigSource:
     """The YAML files of a package as those of a folder, so that messages name them; Hydra's own stay as they are.
 
@@ -83,7 +89,7 @@ def package_files(provider: str, path: str) -> ConfigSource:
     """
     name = path.removeprefix("pkg://").replace("/", ".").rstrip(".")
     if name.split(".")[0] in ("hydra", "hydra_plugins"):
-        return ImportlibResourcesConfigSource(provider, path)
+        return _hydras_packages()(provider, path)
     try:
         found = find_spec(name)
     except ModuleNotFoundError:
@@ -95,7 +101,7 @@ def package_files(provider: str, path: str) -> ConfigSource:
 
 def speed_up_hydra() -> None:
     """Let every loader of this process, Hydra's own too, parse each file once and make no map that nothing reads."""
-    Plugins.instance()  # registers Hydra's own sources of files, which are replaced here
+    _hydras_packages()  # registers Hydra's own sources of files, which are replaced here
     types: dict[str, Any] = SourcesRegistry.instance().types
     types |= {"file": CachedFiles, "pkg": package_files}
     hydra_defaults._create_interpolation_map = _interpolation_map

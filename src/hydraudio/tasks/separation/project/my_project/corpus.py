@@ -1,4 +1,8 @@
-"""Mixtures of two talkers in the layout of WSJ0-2mix: ``{tr,cv,tt}/{mix,s1,s2}/NAME.wav``, and a miniature of it."""
+"""Talkers in noise in the layout of WHAM!, ``{tr,cv,tt}/{mix_single,s1}/NAME.wav``, and a miniature of it.
+
+Wichern et al., "WHAM!: Extending Speech Separation to Noisy Environments", Interspeech 2019. With
+``MIXTURES, SOURCES = "mix_both", ("s1", "s2")`` two talkers are separated.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.sounds.formant_synthesis import speak
+from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import make_talker
 from hydraudio.tasks.separation.corpora.libri2mix.dataset import collate
 from hydraudio.tasks.separation.corpora.mixtures import is_silent, silence_message
@@ -22,11 +27,11 @@ from hydraudio.tasks.separation.corpora.mixtures import is_silent, silence_messa
 GENERATOR_VERSION = 1  # raise it whenever the same arguments give another miniature
 
 FOLDERS = {"train": "tr", "val": "cv", "test": "tt"}
-SOURCES = ("s1", "s2")
+MIXTURES, SOURCES = "mix_single", ("s1",)
 
 
-class TwoTalkers(CorpusDataModule):
-    """A mixture of two talkers in each file.
+class NoisySpeech(CorpusDataModule):
+    """A talker in noise in each file.
 
     Args:
         sample_rate: that all files must have, in Hz.
@@ -46,7 +51,7 @@ class TwoTalkers(CorpusDataModule):
     @cached_property
     def fingerprint(self) -> str:
         """Changes with the names and the lengths of the files."""
-        files = sorted(path for folder in FOLDERS.values() for path in (self.root / folder / "mix").glob("*.wav"))
+        files = sorted(path for folder in FOLDERS.values() for path in (self.root / folder / MIXTURES).glob("*.wav"))
         return sha256_of_json([[str(path.relative_to(self.root)), read_info(path).n_samples] for path in files])
 
     def check(self, **unused: Any) -> list[Defect]:
@@ -79,7 +84,7 @@ class MixtureDataset(Dataset):
     """The mixtures of a folder, addressed by (epoch, index): a crop depends on nothing but (seed, epoch, index).
 
     Args:
-        folder: holds mix, s1 and s2.
+        folder: holds mix_single and s1.
         sample_rate: that all files must have, in Hz.
         segment: samples of a random crop; None takes all items whole.
         seed: of the crops.
@@ -87,7 +92,7 @@ class MixtureDataset(Dataset):
 
     def __init__(self, folder: Path, sample_rate: int, segment: int | None = None, seed: int = 0) -> None:
         self.folder, self.sample_rate, self.segment, self.seed = folder, sample_rate, segment, seed
-        self.items = sorted(path.stem for path in (folder / "mix").glob("*.wav"))
+        self.items = sorted(path.stem for path in (folder / MIXTURES).glob("*.wav"))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -95,7 +100,7 @@ class MixtureDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         name = self.items[index]
-        n_samples = read_info(self.folder / "mix" / f"{name}.wav").n_samples
+        n_samples = read_info(self.folder / MIXTURES / f"{name}.wav").n_samples
         length = n_samples if self.segment is None else min(self.segment, n_samples)
         rng = np.random.default_rng([self.seed, epoch, index])
         for start in rng.integers(0, n_samples - length + 1, 8).tolist():  # a talker may pause for a crop
@@ -103,9 +108,9 @@ class MixtureDataset(Dataset):
             if not any(is_silent(talker) for talker in target):
                 break
         else:
-            raise ValueError(silence_message(str(self.folder / "s1|s2" / f"{name}.wav"), "a talker"))
-        mixture = self._read("mix", name, start, length)
-        return {"mixture": mixture, "target": target, "id": name, "variant": "mix", "degenerate": False}
+            raise ValueError(silence_message(str(self.folder / SOURCES[0] / f"{name}.wav"), "a talker"))
+        mixture = self._read(MIXTURES, name, start, length)
+        return {"mixture": mixture, "target": target, "id": name, "variant": MIXTURES, "degenerate": False}
 
     def _read(self, part: str, name: str, start: int, length: int) -> np.ndarray:
         """(time,) float32 in [-1, 1]."""
@@ -115,9 +120,9 @@ class MixtureDataset(Dataset):
 
 def missing_files(folder: Path) -> list[Defect]:
     """What a folder lacks of the layout."""
-    names = sorted(path.name for path in (folder / "mix").glob("*.wav"))
+    names = sorted(path.name for path in (folder / MIXTURES).glob("*.wav"))
     if not names:
-        return [Defect("missing_root", f"{folder / 'mix'}: no mixtures; set data.root to {TwoTalkers.layout}")]
+        return [Defect("missing_root", f"{folder / MIXTURES}: no mixtures; set data.root to {NoisySpeech.layout}")]
     paths = [folder / part / name for part in SOURCES for name in names]
     return [Defect("missing_file", f"{path}: there is a mixture of this name") for path in paths if not path.is_file()]
 
@@ -125,7 +130,7 @@ def missing_files(folder: Path) -> list[Defect]:
 def write_miniature(
     folder: str | Path, n_train: int = 72, n_val: int = 12, n_test: int = 12, sample_rate: int = 8000, seed: int = 0
 ) -> Path:
-    """A corpus of synthetic talkers in the real layout; those of the test are heard nowhere else.
+    """A corpus of synthetic talkers and scenes in the real layout; the talkers of the test are heard nowhere else.
 
     Args:
         folder: gets tr, cv and tt.
@@ -133,15 +138,17 @@ def write_miniature(
         sample_rate: in Hz.
         seed: of everything.
     """
+    scenes = sorted({**INDOOR_SCENES, **OUTDOOR_SCENES})
     for number, (use, n_items) in enumerate(zip(FOLDERS, (n_train, n_val, n_test), strict=True)):
         for item in range(n_items):
             rng = np.random.default_rng([seed, number, item])
-            first, second = 10 * number + rng.choice(10, 2, replace=False)
             n_samples = round(rng.uniform(2.0, 3.0) * sample_rate)
-            parts = [speak(make_talker(int(one), seed), n_samples, sample_rate, rng) for one in (first, second)]
-            parts[1] = parts[1] * 10 ** (rng.uniform(-5.0, 5.0) / 20)  # their levels differ by up to 5 dB
-            gain = 0.5 / max(np.abs(signal).max() for signal in (*parts, sum(parts)))
-            for part, signal in zip(("mix", *SOURCES), (sum(parts), *parts), strict=True):
+            speech = speak(make_talker(10 * number + int(rng.integers(10)), seed), n_samples, sample_rate, rng)
+            noise = make_scene(str(rng.choice(scenes)), n_samples, sample_rate, rng)
+            snr_db = rng.uniform(-2.0, 6.0)
+            noise = noise * np.sqrt(np.mean(speech**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+            gain = 0.5 / np.abs(speech + noise).max()
+            for part, signal in ((MIXTURES, speech + noise), (SOURCES[0], speech)):
                 path = Path(folder) / FOLDERS[use] / part / f"{use}{item:03d}.wav"
                 write_audio(path, (gain * signal).astype(np.float32), sample_rate)
     return Path(folder)
