@@ -76,7 +76,7 @@ def plan_jobs(
 
 
 def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], overwrite: bool) -> dict[Path, str]:
-    """Does the jobs one after the other with a progress bar; a file that fails does not keep the others waiting.
+    """Do the jobs one after the other with a progress bar; a file that fails does not keep the others waiting.
 
     Args:
         jobs: what to do.
@@ -101,7 +101,7 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
 
 
 def report_failures(failed: dict[Path, str]) -> None:
-    """Logs the files that failed, if any."""
+    """Log the files that failed, if any."""
     if failed:
         reasons = "\n".join(
             f"  {reason if reason.startswith(str(path)) else f'{path}: {reason}'}" for path, reason in failed.items()
@@ -112,7 +112,7 @@ def report_failures(failed: dict[Path, str]) -> None:
 def read_blocks(
     file: soundfile.SoundFile, on_progress: OnProgress, *, mono: bool, sample_rate: int
 ) -> Iterator[np.ndarray]:
-    """Reads an open file in blocks of (channels, time) float32 at `sample_rate`, checked.
+    """Read an open file in blocks of (channels, time) float32 at `sample_rate`, checked.
 
     Args:
         file: of `open_audio`, at its beginning.
@@ -141,7 +141,7 @@ def _decoded(file: soundfile.SoundFile, on_progress: OnProgress, mono: bool) -> 
 
 
 def resampled(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
-    """Resamples a stream of (channels, time) blocks without delay."""
+    """Resample a stream of (channels, time) blocks without delay."""
     if from_hz == to_hz:
         yield from blocks
         return

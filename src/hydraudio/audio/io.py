@@ -28,7 +28,7 @@ _UNKNOWN_SIZE = 2**32 - 1
 def read_audio(
     path: str | Path, *, sample_rate: int | None = None, start: int = 0, n_samples: int | None = None
 ) -> np.ndarray:
-    """Reads a mono file.
+    """Read a mono file.
 
     Args:
         path: any format that libsndfile knows (WAV, FLAC, OGG, MP3 ...).
@@ -131,7 +131,7 @@ def missing_text(path: str | Path) -> str:
 
 
 def require_decoded(where: str | Path, n_read: int, n_wanted: int) -> None:
-    """Refuses a file that ends before its header says so.
+    """Refuse a file that ends before its header says so.
 
     Raises:
         ValueError: it does.
@@ -141,7 +141,7 @@ def require_decoded(where: str | Path, n_read: int, n_wanted: int) -> None:
 
 
 def require_finite(where: str | Path, file: soundfile.SoundFile, frames: np.ndarray) -> None:
-    """Refuses (time, channels) that were read of a file if samples are NaN or infinite.
+    """Refuse (time, channels) that were read of a file if samples are NaN or infinite.
 
     Raises:
         ValueError: they are.
@@ -152,7 +152,7 @@ def require_finite(where: str | Path, file: soundfile.SoundFile, frames: np.ndar
 
 
 def require_whole(path: Path) -> None:
-    """Compares the size of a RIFF file (WAV) with the size in its header; other formats know themselves when they end.
+    """Compare the size of a RIFF file (WAV) with the size in its header; other formats know themselves when they end.
 
     Raises:
         ValueError: the file is cut off.
@@ -167,7 +167,7 @@ def require_whole(path: Path) -> None:
 
 
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = "PCM_16") -> Path:
-    """Writes atomically: the file appears complete under its name or not at all.
+    """Write atomically: the file appears complete under its name or not at all.
 
     Args:
         path: the suffix names the format (.wav, .flac ...); the folder is made if needed.
@@ -266,7 +266,7 @@ def _require_unit_peak(path: Path, frames: np.ndarray) -> None:
 
 
 def _quantise(frames: np.ndarray, bits: int) -> np.ndarray:
-    """Rounds to `bits`, returned left-aligned in int16 or int32 (exactly +1.0 becomes the largest code)."""
+    """Round to `bits`, returned left-aligned in int16 or int32 (exactly +1.0 becomes the largest code)."""
     full_scale = 2.0 ** (bits - 1)
     codes = np.minimum(np.rint(frames.astype(np.float64) * full_scale), full_scale - 1)
     if bits == 16:

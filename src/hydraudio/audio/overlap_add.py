@@ -57,7 +57,7 @@ def separate_long(
     overlap_s: float,
     batch_size: int = 1,
 ) -> Tensor:
-    """Applies a separation function chunk by chunk.
+    """Apply a separation function chunk by chunk.
 
     Args:
         function: (batch, time) -> (batch, n_sources, time), such as ``task.predict_waveform``.
@@ -127,7 +127,7 @@ def chunk_sizes(sample_rate: int, chunk_s: float, overlap_s: float) -> tuple[int
 
 
 def cut_chunks(blocks: Iterable[Tensor], chunk_samples: int, hop_samples: int) -> Iterator[Chunk]:
-    """Cuts a stream of (channels, time) blocks into (first sample, (channels, chunk_samples)).
+    """Cut a stream of (channels, time) blocks into (first sample, (channels, chunk_samples)).
 
     All chunks have the full length: the last one ends where the stream ends and overlaps its predecessor by
     more than the others do. Only a stream that is shorter than one chunk gives a shorter chunk.
@@ -210,7 +210,7 @@ def _stitched(estimates: Iterable[tuple[int, Tensor]], overlap_samples: int) -> 
 
 
 class Stitcher:
-    """Joins overlapping estimates; holds back the last overlap, which the next chunk may still change."""
+    """Join overlapping estimates; hold back the last overlap, which the next chunk may still change."""
 
     def __init__(self, overlap_samples: int) -> None:
         self.overlap_samples = overlap_samples
@@ -221,7 +221,7 @@ class Stitcher:
         self._order = SourceOrder()
 
     def add(self, start: int, estimate: Tensor) -> Tensor:
-        """Takes the (channels, n_sources, time) estimate that begins at `start`; returns what is final."""
+        """Take the (channels, n_sources, time) estimate that begins at `start`; return what is final."""
         if self.tail is None:
             joined = self._order.restore(estimate, None, 0)
         else:
@@ -245,7 +245,7 @@ def fade_in(n_samples: int) -> Tensor:
 
 
 class SourceOrder:
-    """Puts the sources of successive chunks into one order (see the module's text)."""
+    """Put the sources of successive chunks into one order (see the module's text)."""
 
     def __init__(self) -> None:
         self._level: Tensor | None = None  # (channels,) mean power of the loudest chunk
@@ -254,7 +254,7 @@ class SourceOrder:
         self._n_frames: Tensor | None = None  # (channels, n_sources) active frames
 
     def restore(self, estimate: Tensor, tail: Tensor | None, skip: int) -> Tensor:
-        """Reorders one chunk.
+        """Reorder one chunk.
 
         Args:
             estimate: (channels, n_sources, time) in any order per channel.
@@ -362,5 +362,5 @@ def _assign(score: Tensor) -> Tensor:
 
 
 def _take(values: Tensor, order: Tensor) -> Tensor:
-    """Reorders the second axis of each channel."""
+    """Reorder the second axis of each channel."""
     return torch.stack([row[index] for row, index in zip(values, order.to(values.device), strict=True)])

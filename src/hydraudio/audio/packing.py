@@ -82,7 +82,7 @@ def write_pack(
     n_processes: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes a pack, or finishes one that was stopped.
+    """Write a pack, or finishes one that was stopped.
 
     Args:
         folder: where to; a finished pack there is an error.
@@ -124,7 +124,7 @@ def write_pack(
 
 
 class Pack:
-    """A pack opened for reading; sizes of all files are checked at once, hashes only by `verify`.
+    """Open a pack for reading; sizes of all files are checked at once, hashes only by `verify`.
 
     Shards are mapped when first read, in the process that reads.
 
@@ -162,7 +162,7 @@ class Pack:
         return self._map(self._files[group][shard])[offset, self._position[group][field], start:stop]
 
     def verify(self) -> list[str]:
-        """Hashes every file; returns one line per file that has changed."""
+        """Hash every file; return one line per file that has changed."""
         expected = {file: record["sha256"] for file, record in self._shards.items()} | self._texts
         return [
             f"{self.folder / file}: content differs from the manifest (sha256); pack the corpus again"
@@ -258,7 +258,7 @@ def _resume(folder: Path, plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _write_shard(shared: tuple[Path, ReadRow], job: tuple[Group, str, range]) -> tuple[str, dict[str, Any]]:
-    """Reads and writes one shard; returns its file and what the manifest says of it."""
+    """Read and write one shard; return its file and what the manifest says of it."""
     (folder, read_row), (group, file, rows) = shared, job
     shape = (len(group.fields), group.n_samples)
     samples = np.empty((len(rows), *shape), dtype=np.int16)

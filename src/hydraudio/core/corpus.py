@@ -37,7 +37,7 @@ def corpus_of(trainer: pl.Trainer) -> Corpus | None:
 
 
 class CorpusDataModule(pl.LightningDataModule):
-    """A corpus in a folder, or an embedded one; a subclass implements :meth:`_make_dataset` and :meth:`_loader`.
+    """Read a corpus in a folder, or an embedded one; a subclass implements :meth:`_make_dataset` and :meth:`_loader`.
 
     Args:
         root: the corpus folder; None makes the embedded corpus.
@@ -82,7 +82,7 @@ class CorpusDataModule(pl.LightningDataModule):
         self.datasets: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
-        """Writes the embedded corpus where it does not exist yet.
+        """Write the embedded corpus where it does not exist yet.
 
         Raises:
             FileNotFoundError: `root` is no folder.
@@ -92,7 +92,7 @@ class CorpusDataModule(pl.LightningDataModule):
         self._require_root()
 
     def setup(self, stage: str | None = None) -> None:
-        """Makes the datasets of the stage: reads the tables and looks for the files that they need."""
+        """Make the datasets of the stage: reads the tables and looks for the files that they need."""
         self._require_root()
         for use in USES_OF_STAGE[stage]:
             if use not in self.datasets:

@@ -120,7 +120,7 @@ class MetricsTable:
         return int(self._last["step"]) if self._last else -1
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds values to the last row if that is of the same step, else a new row."""
+        """Add values to the last row if that is of the same step, else a new row."""
         added = [key for key in values if key not in self.columns]
         if added or not self.path.exists():
             rows = self._read() if self.path.exists() else []
@@ -139,7 +139,7 @@ class MetricsTable:
             file.truncate()
 
     def drop_after(self, step: int) -> None:
-        """Removes the rows of later steps."""
+        """Remove the rows of later steps."""
         if self.path.exists():
             self._rewrite([row for row in self._read() if int(row["step"]) <= step])
 
@@ -179,7 +179,7 @@ def _number(value: Any) -> Any:
 
 
 def _set_aside(path: Path) -> None:
-    """Renames an existing file to the next free numbered name."""
+    """Rename an existing file to the next free numbered name."""
     if not path.exists():
         return
     number = 1

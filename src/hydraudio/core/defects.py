@@ -23,13 +23,13 @@ class Defect:
 
 
 def raise_defect(defect: Defect) -> None:
-    """Raises FileNotFoundError for something missing, ValueError otherwise."""
+    """Raise FileNotFoundError for something missing, ValueError otherwise."""
     if defect.kind in ("missing_file", "missing_csv", "missing_subset", "missing_root"):
         raise FileNotFoundError(defect.message)
     raise ValueError(defect.message)
 
 
 def raise_first(defects: Sequence[Defect]) -> None:
-    """Raises the first defect, if there is one."""
+    """Raise the first defect, if there is one."""
     if defects:
         raise_defect(defects[0])

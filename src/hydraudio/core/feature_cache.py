@@ -42,7 +42,7 @@ Compute = Callable[[dict[str, Any]], list[np.ndarray]]
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is."""
+    """Hold an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -128,7 +128,7 @@ class FeatureCache:
         return self._maps[shard][start : start + math.prod(shape)].reshape(shape).astype(np.float32)
 
     def refresh(self) -> None:
-        """Looks for shards that were completed since.
+        """Look for shards that were completed since.
 
         Raises:
             ValueError: an index is damaged.
@@ -143,7 +143,7 @@ class FeatureCache:
         return locked(self.folder / "features")
 
     def write(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Adds arrays, given as (identity, array); to be called while holding the lock.
+        """Add arrays, given as (identity, array); to be called while holding the lock.
 
         Raises:
             ValueError: wrong number of axes, or a value that is NaN or beyond the range of float16.
@@ -258,7 +258,7 @@ def fill_cache(
     make_loader: Callable[[Dataset, np.ndarray], DataLoader],
     name: str,
 ) -> None:
-    """Computes what the cache lacks.
+    """Compute what the cache lacks.
 
     Of several processes one computes, and the others wait and find everything there. After a kill, complete shards are
     there.

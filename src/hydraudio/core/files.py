@@ -62,14 +62,14 @@ def path_inside(folder: str | Path, name: object) -> Path:
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
-    """Writes a file whole or not at all."""
+    """Write a file whole or not at all."""
     with whole_file(path) as file:
         file.write(content)
     return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Writes a text as UTF-8, whole or not at all.
+    """Write a text as UTF-8, whole or not at all.
 
     Undecodable bytes of file names, which Python holds as lone surrogates, become "?".
     """
@@ -77,7 +77,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, content: object, indent: int | None = 2) -> Path:
-    """Writes plain data (no NaN) as JSON with a line feed at its end, whole or not at all."""
+    """Write plain data (no NaN) as JSON with a line feed at its end, whole or not at all."""
     return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -141,7 +141,7 @@ def _is_number(text: str) -> bool:
 def write_csv(
     path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]
 ) -> Path:
-    """Writes a table as CSV (see `csv_text`), whole or not at all."""
+    """Write a table as CSV (see `csv_text`), whole or not at all."""
     return write_text(path, csv_text(columns, rows))
 
 

@@ -22,7 +22,7 @@ MARKER = "synthetic.json"
 
 
 def generate(root: str | Path, marker: Mapping[str, object], write: Callable[[Path], None]) -> Path:
-    """Writes a corpus that appears complete or not at all, or does nothing if it is there already.
+    """Write a corpus that appears complete or not at all, or does nothing if it is there already.
 
     Args:
         root: its folder.
@@ -54,7 +54,7 @@ def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> 
 
 
 def write_once(folder: Path, write: Callable[..., Any]) -> None:
-    """Writes a corpus beside its place and moves it there, so that it is complete or absent."""
+    """Write a corpus beside its place and move it there, so that it is complete or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

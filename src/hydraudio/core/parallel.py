@@ -32,7 +32,7 @@ def usable_processes(n_jobs: int, n_processes: int | None) -> int:
 def map_in_processes(
     function: Callable[[Shared, Job], Result], shared: Shared, jobs: Sequence[Job], n_processes: int | None
 ) -> Iterator[Result]:
-    """Yields function(shared, job) for each job in order; with one process everything runs in this one.
+    """Yield function(shared, job) for each job in order; with one process everything runs in this one.
 
     Processes are spawned, not forked (a fork of a process that runs threads, as PyTorch does, may hang), so
     `function` must be importable; `shared` is sent once to each process.
@@ -68,7 +68,7 @@ def _initialise(function: Callable[[Any, Any], Any], shared: object) -> None:
 
 
 def _exit_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would wait for work for ever."""
+    """End this worker when its parent is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -19,7 +19,7 @@ class Trial(Protocol):
 
 
 class TrialPruned(Exception):
-    """The trial is given up; the message says why."""
+    """Say that the trial is given up; the message says why."""
 
 
 _running: Trial | None = None

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class SourceLoss(nn.Module):
-    """Loss per item between estimated and true sources: source k against source k.
+    """Compute the loss per item between estimated and true sources: source k against source k.
 
     A subclass gives two methods. ``forward(estimate, target, lengths=None)`` takes (batch, n_sources, time), the same,
     and (batch,) valid samples, and returns (batch,), lower is better; a common reordering of estimates and targets

@@ -15,7 +15,7 @@ EFFECTIVE_BETA = 0.9999
 
 
 class CategoryLoss(nn.Module):
-    """Loss per item between logits and a distribution over classes: (batch,) float32, lower is better.
+    """Compute the loss per item between logits and a distribution over classes: (batch,) float32, lower is better.
 
     ``loss(logits, target)`` takes (batch, n_classes) twice; rows of `target` sum to 1 (one-hot for a hard label), or
     are all zero where an item has no category, which makes its loss 0. The loss of a batch, or of a whole set, is
@@ -47,7 +47,7 @@ class CategoryLoss(nn.Module):
 
 
 class WeightedCategoryLoss(CategoryLoss):
-    """A loss with one weight per class, from training counts.
+    """Weigh a loss by one weight per class, from training counts.
 
     Args:
         class_counts: training items per class; null: every class has weight 1.

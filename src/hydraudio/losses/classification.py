@@ -20,7 +20,7 @@ from hydraudio.losses.category import (
 
 
 class CrossEntropy(CategoryLoss):
-    """-sum_c q_c log p_c: cross entropy with hard labels, soft cross entropy with distributions.
+    """Compute -sum_c q_c log p_c: cross entropy with hard labels, soft cross entropy with distributions.
 
     Args:
         smoothing: share e of the probability that is taken from the target (Szegedy et al., CVPR 2016).
@@ -54,7 +54,7 @@ class CrossEntropy(CategoryLoss):
 
 
 class WeightedCrossEntropy(WeightedCategoryLoss):
-    """-sum_c w_c q_c log p_c.
+    """Compute -sum_c w_c q_c log p_c.
 
     King & Zeng, "Logistic regression in rare events data", Political Analysis 9(2), 2001: the weighted likelihood.
 
@@ -87,7 +87,7 @@ class WeightedCrossEntropy(WeightedCategoryLoss):
 
 
 class LogitAdjustment(CategoryLoss):
-    """Cross entropy of z + tau log n: balanced softmax for tau = 1.
+    """Compute the cross entropy of z + tau log n: balanced softmax for tau = 1.
 
     Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020:
     -log(n_y e^{z_y} / sum_c n_c e^{z_c}); Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, for other
@@ -111,7 +111,7 @@ class LogitAdjustment(CategoryLoss):
 
 
 class Focal(WeightedCategoryLoss):
-    """-sum_c w_c q_c (1 - p_c)^gamma log p_c, with p from the logits without weights.
+    """Compute -sum_c w_c q_c (1 - p_c)^gamma log p_c, with p from the logits without weights.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, eq. 5. The mean is over items.
 
@@ -158,7 +158,7 @@ class ClassBalanced(CategoryLoss):
 
 
 class KLDivergence(WeightedCategoryLoss):
-    """KL(q || p) = sum_c w_c q_c (log q_c - log p_c). The mean is over items.
+    """Compute KL(q || p) = sum_c w_c q_c (log q_c - log p_c). The mean is over items.
 
     Kullback & Leibler, "On information and sufficiency", Annals of Mathematical Statistics 22(1), 1951.
 
@@ -171,7 +171,7 @@ class KLDivergence(WeightedCategoryLoss):
 
 
 class JensenShannon(CategoryLoss):
-    """(KL(q || m) + KL(p || m)) / 2 with m = (p + q) / 2, in nats: from 0 to log 2.
+    """Compute (KL(q || m) + KL(p || m)) / 2 with m = (p + q) / 2, in nats: from 0 to log 2.
 
     Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37(1), 1991.
     """
@@ -195,7 +195,7 @@ class WeightedBinaryCrossEntropy(WeightedCategoryLoss):
 
 
 class LDAM(CategoryLoss):
-    """Cross entropy of z - scale * m * q with margins m_c = max_margin * (n_min / n_c)^(1/4).
+    """Compute the cross entropy of z - scale * m * q with margins m_c = max_margin * (n_min / n_c)^(1/4).
 
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019: the
     margin is proportional to n_c^(-1/4), and the largest is `max_margin`. The paper has logits that are 30 times a
@@ -220,7 +220,7 @@ class LDAM(CategoryLoss):
 
 
 class VectorScaling(CategoryLoss):
-    """Cross entropy of d_c z_c + tau log pi_c with d_c = (n_c / n_max)^gamma and the training priors pi.
+    """Compute the cross entropy of d_c z_c + tau log pi_c with d_c = (n_c / n_max)^gamma, training priors pi.
 
     Kini et al., "Label-imbalanced and group-sensitive classification under overparameterization", NeurIPS 2021;
     gamma and tau as in the public code. At inference z is used as it is.
@@ -245,7 +245,7 @@ class VectorScaling(CategoryLoss):
 
 
 class DeferredReweighting(CategoryLoss):
-    """A loss as it is, and weighted by effective numbers of items from an epoch on (DRW).
+    """Compute a loss as it is, and weighted by effective numbers of items from an epoch on (DRW).
 
     The deferred schedule of Cao et al. 2019 (see `LDAM`): the network first learns from the natural distribution; late
     in the training every item counts w_y, and the mean divides by the weights. The epoch is told by `set_epoch`, so a

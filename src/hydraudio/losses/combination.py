@@ -9,7 +9,7 @@ from hydraudio.nn.weight_decay import exempt_from_weight_decay
 
 
 class FixedWeights(nn.Module):
-    """sum_k weight_k * loss_k over the losses that there are: scalar.
+    """Compute sum_k weight_k * loss_k over the losses that there are: scalar.
 
     Args:
         weights: one for each loss by name; names of heads that a network does not have are allowed.
@@ -31,7 +31,7 @@ class FixedWeights(nn.Module):
 
 
 class UncertaintyWeights(nn.Module):
-    """sum_k a_k exp(-s_k) loss_k + s_k / 2 with a learned s_k for each loss: scalar.
+    """Compute sum_k a_k exp(-s_k) loss_k + s_k / 2 with a learned s_k for each loss: scalar.
 
     Kendall, Gal, Cipolla: "Multi-task learning using uncertainty to weigh losses for scene geometry and semantics",
     CVPR 2018, eq. 7 and 10: s = log sigma^2, a = 1/2 for a regression and 1 for a classification. The s are parameters

@@ -18,7 +18,7 @@ MAX_SOURCES_BRUTE_FORCE = 3
 
 
 class PermutationInvariant(nn.Module):
-    """Any `SourceLoss` under the best permutation of the estimates.
+    """Compute any `SourceLoss` under the best permutation of the estimates.
 
     The search works on the pairwise costs and carries no gradient; the loss is then computed once, against
     the targets in the order of the estimates, so it is as accurate as the loss itself, signals are never
@@ -42,7 +42,8 @@ class PermutationInvariant(nn.Module):
         self.search = search
 
     def forward(self, estimate: Tensor, target: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """
+        """Compute the loss under the best permutation.
+
         Args:
             estimate: (batch, n_sources, time)
             target: (batch, n_sources, time)

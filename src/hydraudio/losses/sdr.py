@@ -26,7 +26,7 @@ class _SDRLoss(SourceLoss):
 
 
 class SISDRLoss(_SDRLoss):
-    """Negative scale-invariant SDR in dB, mean over sources (Le Roux et al. 2019, eq. 3): (batch,)."""
+    """Negate the scale-invariant SDR in dB, mean over sources (Le Roux et al. 2019, eq. 3): (batch,)."""
 
     def forward(self, estimate: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self._loss(sdr.si_sdr(estimate, target, lengths, self.zero_mean).mean(-1))
@@ -36,7 +36,7 @@ class SISDRLoss(_SDRLoss):
 
 
 class SNRLoss(_SDRLoss):
-    """Negative signal-to-noise ratio in dB, mean over sources: (batch,). Unlike SI-SDR it keeps the level."""
+    """Negate the signal-to-noise ratio in dB, mean over sources: (batch,). Unlike SI-SDR it keeps the level."""
 
     def forward(self, estimate: Tensor, target: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self._loss(sdr.snr(estimate, target, lengths, self.zero_mean).mean(-1))
@@ -46,7 +46,7 @@ class SNRLoss(_SDRLoss):
 
 
 class SASDRLoss(_SDRLoss):
-    """Negative source-aggregated SDR in dB (von Neumann et al. 2022): (batch,). Single targets may be silent.
+    """Negate the source-aggregated SDR in dB (von Neumann et al. 2022): (batch,). Single targets may be silent.
 
     The loss is no mean over sources; its best permutation is the one with the least summed residual energy.
     """

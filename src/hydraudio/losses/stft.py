@@ -13,7 +13,7 @@ POWER_FLOOR = 1e-7
 
 
 class MultiResolutionSTFTLoss(SourceLoss):
-    """Spectral convergence plus log-magnitude distance, mean over resolutions and sources: (batch,).
+    """Compute spectral convergence plus log-magnitude distance, mean over resolutions and sources: (batch,).
 
     Yamamoto, Song, Kim: "Parallel WaveGAN: A fast waveform generation model based on generative adversarial
     networks with multi-resolution spectrogram", ICASSP 2020, section 2.2; the default resolutions are its

@@ -9,7 +9,7 @@ from hydraudio.losses.base import SourceLoss
 
 
 class WeightedLoss(SourceLoss):
-    """Sum of losses, each times its weight: (batch,).
+    """Sum losses, each times its weight: (batch,).
 
     Pairwise costs of the terms add up only where every term is a mean over sources. A sum that holds SA-SDR
     therefore needs ``PermutationInvariant(loss, search=...)``.

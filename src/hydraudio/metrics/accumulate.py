@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 
 class MaskedMean(Metric):
-    """Mean of values over all items whose mask is set, whatever the batch sizes and the number of processes.
+    """Average values over all items whose mask is set, whatever the batch sizes and the number of processes.
 
     Sums are float64 (float32 where the machine's accelerator is MPS, which has no float64). Without any item
     the mean is NaN, silently. A NaN among the masked-in values makes the mean NaN.
@@ -55,7 +55,7 @@ class MaskedMean(Metric):
 
 
 class Predictions:
-    """Rows of tensors by the names of their items.
+    """Collect rows of tensors by the names of their items.
 
     Tensors stay on their device until :meth:`collect`, so that nothing waits in between.
     """

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 @dataclass
 class WarmupCosine:
-    """Learning rate of optimizer step t, as a factor of the base rate.
+    """Give the learning rate of optimizer step t, as a factor of the base rate.
 
     Linear warm-up (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2), from 1/(w + 1) at step
     0 so that no step is wasted, to 1 at step w = `n_warmup_steps`; then half a cosine (Loshchilov and Hutter,

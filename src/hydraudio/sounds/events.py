@@ -22,7 +22,7 @@ def make_event(event_class: str, sample_rate: int, rng: np.random.Generator) -> 
 
 
 def place_event(event: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Puts an event at a random offset into silence, its end cut off if it is longer; (n_samples,)."""
+    """Put an event at a random offset into silence, its end cut off if it is longer; (n_samples,)."""
     clip = np.zeros(n_samples, np.float32)
     latest = max(n_samples - len(event), 0)
     add_at(clip, event, int(rng.integers(latest + 1)))

@@ -37,7 +37,7 @@ def speak(talker: Talker, n_samples: int, sample_rate: int, rng: np.random.Gener
 def sound(
     talker: Talker, segments: Sequence[Segment], n_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Makes a planned utterance audible: (n_samples,) float32 like that of `speak`."""
+    """Make a planned utterance audible: (n_samples,) float32 like that of `speak`."""
     tracks = _Tracks.of(segments, n_samples, sample_rate)
     excitation = _voice(talker, tracks, sample_rate, rng)
     frication = tracks.frication * rng.standard_normal(n_samples, dtype=np.float32)

@@ -76,7 +76,7 @@ def harmonics(f0_hz: np.ndarray, sample_rate: int, gains: np.ndarray) -> np.ndar
 
 
 def add_at(target: np.ndarray, sound: np.ndarray, start: int) -> None:
-    """Adds a sound into a longer one in place; what lies beyond the end is cut off."""
+    """Add a sound into a longer one in place; what lies beyond the end is cut off."""
     stop = min(start + len(sound), len(target))
     if start < stop:
         target[start:stop] += sound[: stop - start]

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 
 class EMA(EMAWeightAveraging):
-    """Averages the weights over the optimizer steps; the averages are validated, tested and saved as best.
+    """Average the weights over the optimizer steps; the averages are validated, tested and saved as best.
 
     A checkpoint holds the averages as ``state_dict`` and the weights that training continues from beside them.
     Lightning's callback takes the latter when a test follows training in the same process; this one does not.

@@ -19,7 +19,7 @@ SPECTROGRAM_RANGE_DB = 80.0
 
 
 class MediaLogger(Callback):
-    """Logs every waveform of the first validation items, as audio and as spectrograms.
+    """Log every waveform of the first validation items, as audio and as spectrograms.
 
     Which tensors are waveforms, and along which axes there are several in one, is in the task's specification. Those of
     the batch are logged once, those that the task gives every `every_n_epochs` epochs. Loggers whose experiment takes
@@ -113,7 +113,7 @@ class _Sink:
         self.step, self.epoch = trainer.global_step, trainer.current_epoch
 
     def log(self, name: str, waveform: Tensor, repeated: bool = False) -> None:
-        """Takes (time,) in [-1, 1]; `repeated` items get a folder per epoch where files are written."""
+        """Take (time,) in [-1, 1]; `repeated` items get a folder per epoch where files are written."""
         for experiment in self.experiments:
             experiment.add_audio(f"audio/{name}", waveform[None], self.step, sample_rate=self.sample_rate)
             image = spectrogram_image(waveform, self.sample_rate)

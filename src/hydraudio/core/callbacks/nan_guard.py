@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or the weights became NaN or infinite."""
+    """Say that the loss or the weights became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _Step:
 
 
 class NaNGuard(Callback):
-    """Raises `NonFiniteError` when the loss is NaN or infinite.
+    """Raise `NonFiniteError` when the loss is NaN or infinite.
 
     On the CPU every loss is checked before its backward pass, so the weights are still those from before. On
     other devices the losses stay there and are checked together every `check_every_n_steps` batches, before

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's Rich progress bar with the headline of the run.
+    """Show Lightning's Rich progress bar with the headline of the run.
 
     Left out is the logger's version, which is the same word in every run folder.
 

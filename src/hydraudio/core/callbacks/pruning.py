@@ -12,7 +12,7 @@ from hydraudio.core.trial import Trial, TrialPruned, running_trial
 
 
 class TrialPruning(Callback):
-    """Reports a metric after every validation; raises `TrialPruned` when the pruner gives the trial up.
+    """Report a metric after every validation; raise `TrialPruned` when the pruner gives the trial up.
 
     The step of a report, which is the resource of Hyperband and of successive halving and the step of a median
     pruner, is the number of validations so far, from 1: with one validation per epoch, the number of epochs. A metric

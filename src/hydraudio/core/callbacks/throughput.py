@@ -13,7 +13,7 @@ from hydraudio.core.task import Task, as_task
 
 
 class Throughput(Callback):
-    """Logs the speed of training since the previous log step, without making the device wait.
+    """Log the speed of training since the previous log step, without making the device wait.
 
     - ``throughput/items_per_s``: training items per second, all devices together (higher is better)
     - ``throughput/audio_s_per_s``: seconds of audio per second, padding not counted, for batches with

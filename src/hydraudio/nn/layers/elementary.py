@@ -71,14 +71,14 @@ class Pointwise(nn.Conv1d):
 
 
 class PReLU(nn.PReLU):
-    """max(x, 0) + slope min(x, 0) with one slope, of any shape."""
+    """Compute max(x, 0) + slope min(x, 0) with one slope, of any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return prelu(x, self.weight) if prefers_channels_last(x) else super().forward(x)
 
 
 class Depthwise(nn.Conv1d):
-    """Dilated convolution of each channel, without bias, that keeps the frames. (batch, channels, frames) -> same.
+    """Convolve each channel by itself, dilated, without bias, and keep the frames. (batch, channels, frames) -> same.
 
     Args:
         n_channels: channels.
@@ -196,7 +196,7 @@ class _PReLU(torch.autograd.Function):
 
 
 def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor, scratch: Tensor, out: Tensor) -> Tensor:
-    """Writes the gradient of x to `out` (may be `grad`) and returns the slope's."""
+    """Write the gradient of x to `out` (may be `grad`) and return the slope's."""
     grad_slope = torch.clamp(x, max=0, out=scratch).mul_(grad).sum()
     torch.ops.aten.leaky_relu_backward.grad_input(grad, x, slope.item(), False, grad_input=out)
     return grad_slope
@@ -254,7 +254,7 @@ def _global_layer_norm_backward(
 
 
 class Geometry(NamedTuple):
-    """Of a depthwise convolution that keeps the number of frames."""
+    """Hold the geometry of a depthwise convolution that keeps the number of frames."""
 
     dilation: int
     pad_left: int
@@ -324,7 +324,7 @@ def _depthwise_backward(
     scratch: Tensor,
     out: Tensor,
 ) -> Tensor:
-    """Writes the gradient of x to `out`, adds the kernel's to `grad_rows`."""
+    """Write the gradient of x to `out`, adds the kernel's to `grad_rows`."""
     out.zero_()
     for row, grad_row, segments in zip(rows, grad_rows, taps, strict=True):
         for target, source, reverse in segments:

@@ -25,7 +25,7 @@ DT_FLOOR = 1e-4
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) times a gain, over the last axis, in float32. (..., dim) -> same."""
+    """Compute x / sqrt(mean(x^2) + eps) times a gain, over the last axis, in float32. (..., dim) -> same."""
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class MambaState(NamedTuple):
 
 
 class Mamba(nn.Module):
-    """Causal selective state space mixer. (batch, steps, d_model) -> same.
+    """Mix steps by a causal selective state space. (batch, steps, d_model) -> same.
 
     Args:
         d_model: channels of input and output.
@@ -130,7 +130,7 @@ class Mamba(nn.Module):
 
 
 class BiMamba(Mamba):
-    """Both directions between shared projections: W_out (0.5 (forward + backward) SiLU(z)).
+    """Mix in both directions between shared projections: W_out (0.5 (forward + backward) SiLU(z)).
 
     (batch, steps, d_model) -> same. With `n_steps` (batch,), the steps of each item of a padded batch, the backward
     direction starts at each item's own last step.

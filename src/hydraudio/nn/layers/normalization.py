@@ -42,7 +42,7 @@ class _AffineNorm(nn.Module):
 
 
 class GlobalLayerNorm(_AffineNorm):
-    """gLN: mean and variance over channels and frames of each item. (batch, channels, frames) -> same.
+    """Normalise by mean and variance over channels and frames of each item, gLN. (batch, channels, frames) -> same.
 
     With `n_frames` (batch,) further frames do not count and become zero.
     """
@@ -55,7 +55,7 @@ class GlobalLayerNorm(_AffineNorm):
 
 
 class ChannelwiseLayerNorm(_AffineNorm):
-    """cLN: mean and variance over the channels of each frame, hence causal. (batch, channels, frames) -> same.
+    """Normalise by mean and variance over the channels of each frame, cLN: causal. (batch, channels, frames) -> same.
 
     With `n_frames` (batch,) further frames become zero.
     """
@@ -71,7 +71,7 @@ class ChannelwiseLayerNorm(_AffineNorm):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """BN: statistics per channel over batch and frames in training, running averages in evaluation.
+    """Normalise per channel over batch and frames, BN: by the statistics of the batch, in evaluation by running averages.
 
     (batch, channels, frames) -> same. As a causal norm it is causal in evaluation alone. With `n_frames` (batch,)
     further frames do not count and become zero.

@@ -18,7 +18,7 @@ LAYER_NORM_EPS = 1e-6
 
 
 class SelfAttention(nn.Module):
-    """softmax(Q K^T / sqrt(dim / n_heads)) V per head. (sequences, steps, dim) -> same.
+    """Compute softmax(Q K^T / sqrt(dim / n_heads)) V per head. (sequences, steps, dim) -> same.
 
     mask: bool, broadcasts to (sequences, n_heads, steps, steps), True where a query may attend to a key.
     """
@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """y = x + attention(norm(x)); output y + linear(relu(linear(norm(y)))). (sequences, steps, dim) -> same."""
+    """Compute y = x + attention(norm(x)), then y + linear(relu(linear(norm(y)))). (sequences, steps, dim) -> same."""
 
     def __init__(self, dim: int, n_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """`n_layers` of `TransformerLayer` and a norm; also a block of dual-path networks.
+    """Apply `n_layers` of `TransformerLayer` and a norm; it is also a block of dual-path networks.
 
     (sequences, steps, dim) -> same, any number of steps.
 
