@@ -71,7 +71,7 @@ class ChannelwiseLayerNorm(_AffineNorm):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Normalise per channel over batch and frames, BN: by the statistics of the batch, in evaluation by running averages.
+    """Normalise per channel over batch and frames, BN: by statistics of the batch, in evaluation by running averages.
 
     (batch, channels, frames) -> same. As a causal norm it is causal in evaluation alone. With `n_frames` (batch,)
     further frames do not count and become zero.
