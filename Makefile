@@ -48,7 +48,7 @@ test: $(SETUP) ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(SETUP) ## Run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(SETUP) ## Check style, types and every configuration file
 	$(BIN)/ruff check .

@@ -98,6 +98,7 @@ value.backward()
 dist.all_reduce(factor.grad)  # data-parallel training averages gradients
 alone = loss.eval()(factor * prediction, target)
 torch.save((value.detach(), factor.grad / 2, alone.detach()), f"{folder}/{rank}.pt")
+dist.destroy_process_group()  # else a thread of gloo can outlive the interpreter, and abort the process
 """
 
 

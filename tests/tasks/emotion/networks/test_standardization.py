@@ -89,6 +89,7 @@ module = RunningStandardization(3)
 for batch in torch.load(folder + "/batches.pt")[rank::2]:
     module(batch)
 torch.save(module.state_dict(), f"{folder}/{rank}.pt")
+dist.destroy_process_group()  # else a thread of gloo can outlive the interpreter, and abort the process
 """
 
 
