@@ -29,10 +29,10 @@ from rich.text import Text  # noqa: E402
 
 from hydra_preflight import check_targets  # noqa: E402
 from hydra_preflight.errors import ConfigError  # noqa: E402
-from hydraudio.core.files import sha256_of_json, write_json, write_text  # noqa: E402
+from hydraudio.core.files import sha256_of_json, write_json  # noqa: E402
 from hydraudio.core.task import count_parameters  # noqa: E402
 from hydraudio.nn.complexity import count_macs, real_time_factor  # noqa: E402
-from hydraudio.report.leaderboard import Cost, Entry, TaskTable, by_task, collect, group, leaderboard_page  # noqa: E402
+from hydraudio.report.leaderboard import Cost, Entry, TaskTable, by_task, collect, group, write_leaderboard  # noqa: E402
 from hydraudio.report.tables import rich_table, write_csv  # noqa: E402
 from hydraudio.run import build_task  # noqa: E402
 
@@ -65,7 +65,7 @@ def main() -> None:
         console.print(Text(f"left out: {folder}: {reason}"), soft_wrap=True)
     if len(incomplete) > arguments.n_incomplete:
         console.print(Text(f"... and {len(incomplete) - arguments.n_incomplete} others, all in leaderboard.html"))
-    path = write_text(arguments.log_dir / "leaderboard.html", leaderboard_page(tables, incomplete, cache.machine))
+    path = write_leaderboard(arguments.log_dir / "leaderboard.html", tables, incomplete, cache.machine)
     console.print(Text(f"Page: {path}"), soft_wrap=True)
 
 

@@ -1,5 +1,6 @@
-"""Charts are well-formed and put data where it belongs."""
+"""Charts are well-formed, put data where it belongs and take their colours from the style sheet."""
 
+import io
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -7,86 +8,114 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from hydraudio.report.charts import Series, _ticks, heat_chart, interval_chart, line_chart, scatter_chart
+from hydraudio.report.charts import Chart, Series, heat_chart, heat_png, interval_chart, line_chart, scatter_chart
+from hydraudio.report.page import asset
 from hydraudio.stats.intervals import Interval
 
+USE = "{http://www.w3.org/2000/svg}use"
+PATH = "{http://www.w3.org/2000/svg}path"
 
-def _parse(fragment: str) -> ElementTree.Element:
-    return ElementTree.fromstring(f"<root>{fragment}</root>")
+
+def parse(chart: Chart) -> ElementTree.Element:
+    return ElementTree.fromstring(chart.svg)
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 10), (-7.3, 21.9), (0.001, 0.0042), (3, 3), (0, 0), (-1e6, 5), (9.99, 10.01)]
-)
-def test_ticks_enclose_the_range_in_few_round_steps(low: float, high: float) -> None:
-    ticks = _ticks(low, high)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high
-    assert 2 <= len(ticks) <= 8
-    step = ticks[1] - ticks[0]
-    mantissa = step / 10 ** math.floor(math.log10(step * 1.0001))
-    assert round(mantissa, 6) in (1, 2, 5)
+def texts(chart: Chart) -> list[str]:
+    return [element.text for element in parse(chart).iter() if element.tag.endswith("}text") and element.text]
+
+
+def points(chart: Chart) -> list[tuple[float, float]]:
+    """Places of the markers in data colours."""
+    uses = [use for use in parse(chart).iter(USE) if "var(--k" in use.get("style", "")]
+    return [(float(use.get("x", 0)), float(use.get("y", 0))) for use in uses]
 
 
 def test_lines_skip_what_is_not_finite_and_keep_the_order() -> None:
-    chart = line_chart([Series("a", [0, 1, 2], [0, math.nan, 10])], "step", "loss")
-    points = re.search(r'polyline class="line s0" points="([^"]+)"', chart)
-    assert points is not None
-    pairs = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
-    assert len(pairs) == 2
-    assert pairs[0][0] < pairs[1][0]
-    assert pairs[0][1] > pairs[1][1]  # larger values are higher up
-    _parse(chart)
+    chart = line_chart([Series("a", [0, 1, 2], [0, math.nan, 10])], "step", "loss", dots=True)
+    (first, last) = points(chart)
+    assert first[0] < last[0]
+    assert first[1] > last[1]  # larger values are higher up
+    assert chart.label == "loss over step"
 
 
 def test_scatter_draws_every_finite_point_and_names_the_groups() -> None:
-    chart = scatter_chart([Series("SER", [1, 2], [3, 4]), Series("<b>", [1, math.inf], [0, 0])], "x", "y")
-    assert chart.count("<circle") == 3
-    assert "<b>" not in chart
-    _parse(chart)
+    chart = scatter_chart([Series("SER", [1, 2], [3, 4]), Series("<b>", [1, math.inf], [0, 0])], "x", "y <i>")
+    assert len(points(chart)) == 3
+    assert chart.names == ("SER", "<b>")
+    assert "y <i>" in texts(chart)
 
 
 def test_an_identity_point_lies_on_the_diagonal() -> None:
-    chart = scatter_chart([Series("a", [0, 4, 10], [2, 4, 30])], "x", "y")
-    line = re.search(r'class="diagonal" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', chart)
-    assert line is not None
-    x1, y1, x2, y2 = map(float, line.groups())
-    x, y = (float(v) for v in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart)[1])
+    chart = scatter_chart([Series("a", [0, 4, 10], [2, 4, 30])], "x", "y", "equal")
+    dashed = next(path for path in parse(chart).iter(PATH) if "dasharray" in path.get("style", ""))
+    x1, y1, x2, y2 = (float(value) for value in re.findall(r"[\d.]+", dashed.get("d", "")))
+    x, y = points(chart)[1]
     assert y == pytest.approx(y1 + (y2 - y1) * (x - x1) / (x2 - x1), abs=0.2)
+    assert "equal" in texts(chart)
 
 
 def test_intervals_show_bar_and_value() -> None:
-    chart = interval_chart(
-        ["SER", "a & b"], [Interval(5, 4, 7, 9), Interval(-1, math.nan, math.nan, 1)], "dB", ["a & b"]
-    )
-    assert chart.count('class="bar"') == 1
-    assert "\N{MINUS SIGN}1.00" in chart
-    assert "a &amp; b" in chart
-    _parse(chart)
+    intervals = [Interval(5, 4, 7, 9), Interval(-1, math.nan, math.nan, 1)]
+    chart = interval_chart(["SER", "a $x$ & b"], intervals, "dB", ["a $x$ & b"])
+    bars = [path for path in parse(chart).iter(PATH) if "stroke-width: 7" in path.get("style", "")]
+    assert len(bars) == 1
+    assert {"5.00", "\N{MINUS SIGN}1.00", "SER", "a $x$ & b"} <= set(texts(chart))
 
 
 def test_nothing_to_draw_is_still_a_chart() -> None:
     for chart in (line_chart([], "x", "y"), scatter_chart([], "x", "y"), interval_chart([], [], "x")):
-        _parse(chart)
+        parse(chart)
 
 
 def test_a_confusion_is_drawn_with_shares_of_the_row_and_counts() -> None:
-    svg = heat_chart(np.array([[3, 1], [0, 0]]), ["<b>", "calm"])
-    root = _parse(svg)
-    texts = [element.text for element in root.iter() if element.tag.endswith("text")]
-    assert {"<b>", "calm", "75\u2009%", "25\u2009%", "3", "1"} <= set(texts)
-    opacities = [float(e.get("fill-opacity", 0)) for e in root.iter() if e.tag.endswith("rect")]
+    chart = heat_chart(np.array([[3, 1], [0, 0]]), ["<b>", "calm"])
+    assert {"<b>", "calm", "75\u2009%", "25\u2009%", "3", "1"} <= set(texts(chart))
+    styles = [path.get("style", "") for path in parse(chart).iter(PATH)]
+    opacities = [float(found[1]) for style in styles if (found := re.search(r"accent\); opacity: ([\d.]+)", style))]
+    assert len(opacities) == 4
     assert opacities == sorted(opacities, reverse=True)  # the empty row is as light as no share at all
+
+
+def test_the_picture_of_the_confusion_shows_every_cell() -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    picture = heat_png(np.array([[90, 10], [0, 50]]), ["Angry", "Neutral"])
+    image = np.asarray(image_module.open(io.BytesIO(picture)).convert("RGB"))
+    full = np.argwhere((image == (47, 95, 208)).all(-1))  # 100 % has the accent's colour
+    assert len(full) > 3000
+    assert full[:, 0].min() > image.shape[0] / 2  # and lies in the lower row
+    assert full[:, 1].min() > image.shape[1] / 2  # and the right column
 
 
 def test_both_axes_have_the_given_ticks_and_the_diagonal_its_name() -> None:
     curve = Series("a", [0.2, 0.3], [0.1, 0.4])
-    for svg in (
+    for chart in (
         line_chart([curve], "x", "y", dots=True, diagonal="equal", ticks=[0, 0.5, 1]),
         scatter_chart([curve], "x", "y", "equal", ticks=[0, 0.5, 1]),
     ):
-        root = _parse(svg)
-        ticks = [e.text for e in root.iter() if e.tag.endswith("text") and "tick" in e.get("class", "")]
-        assert sorted(ticks) == sorted(["0", "0.5", "1"] * 2)
-        assert "equal" in [e.text for e in root.iter() if e.tag.endswith("text")]
-        assert sum(e.tag.endswith("circle") for e in root.iter()) == 2
+        assert sorted(texts(chart)) == sorted([*["0", "0.5", "1"] * 2, "x", "y", "equal"])
+        assert len(points(chart)) == 2
+
+
+def test_colours_are_those_of_the_style_sheet_which_has_them_for_light_and_dark() -> None:
+    series = [Series(str(k), [0, 1], [k, k]) for k in range(9)]
+    drawn = [line_chart(series, "x", "y"), interval_chart(["a"], [Interval(1, 0, 2, 3)], "x", ["a"])]
+    svg = "".join(chart.svg for chart in [*drawn, heat_chart(np.eye(2, dtype=int), ["a", "b"])])
+    used = set(re.findall(r"var\((--\w+)\)", svg))
+    assert {"--k0", "--k7", "--text", "--muted", "--rule", "--card", "--accent"} <= used
+    assert used <= set(re.findall(r"(--\w+): light-dark\(", asset("style.css")))
+    assert set(re.findall(r"#[0-9a-f]{6}", svg)) <= {"#000000", "#ffffff"}
+
+
+def test_a_chart_leaves_no_trace_in_a_page_with_others() -> None:
+    svg = line_chart([Series("a", [0, 1], [0, 1])], "x", "y").svg
+    assert svg.startswith("<svg")
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "<g id" not in svg
+
+
+def test_charts_need_no_state_of_pyplot() -> None:
+    import sys
+
+    line_chart([Series("a", [0, 1], [0, 1])], "x", "y")
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

@@ -20,14 +20,25 @@ def test_curves_skip_gaps_and_prefer_the_epoch_mean(tmp_path: Path) -> None:
     assert curves["val/loss"].y == [2.5, 0.5]
 
 
-def test_long_curves_are_averaged(tmp_path: Path) -> None:
-    lines = [f"{step},{value}" for step, value in enumerate(np.arange(1000.0))]
+def test_every_point_of_a_loss_by_the_batch_is_the_mean_of_several_the_last_one_too(tmp_path: Path) -> None:
+    lines = [f"{step},{step // 500},{value},{7 if step % 500 == 499 else ''}" for step, value in enumerate(range(1003))]
     path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss\n" + "".join(f"{line}\n" for line in lines))
-    curve = learning_curves(path, ["train/loss"], max_points=100)["train/loss"]
-    assert len(curve.x) == 100
-    assert curve.y[0] == pytest.approx(4.5)
-    assert curve.y[-1] == pytest.approx(994.5)
+    path.write_text("step,epoch,train/loss,val/loss\n" + "".join(f"{line}\n" for line in lines))
+    curves = learning_curves(path, ["train/loss", "val/loss"])
+    losses = curves["train/loss"]
+    assert len(losses.x) == 125
+    assert losses.y[0] == pytest.approx(np.mean(range(9)))
+    assert losses.y[-1] == pytest.approx(np.mean(range(995, 1003)))
+    assert losses.x == losses.y
+    assert curves["val/loss"].x == [499, 999]
+
+
+def test_curves_of_many_epochs_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,val/loss\n" + "".join(f"{k},{k},{k}\n" for k in range(1000)))
+    curve = learning_curves(path, ["val/loss"])["val/loss"]
+    assert len(curve.x) == 200
+    assert curve.y[-1] == pytest.approx(997)
 
 
 def test_the_first_run_with_curves_counts(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from hydraudio.report import leaderboard
-from hydraudio.report.leaderboard import Cost, TaskTable, by_task, group, leaderboard_page
+from hydraudio.report.leaderboard import Cost, TaskTable, by_task, group, write_leaderboard
 from hydraudio.report.run_scores import RunScores, write_run_scores
 from hydraudio.stats.intervals import Interval
 
@@ -141,7 +141,8 @@ def test_every_task_has_a_table_of_its_own(tmp_path):
         "hearing": ["a"],
         "seeing": ["b"],
     }
-    html = leaderboard_page([TaskTable(entries, [COST]) for entries in tasks.values()], {}, "a machine")
+    tables = [TaskTable(entries, [COST]) for entries in tasks.values()]
+    html = write_leaderboard(tmp_path / "page.html", tables, {}, "a machine").read_text()
     assert html.index('id="hearing"') < html.index('id="seeing"')
 
 
@@ -162,7 +163,7 @@ def test_what_a_run_folder_names_is_not_believed(tmp_path, task, words):
     assert words in next(iter(incomplete.values()))
 
 
-def test_broken_and_unfinished_runs_are_left_out_with_the_reason(tmp_path):
+def test_broken_and_unfinished_runs_are_left_out_with_the_reason_and_failed_starts_without_a_word(tmp_path):
     write_run(tmp_path, "a", "fine", config("a", 1), 1.0)
     write_run(tmp_path, "a", "untested", config("a", 1))
     write_run(tmp_path, "a", "sweep", config("a", 1, test=False))
@@ -183,11 +184,9 @@ def test_broken_and_unfinished_runs_are_left_out_with_the_reason(tmp_path):
     expected = {
         "untested": "not tested",
         "sweep": "not tested (test=false)",
-        "killed": "stopped before anything was logged",
         "unscored": "the test gave no gain",
         "early": "no checkpoints/best.ckpt",
         "unreadable": "config.yaml is damaged",
-        "empty": "no config.yaml",
     }
     assert reasons.keys() == expected.keys()
     for name, text in expected.items():
@@ -197,16 +196,18 @@ def test_broken_and_unfinished_runs_are_left_out_with_the_reason(tmp_path):
 def test_page_and_table_show_every_entry_and_every_incomplete_run(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path, "best<1>", f"2026-01-0{seed}", config("best<1>", seed), 4.0 + seed)
-    (tmp_path / "a" / "empty").mkdir(parents=True)
+    write_run(tmp_path, "a", "untested", config("a", 1))
+    (tmp_path / "b" / "empty").mkdir(parents=True)
     runs, incomplete = collect(tmp_path)
     task = TaskTable(group(runs), [UNKNOWN])
     (row,) = task.table().rows
     assert [cell.text for cell in row.cells[:4]] == ["best<1>", "Woods", "2", "5.50"]
     assert row.cells[3].note == "± 0.71, best 6.00"
-    html = leaderboard_page([task], incomplete, "a machine")
+    html = write_leaderboard(tmp_path / "page.html", [task], incomplete, "a machine").read_text()
     assert "best&lt;1&gt;" in html
     assert "best<1>" not in html
-    assert "no config.yaml" in html
+    assert "not tested" in html
+    assert "empty" not in html
     assert "a machine" in html
 
 

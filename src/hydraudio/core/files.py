@@ -106,10 +106,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object] | Seque
             empty.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    _write_rows(text, columns, rows)
+    return text.getvalue()
+
+
+def _write_rows(file: IO[str], columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([row.get(column) for column in columns] if isinstance(row, Mapping) else row for row in rows)
-    return text.getvalue()
 
 
 _ACTIVE = re.compile(r"'*[=+\-@\t\r]")
@@ -141,8 +145,10 @@ def _is_number(text: str) -> bool:
 def write_csv(
     path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object] | Sequence[object]]
 ) -> Path:
-    """Write a table as CSV (see `csv_text`), whole or not at all."""
-    return write_text(path, csv_text(columns, rows))
+    """Write a table as CSV (see `csv_text`) row by row, whole or not at all."""
+    with whole_file(path) as file, io.TextIOWrapper(file, "utf-8", "replace", newline="") as text:
+        _write_rows(text, columns, rows)
+    return Path(path)
 
 
 def read_csv(path: str | Path, required: Iterable[str] = (), *, growing: bool = False) -> list[dict[str, str]]:

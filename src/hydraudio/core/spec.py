@@ -70,15 +70,16 @@ class Block:
     """A section of the report page.
 
     Attributes:
-        anchor: its address within the page.
-        title: its heading.
-        render: dotted name of the function that makes its body from the results of a test; it gives an empty text where
-            there is nothing to show.
+        anchor: its address within the page, and the name of the macro that makes its body from the results of a test;
+            ``listen`` stands for the examples.
+        title: its heading; empty for what stands above the sections.
+        template: that has the macro, ``package/file``, or one of :mod:`hydraudio.report.templates` without a package.
+            What the macro leaves empty is not shown.
     """
 
     anchor: str
     title: str
-    render: str
+    template: str = "blocks.html"
 
 
 @dataclass(frozen=True)

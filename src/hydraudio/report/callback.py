@@ -19,7 +19,7 @@ from hydraudio.core.environment import git_revision
 from hydraudio.core.task import Task, as_task
 from hydraudio.report.curves import curves_of_runs
 from hydraudio.report.examples import ExamplePool, Kept
-from hydraudio.report.results import Results, Written, print_written, write_pages
+from hydraudio.report.results import Results, Written, print_written, write_report
 from hydraudio.report.run_scores import RunScores, write_run_scores
 from hydraudio.report.tables import count
 from hydraudio.stats.bootstrap import Bootstrap
@@ -168,7 +168,7 @@ class Report(Callback, Generic[Part, Kept]):
 
     def write_page(self, task: Task, results: Results[Kept]) -> Path:
         """Write index.html with the sections of the task."""
-        return write_pages(self.output_dir / "index.html", results, task.spec.blocks)
+        return write_report(self.output_dir / "index.html", results, task.spec.blocks)
 
     def _write_scores(self, trainer: Trainer, task: Task, written: Written) -> None:
         """What the report scored with intervals, and what the task logged beside it without."""

@@ -1,19 +1,39 @@
-"""Small charts as inline SVG. Colours come from the page's style sheet, so they follow light and dark."""
+"""Charts by matplotlib: as SVG in the colours of the page's style sheet, light and dark, or as PNG on white."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from hydraudio.report.tables import MINUS
 from hydraudio.stats.intervals import Interval
 
-N_COLORS = 8  # classes c0 ... c7 of the style sheet
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+N_COLORS = 8
+_WIDTH = 420.0  # of a chart, in px; the page makes it as wide as its tile
+_INKS = ("text", "muted", "rule", "card", "accent", *(f"k{index}" for index in range(N_COLORS)))
+_ON_WHITE = {"text": "#1b2130", "muted": "#5d6678", "card": "#ffffff", "accent": "#2f5fd0"}
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text, in the font of the page
+    "svg.hashsalt": "hydraudio",
+    "text.parse_math": False,
+    "axes.autolimit_mode": "round_numbers",
+    "axes.xmargin": 0,
+    "axes.ymargin": 0,
+    "font.size": 12,
+}
 
 
 @dataclass(frozen=True)
@@ -26,23 +46,12 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """Plot area in SVG units and the ticks of the data range that it shows, first to last."""
+class Chart:
+    """A drawing with what it shows in words, and the names of its colours where there are several."""
 
-    left: float
-    top: float
-    width: float
-    height: float
-    x_ticks: list[float]
-    y_ticks: list[float]
-
-    def x(self, value: float) -> float:
-        low, high = self.x_ticks[0], self.x_ticks[-1]
-        return self.left + self.width * (value - low) / (high - low)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_ticks[0], self.y_ticks[-1]
-        return self.top + self.height * (high - value) / (high - low)
+    svg: Markup
+    label: str
+    names: tuple[str, ...] = ()
 
 
 def line_chart(
@@ -53,211 +62,195 @@ def line_chart(
     dots: bool = False,
     diagonal: str = "",
     ticks: Sequence[float] = (),
-) -> str:
-    """Curves over a common axis, with a legend where there is more than one.
+) -> Chart:
+    """Curves over a common axis.
 
-    dots: mark the points; diagonal: name of the line of equal x and y, "" = not drawn; ticks: of both axes, () = by
-    the data.
+    Args:
+        series: of finite points; others are left out.
+        x_label: of the axis.
+        y_label: of the axis.
+        dots: mark the points.
+        diagonal: name of the line of equal x and y; empty = not drawn.
+        ticks: of both axes; empty = by the data.
     """
-    frame = _frame([value for s in series for value in s.x], [value for s in series for value in s.y], ticks=ticks)
-    body = [_grid(frame), _axis_labels(frame, x_label, y_label)]
-    body += [_diagonal(frame, diagonal)] if diagonal else []
-    for index, curve in enumerate(series):
-        points = " ".join(
-            f"{frame.x(a):.1f},{frame.y(b):.1f}"
-            for a, b in zip(curve.x, curve.y, strict=True)
-            if math.isfinite(a) and math.isfinite(b)
-        )
-        body.append(f'<polyline class="line s{index % N_COLORS}" points="{points}"/>')
-        body += [_dots(frame, curve, index)] if dots else []
-    return _figure(_svg(480, 300, body, f"{y_label} over {x_label}"), [s.name for s in series])
+    return _curves(series, x_label, y_label, 270, "over", {"linewidth": 2}, "o" if dots else "", diagonal, ticks)
 
 
 def scatter_chart(
-    series: Sequence[Series],
-    x_label: str,
-    y_label: str,
-    diagonal: str = "no change",
-    ticks: Sequence[float] = (),
-) -> str:
-    """Points of several colours, with the named line of equal x and y; ticks: of both axes, () = by the data."""
-    frame = _frame([v for s in series for v in s.x], [v for s in series for v in s.y], 400, ticks)
-    body = [_grid(frame), _axis_labels(frame, x_label, y_label)]
-    body.append(_diagonal(frame, diagonal))
-    body += [_dots(frame, group, index) for index, group in enumerate(series)]
-    return _figure(_svg(480, 400, body, f"{y_label} against {x_label}"), [s.name for s in series])
+    series: Sequence[Series], x_label: str, y_label: str, diagonal: str = "no change", ticks: Sequence[float] = ()
+) -> Chart:
+    """Points of several colours; arguments as in :func:`line_chart`."""
+    points = {"linestyle": "none", "markersize": 5, "alpha": 0.6, "markeredgewidth": 0}
+    return _curves(series, x_label, y_label, 310, "against", points, "o", diagonal, ticks)
 
 
 def interval_chart(
     labels: Sequence[str], intervals: Sequence[Interval], x_label: str, total_labels: Sequence[str] = ()
-) -> str:
+) -> Chart:
     """One row per label: the mean as a dot, its interval as a bar; labels in total_labels are set apart."""
-    finite = [value for i in intervals for value in i[:3] if math.isfinite(value)]
-    height = 26 * len(labels) + 60
-    left = 24 + 6.6 * max((len(_short(label)) for label in labels), default=4)
-    ticks = _ticks(min([0.0, *finite]), max([0.0, *finite]))
-    frame = _Frame(left, 8, 480 - left - 56, 26 * len(labels), ticks, [0.0, 1.0])
-    body = [_vertical_grid(frame)]
-    body.append(_line(frame.x(0), frame.top, frame.x(0), frame.top + frame.height, "zero"))
-    for index, (label, interval) in enumerate(zip(labels, intervals, strict=True)):
-        css = "total" if label in total_labels else "c0"
-        body.append(_interval_row(frame, 26 * index + 21, label, interval, css))
-    body.append(_x_label(frame, x_label))
-    return _figure(_svg(480, height, body, f"{x_label} with confidence intervals"), [])
+    names = [_short(label) for label in labels]
+    left = 20 + 6.6 * max((len(name) for name in names), default=4)
+    with _drawing(24 * len(labels) + 52, (left, 8, 50, 44)) as (figure, axes):
+        _plain(axes, x_label)
+        axes.axvline(0, color=_ink("muted"), linewidth=1)
+        for row, (label, interval) in enumerate(zip(labels, intervals, strict=True)):
+            is_total = label in total_labels
+            color = _ink("text" if is_total else "k0")
+            if math.isfinite(interval.low):
+                ends = [interval.low, interval.high]
+                axes.plot(ends, [row, row], color=color, linewidth=7, alpha=0.3, solid_capstyle="round")
+            if math.isfinite(interval.mean):
+                axes.plot([interval.mean], [row], "o", color=color, markersize=8)
+                text = f"{round(interval.mean, 2) + 0.0:.2f}".replace("-", MINUS)
+                place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+                weight = "bold" if is_total else "normal"
+                axes.annotate(text, (1, row), (46, 0), ha="right", color=_ink("text"), weight=weight, **place)
+        axes.set_yticks(range(len(names)), names, color=_ink("text"))
+        for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
+            tick.set_fontweight("bold" if label in total_labels else "normal")
+        axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        return _chart(figure, f"{x_label} with confidence intervals")
 
 
-def heat_chart(counts: NDArray[np.int64], names: Sequence[str]) -> str:
+def heat_chart(counts: NDArray[np.int64], names: Sequence[str]) -> Chart:
     """A confusion matrix (true, predicted): colour and percentages are shares of the row, counts below them."""
-    n, width, height = len(names), 76, 42
-    left, top = 44 + 7 * max(len(_short(name, 14)) for name in names), 44
-    parts = [
-        f'<text class="axis" x="{left + n * width / 2:.0f}" y="14" text-anchor="middle">predicted</text>',
-        f'<text class="axis" text-anchor="middle" transform="translate(14 {top + n * height / 2:.0f}) rotate(-90)">'
-        "true</text>",
-    ]
-    for row, name in enumerate(names):
-        label, y = escape(_short(name, 14)), top + row * height
-        parts.append(f'<text class="label" x="{left - 8}" y="{y + 25}" text-anchor="end">{label}</text>')
-        short = escape(_short(name, 11))
-        x = left + row * width + width / 2
-        parts.append(f'<text class="label" x="{x:.0f}" y="{top - 9}" text-anchor="middle">{short}</text>')
-        shares = counts[row] / max(counts[row].sum(), 1)
-        cells = zip(shares, counts[row], strict=True)
-        parts += [_heat_cell(left + c * width, y, width, height, *cell) for c, cell in enumerate(cells)]
-    svg = _svg(left + n * width + 4, top + n * height + 4, parts, "Confusion of the classes")
-    return f'<div class="heat">{svg}</div>'
+    with _heat(counts, names, _ink) as figure:
+        return _chart(figure, "Confusion of the classes")
 
 
-def _heat_cell(x: float, y: float, width: int, height: int, share: float, n: int) -> str:
-    middle = x + width / 2
-    return (
-        f'<g class="{"strong" if share > 0.5 else "weak"}"><rect x="{x + 1:.0f}" y="{y + 1:.0f}" width="{width - 2}" '
-        f'height="{height - 2}" rx="4" fill-opacity="{0.05 + 0.95 * share:.3f}"/>'
-        f'<text class="share" x="{middle:.0f}" y="{y + 19:.0f}" text-anchor="middle">{100 * share:.0f}\u2009%</text>'
-        f'<text class="count" x="{middle:.0f}" y="{y + 33:.0f}" text-anchor="middle">{n}</text></g>'
-    )
+def heat_png(counts: NDArray[np.int64], names: Sequence[str]) -> bytes:
+    """The same as a PNG on white."""
+    picture = io.BytesIO()
+    with _heat(counts, names, _ON_WHITE.__getitem__) as figure:
+        figure.savefig(picture, format="png", dpi=144, facecolor="white")
+    return picture.getvalue()
 
 
-def _interval_row(frame: _Frame, y: float, label: str, interval: Interval, css: str) -> str:
-    parts = [
-        f'<text class="tick label" x="{frame.left - 10:.1f}" y="{y + 4:.1f}" text-anchor="end">'
-        f"{escape(_short(label))}</text>"
-    ]
-    if math.isfinite(interval.low):
-        x0, x1 = frame.x(interval.low), frame.x(interval.high)
-        parts.append(
-            f'<rect class="bar" x="{x0:.1f}" y="{y - 4:.1f}" width="{max(x1 - x0, 1):.1f}" height="8" rx="4"/>'
+def _curves(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    height: float,
+    word: str,
+    style: dict[str, object],
+    marker: str,
+    diagonal: str,
+    ticks: Sequence[float],
+) -> Chart:
+    with _drawing(height, (58 if y_label else 40, 10, 16, 46)) as (figure, axes):
+        _plain(axes, x_label, y_label)
+        for index, curve in enumerate(series):
+            x, y = np.asarray(curve.x, dtype=np.float64), np.asarray(curve.y, dtype=np.float64)
+            known = np.isfinite(x) & np.isfinite(y)
+            axes.plot(x[known], y[known], color=_ink(f"k{index % N_COLORS}"), marker=marker, **style)  # type: ignore[arg-type]
+        if ticks:
+            axes.set_xticks(ticks)
+            axes.set_yticks(ticks)
+            axes.set(xlim=(ticks[0], ticks[-1]), ylim=(ticks[0], ticks[-1]))
+        if diagonal:
+            _diagonal(axes, diagonal)
+        return _chart(figure, f"{y_label or 'Curves'} {word} {x_label}", [curve.name for curve in series])
+
+
+def _diagonal(axes: Axes, name: str) -> None:
+    """The part of the line y = x that the axes show."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    low, high = max(limit[0] for limit in limits), min(limit[1] for limit in limits)
+    if low < high:
+        axes.plot([low, high], [low, high], color=_ink("muted"), linewidth=1, linestyle=(0, (5, 4)))
+        start = low + 0.06 * (high - low)
+        axes.annotate(
+            _text(name), (start, start), (10, -8), textcoords="offset points", color=_ink("muted"), fontsize=11
         )
-    if math.isfinite(interval.mean):
-        parts.append(f'<circle class="dot" cx="{frame.x(interval.mean):.1f}" cy="{y:.1f}" r="4.5"/>')
-        parts.append(
-            f'<text class="tick value" x="{frame.left + frame.width + 50:.1f}" y="{y + 4:.1f}" '
-            f'text-anchor="end">{_tick_text(round(interval.mean, 2), 2)}</text>'
-        )
-    return f'<g class="{css}">{"".join(parts)}</g>'
+        axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _dots(frame: _Frame, series: Series, index: int) -> str:
-    circles = (
-        f'<circle cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3"/>'
-        for a, b in zip(series.x, series.y, strict=True)
-        if math.isfinite(a) and math.isfinite(b)
-    )
-    return f'<g class="dots c{index % N_COLORS}">{"".join(circles)}</g>'
+@contextmanager
+def _heat(counts: NDArray[np.int64], names: Sequence[str], ink: Callable[[str], str]) -> Iterator[Figure]:
+    from matplotlib.patches import Rectangle
+
+    n, cell_width, cell_height = len(names), 70, 40
+    left = 40 + 7 * max(len(_short(name, 14)) for name in names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with _drawing(n * cell_height + 62, (left, 58, 4, 4), left + n * cell_width + 4) as (figure, axes):
+        axes.set(xlim=(0, n), ylim=(n, 0), xlabel="predicted", ylabel="true")
+        axes.set_yticks(np.arange(n) + 0.5, [_short(name, 14) for name in names])
+        axes.set_xticks(np.arange(n) + 0.5, [_short(name, 10) for name in names])
+        axes.xaxis.set_label_position("top")
+        axes.xaxis.labelpad = 10
+        axes.tick_params(length=0, labeltop=True, labelbottom=False, labelcolor=ink("text"))
+        axes.spines[:].set_visible(False)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_color(ink("muted"))
+        for (row, column), share in np.ndenumerate(shares):
+            place = (column + 0.015, row + 0.025)
+            axes.add_patch(
+                Rectangle(place, 0.97, 0.95, facecolor=ink("accent"), alpha=0.05 + 0.95 * share, linewidth=0)
+            )
+            text = {"ha": "center", "va": "center", "color": ink("card" if share > 0.5 else "text")}
+            axes.text(column + 0.5, row + 0.37, f"{100 * share:.0f}\u2009%", weight="bold", **text)
+            axes.text(column + 0.5, row + 0.74, str(counts[row, column]), fontsize=10, **text)
+        yield figure
 
 
-def _diagonal(frame: _Frame, name: str) -> str:
-    """The part of the line y = x that the frame shows."""
-    low = max(frame.x_ticks[0], frame.y_ticks[0])
-    high = min(frame.x_ticks[-1], frame.y_ticks[-1])
-    if low >= high:
-        return ""
-    label = low + 0.1 * (high - low)
-    return (
-        _line(frame.x(low), frame.y(low), frame.x(high), frame.y(high), "diagonal")
-        + f'<text class="hint" x="{frame.x(label) + 8:.1f}" y="{frame.y(label) + 10:.1f}">{escape(name)}</text>'
-    )
+@contextmanager
+def _drawing(
+    height: float, margins: tuple[float, float, float, float], width: float = _WIDTH
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure and its axes; sizes and margins (left, top, right, bottom) in px."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    left, top, right, bottom = margins
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+        yield figure, figure.add_axes(place)
 
 
-def _frame(x: Sequence[float], y: Sequence[float], height: float = 300, ticks: Sequence[float] = ()) -> _Frame:
-    """A frame around the data, or with the same given ticks on both axes."""
-    x_ticks, y_ticks = (list(ticks) or _ticks(*_extent(values)) for values in (x, y))
-    return _Frame(52, 10, 480 - 52 - 20, height - 10 - 46, x_ticks, y_ticks)
+def _plain(axes: Axes, x_label: str, y_label: str = "") -> None:
+    """No frame, a grid at round numbers."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlabel(_text(x_label), color=_ink("text"))
+    axes.set_ylabel(_text(y_label), color=_ink("text"))
+    axes.spines[:].set_visible(False)
+    axes.grid(color=_ink("rule"), linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=7, labelcolor=_ink("muted"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(_tick_text))
 
 
-def _extent(values: Sequence[float]) -> tuple[float, float]:
-    finite = [value for value in values if math.isfinite(value)]
-    return (min(finite), max(finite)) if finite else (0.0, 1.0)
+def _tick_text(value: float, place: int) -> str:
+    return f"{value + 0.0:,.6g}".replace(",", "\u2009").replace("-", MINUS)
 
 
-def _ticks(low: float, high: float, n_steps: int = 5) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten that enclose the range, about n_steps apart."""
-    span = high - low or max(abs(high), 1.0)
-    raw = span / n_steps
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
-    return [float(np.round(k * step, 12)) for k in range(first, last + 1)]
+def _ink(name: str) -> str:
+    """A colour that stands for one of the style sheet in matplotlib's output."""
+    return f"#fe{_INKS.index(name):02x}ad"
 
 
-def _tick_text(value: float, digits: int | None = None) -> str:
-    text = f"{value:.{digits}f}" if digits is not None else f"{value:,.10g}".replace(",", "\u2009")
-    return text.replace("-", MINUS)
+def _chart(figure: Figure, label: str, names: Sequence[str] = ()) -> Chart:
+    """matplotlib's SVG without its preamble and identifiers, in the colours of the style sheet."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg))
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"#fe([0-9a-f]{2})ad", lambda found: f"var(--{_INKS[int(found[1], 16)]})", svg)
+    return Chart(Markup(re.sub(r"\s*\n\s*", "\n", svg)), label, tuple(names))
 
 
-def _grid(frame: _Frame) -> str:
-    rows = [
-        _line(frame.left, frame.y(tick), frame.left + frame.width, frame.y(tick), "grid")
-        + f'<text class="tick" x="{frame.left - 7:.1f}" y="{frame.y(tick) + 4:.1f}" text-anchor="end">'
-        f"{_tick_text(tick)}</text>"
-        for tick in frame.y_ticks
-    ]
-    return "".join(rows) + _vertical_grid(frame)
+def _text(text: str) -> str:
+    """On one line and without lone surrogates, which matplotlib does not draw."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
-def _vertical_grid(frame: _Frame) -> str:
-    bottom = frame.top + frame.height
-    return "".join(
-        _line(frame.x(tick), frame.top, frame.x(tick), bottom, "grid")
-        + f'<text class="tick" x="{frame.x(tick):.1f}" y="{bottom + 17:.1f}" text-anchor="middle">'
-        f"{_tick_text(tick)}</text>"
-        for tick in frame.x_ticks
-    )
-
-
-def _axis_labels(frame: _Frame, x_label: str, y_label: str) -> str:
-    middle = frame.top + frame.height / 2
-    return _x_label(frame, x_label) + (
-        f'<text class="axis" x="13" y="{middle:.0f}" text-anchor="middle" '
-        f'transform="rotate(-90 13 {middle:.0f})">{escape(y_label)}</text>'
-    )
-
-
-def _x_label(frame: _Frame, x_label: str) -> str:
-    x, y = frame.left + frame.width / 2, frame.top + frame.height + 37
-    return f'<text class="axis" x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{escape(x_label)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
-    return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _svg(width: int, height: int, body: Sequence[str], description: str) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">'
-        f"{''.join(body)}</svg>"
-    )
-
-
-def _figure(svg: str, names: Sequence[str]) -> str:
-    if len(names) < 2:
-        return svg
-    chips = "".join(
-        f'<span class="c{index % N_COLORS}"><i></i>{escape(name)}</span>' for index, name in enumerate(names)
-    )
-    return f'{svg}<div class="legend">{chips}</div>'
-
-
-def _short(label: str, max_chars: int = 24) -> str:
-    return label if len(label) <= max_chars else label[: max_chars - 1] + "…"
+def _short(text: str, n_letters: int = 22) -> str:
+    text = _text(text)
+    return text if len(text) <= n_letters else f"{text[: n_letters - 1]}…"

@@ -6,23 +6,32 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hydraudio.report.charts import Series
 from hydraudio.report.tables import floats, is_number, read_csv
 
+_MAX_POINTS = 200
+_MIN_BATCHES = 8  # averaged into a point of a metric that is logged by the batch
 
-def learning_curves(metrics_csv: Path, metrics: Sequence[str], max_points: int = 400) -> dict[str, Series]:
+
+def learning_curves(metrics_csv: Path, metrics: Sequence[str]) -> dict[str, Series]:
     """Curves over the optimizer step of those metrics that were logged at least twice.
 
-    A metric logged per step and per epoch appears by its epoch's mean (`x/loss` finds `x/loss_epoch`). Longer
-    curves are averaged over equal stretches down to max_points.
+    A metric logged per step and per epoch appears by its epoch's mean (`x/loss` finds `x/loss_epoch`). One that is
+    logged several times in an epoch is that of single batches: every point of it is the mean of equally many, the last
+    one too. Long curves are averaged likewise.
     """
     rows = [row for row in read_csv(metrics_csv, growing=True) if is_number(row.get("step"))]
     curves = {}
     for metric in metrics:
         column = next((name for name in (f"{metric}_epoch", metric) if _points(rows, name)), metric)
         points = _points(rows, column)
+        n_epochs = len({row.get("epoch") for row in rows if is_number(row.get(column))})
+        n_points = len(points) if len(points) <= n_epochs else max(len(points) // _MIN_BATCHES, 2)
         if len(points) > 1:
-            curves[metric] = _thinned(metric, points, max_points)
+            means = np.array([block.mean(axis=0) for block in np.array_split(points, min(n_points, _MAX_POINTS))])
+            curves[metric] = Series(metric, means[:, 0].tolist(), means[:, 1].tolist())
     return curves
 
 
@@ -45,10 +54,3 @@ def curves_of_runs(runs: Sequence[Path], charts: Mapping[str, Sequence[str]]) ->
 def _points(rows: Sequence[dict[str, object]], column: str) -> list[tuple[float, float]]:
     steps, values = floats(rows, "step"), floats(rows, column)
     return sorted(point for point in zip(steps, values, strict=True) if math.isfinite(point[1]))
-
-
-def _thinned(name: str, points: list[tuple[float, float]], max_points: int) -> Series:
-    stride = -(-len(points) // max_points)
-    blocks = [points[start : start + stride] for start in range(0, len(points), stride)]
-    means = [tuple(sum(axis) / len(block) for axis in zip(*block, strict=True)) for block in blocks]
-    return Series(name, [x for x, _ in means], [y for _, y in means])

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from hydraudio.core.spec import Metric, TaskSpec, load_spec
-from hydraudio.report.page import Section, card, page, paragraph, problem_list, table
+from hydraudio.report.page import Section, render, write_page
 from hydraudio.report.run_scores import RunScores, read_run_scores
 from hydraudio.report.tables import EN_DASH, Cell, Row, TableData, TableRow, count, is_number, number
 
@@ -24,6 +24,10 @@ _IGNORED = ("seed", "paths", "report", "logger", "extras", "tags", "ckpt_path", 
 
 class IncompleteRun(Exception):
     """A run folder without results; the message says what is missing."""
+
+
+class FailedStart(Exception):
+    """A run folder that was left before anything was logged."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Entry:
 def collect(log_dir: Path, trusted_prefixes: Sequence[str] = ()) -> tuple[list[Run], dict[Path, str]]:
     """Tested training runs below a folder, and the other ones with the reason why they are left out.
 
-    Evaluations, which have a configuration but train nothing, are neither.
+    Evaluations, which have a configuration but train nothing, are neither, and nor are failed starts, which logged
+    nothing.
 
     Args:
         log_dir: holds <experiment>/<run>/.
@@ -125,6 +130,8 @@ def collect(log_dir: Path, trusted_prefixes: Sequence[str] = ()) -> tuple[list[R
             run = read_run(folder, trusted_prefixes)
         except IncompleteRun as reason:
             incomplete[folder] = str(reason)
+        except FailedStart:
+            continue
         else:
             runs += [run] if run else []
     return runs, incomplete
@@ -141,13 +148,14 @@ def read_run(folder: Path, trusted_prefixes: Sequence[str] = ()) -> Run | None:
     """The run in a folder; None if it is no training.
 
     Raises:
-        IncompleteRun: it has no configuration, no checkpoint or no test.
+        IncompleteRun: it has no readable configuration, no checkpoint or no test.
+        FailedStart: it logged nothing.
     """
     config = _read_config(folder)
     if "model" not in config or "seed" not in config:
         return None
     if not (folder / "metrics.csv").is_file():
-        raise IncompleteRun("stopped before anything was logged")
+        raise FailedStart("stopped before anything was logged")
     if not (folder / "checkpoints" / "best.ckpt").is_file():
         raise IncompleteRun("no checkpoints/best.ckpt: stopped before the first validation, or another callback")
     found = _read_scores(folder, config)
@@ -176,7 +184,7 @@ def _n_steps(folder: Path) -> int:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise IncompleteRun("no config.yaml: stopped before the run began")
+        raise FailedStart("no config.yaml: stopped before the run began")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -270,16 +278,10 @@ class TaskTable:
         columns = ("Experiment", "Corpus", "Seeds", *labels, "Params", "GMAC/s", "RTF", "Hours", "Steps")
         return TableData(columns, tuple(TableRow(tuple(self._cells(row))) for row in self.rows()))
 
-    def section(self, machine: str) -> Section:
-        """The part of the page; machine: what the real-time factors were measured on."""
-        explanation = (
-            "Scores on the test set: means over seeds, ± standard deviation over seeds. Rows of unequal corpora or "
-            "problems do not compare. GMAC/s: 10⁹ multiply-accumulates per second of audio. RTF: seconds of computing "
-            f"per second of audio, one item, {machine}. Hours and steps: of the best run, since its last start."
-        )
-        checkpoints = [f"{entry.config.get('name')}: {entry.best.checkpoint}" for entry in self.entries]
-        body = card(table(self.table()) + paragraph(explanation)) + card(problem_list(checkpoints), "Checkpoints")
-        return Section(self.spec.name, self.title, body)
+    @property
+    def checkpoints(self) -> list[str]:
+        """Where the best weights of each row lie."""
+        return [f"{entry.config.get('name')}: {entry.best.checkpoint}" for entry in self.entries]
 
     def _row(self, entry: Entry, cost: Cost) -> Row:
         best, data = entry.best, entry.config.get("data", {})
@@ -325,10 +327,16 @@ def _problem(key: str, value: object) -> str:
     return str(value or "")
 
 
-def leaderboard_page(tables: Sequence[TaskTable], incomplete: Mapping[Path, str], machine: str) -> str:
-    """The whole HTML document."""
-    sections = [task.section(machine) for task in tables]
+def write_leaderboard(path: Path, tables: Sequence[TaskTable], incomplete: Mapping[Path, str], machine: str) -> Path:
+    """Write the page.
+
+    Args:
+        path: of the page.
+        tables: one per task.
+        incomplete: folders of runs without results, and why.
+        machine: what the real-time factors were measured on.
+    """
+    sections = [Section(t.spec.name, t.title, render("leaderboard.html", "part", t, machine)) for t in tables]
     if incomplete:
-        lines = [f"{folder}: {reason}" for folder, reason in incomplete.items()]
-        sections.append(Section("incomplete", "Left out", card(problem_list(lines))))
-    return page("Leaderboard", "All tested runs, best first", "", sections)
+        sections.append(Section("incomplete", "Left out", render("leaderboard.html", "left_out", incomplete)))
+    return write_page(path, "Leaderboard", "All tested runs, best first", sections)

@@ -10,10 +10,9 @@ from rich import get_console
 from rich.console import Console
 from rich.text import Text
 
-from hydraudio.core.files import write_text
 from hydraudio.core.spec import Metric, TaskSpec
-from hydraudio.report.charts import interval_chart
-from hydraudio.report.page import Section, card, facts, grid, page, paragraph, table
+from hydraudio.report.charts import Chart, interval_chart
+from hydraudio.report.page import Section, render, write_page
 from hydraudio.report.run_scores import read_run_scores
 from hydraudio.report.tables import (
     EN_DASH,
@@ -64,6 +63,16 @@ class Matrix:
         ]
         return TableData(("Model", *self.corpora), tuple(rows))
 
+    def charts(self, metric: Metric) -> dict[str, Chart]:
+        """By corpus the models that have a score of it."""
+        found = {}
+        for corpus in self.corpora:
+            scored = [cell for cell in self.cells if cell.corpus == corpus and metric.name in cell.scores]
+            if scored:
+                intervals = [cell.scores[metric.name] for cell in scored]
+                found[corpus] = interval_chart([cell.model for cell in scored], intervals, metric.title)
+        return found
+
 
 def write_matrix(
     found: Mapping[tuple[str, str], Path | str], spec: TaskSpec, output_dir: Path, *, console: Console | None = None
@@ -84,7 +93,7 @@ def write_matrix(
     names = [metric.name for metric in matrix.metrics]
     columns = ["model", "corpus", *interval_columns(names, with_n=True), "reason"]
     write_csv(output_dir / "matrix.csv", [_csv_row(cell) for cell in matrix.cells], columns)
-    path = write_text(output_dir / "index.html", _page(matrix, spec))
+    path = _write_page(output_dir / "index.html", matrix, spec)
     console = console or get_console()
     for metric in matrix.metrics[:1]:
         console.print(rich_table(f"{metric.title}, with 95 % intervals", matrix.table(metric)))
@@ -123,25 +132,14 @@ def _csv_row(cell: MatrixCell) -> Row:
     return row | interval_entries(cell.scores, with_n=True)
 
 
-def _page(matrix: Matrix, spec: TaskSpec) -> str:
-    sections = [Section(metric.name, metric.title, _metric_section(matrix, metric)) for metric in matrix.metrics]
+def _write_page(path: Path, matrix: Matrix, spec: TaskSpec) -> Path:
+    sections = [Section(m.name, m.title, render("matrix.html", "part", matrix, m)) for m in matrix.metrics]
     information = {
         "Models": ", ".join(matrix.models),
         "Corpora": ", ".join(matrix.corpora),
         "Scores": "as in the report of each pair",
         "Intervals": f"95 %, bootstrap resamples of whole {spec.resampled}s",
     }
-    sections.append(Section("about", "What was tested", card(facts(information))))
+    sections.append(Section("about", "What was tested", render("matrix.html", "about", information)))
     title = f"{len(matrix.models)} models on {len(matrix.corpora)} corpora"
-    return page(title, " · ".join(matrix.corpora), "", sections)
-
-
-def _metric_section(matrix: Matrix, metric: Metric) -> str:
-    explanation = paragraph("Small print: 95 % bootstrap interval and number of items, or why there is no score.")
-    charts = []
-    for corpus in matrix.corpora:
-        scored = [cell for cell in matrix.cells if cell.corpus == corpus and metric.name in cell.scores]
-        if scored:
-            names, intervals = [cell.model for cell in scored], [cell.scores[metric.name] for cell in scored]
-            charts.append(card(interval_chart(names, intervals, metric.title, ()), corpus))
-    return card(table(matrix.table(metric)) + explanation) + grid(charts)
+    return write_page(path, title, " · ".join(matrix.corpora), sections)

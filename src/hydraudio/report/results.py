@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
-from hydraudio.core.files import write_text
-from hydraudio.core.spec import Block, find
+from hydraudio.core.spec import Block
 from hydraudio.report.charts import Series
 from hydraudio.report.examples import ExamplePool, Kept
-from hydraudio.report.page import Section, page, paragraph
+from hydraudio.report.page import Panel, Section, render, write_page
 from hydraudio.report.tables import TableData, rich_table
 from hydraudio.stats.intervals import Interval
 
-Queued = tuple[str, Callable[[], str]]
-"""Group of an example, and what makes its card."""
+LISTEN = "listen"
+"""Anchor of the section of examples, which takes what room the others leave."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items among which examples are chosen.
+
+    Attributes:
+        name: as the pool has it.
+        title: of its panel.
+        scores: of all its items.
+        n_best: how many best and typical ones are shown, beside the worst ones that the pool keeps.
+        note: how to read the examples, text.
+    """
+
+    name: str
+    title: str
+    scores: Sequence[float]
+    n_best: int
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +62,37 @@ class Results(Generic[Kept]):
     max_page_mb: float = 8.0
     max_example_s: float = 10.0
 
-    def queue(self) -> list[Queued]:
-        """The examples that one can listen to, the most wanted first."""
+    def groups(self) -> list[Group]:
+        """Where examples come from, in the order of their panels."""
         raise NotImplementedError
 
-    def listening(self) -> dict[str, tuple[str, str]]:
-        """Group of examples -> title of its section and HTML above the cards, in order."""
+    def card(self, kind: str, example: Kept, is_open: bool) -> Markup:
+        """An example to look at and listen to; kind is worst, best or typical."""
         raise NotImplementedError
+
+    def panels(self, n_bytes: int) -> tuple[list[Panel], int]:
+        """The examples that fit into so many bytes, the most wanted first, and how many do not."""
+        groups = self.groups()
+        wanted = [(rank, place, *one) for place, g in enumerate(groups) for rank, one in enumerate(self._wanted(g))]
+        cards: dict[int, list[Markup]] = {}
+        n_left_out = 0
+        for rank, place, kind, example in sorted(wanted, key=lambda entry: entry[:2]):
+            card = self.card(kind, example, rank == 0)
+            if len(card) > n_bytes:
+                n_left_out += 1
+                continue
+            n_bytes -= len(card)
+            cards.setdefault(place, []).append(card)
+        panels = [Panel(groups[place].title, groups[place].note, found) for place, found in sorted(cards.items())]
+        return panels, n_left_out
+
+    def _wanted(self, group: Group) -> Iterator[tuple[str, Kept]]:
+        """A worst, a best and a typical one, then the next of each."""
+        chosen = self.examples.choose(group.name, group.scores)
+        for rank in range(max(map(len, chosen.values()))):
+            for kind, found in chosen.items():
+                if rank < (len(found) if kind == "worst" else min(len(found), group.n_best)):
+                    yield kind, found[rank]
 
 
 @dataclass(frozen=True)
@@ -67,17 +110,23 @@ class Written:
     lines: Sequence[str] = field(default_factory=list)
 
 
-def write_pages(path: Path, results: Results[Kept], blocks: Sequence[Block]) -> Path:
-    """Write the page of a test: the blocks that have something to show, then examples until the page has its size.
+def write_report(path: Path, results: Results[Kept], blocks: Sequence[Block]) -> Path:
+    """Write the page of a test: the blocks that have something to show, and examples until the page has its size.
 
     What a block without a title shows stands above the sections.
     """
-    shown = [(block, find(block.render)(results)) for block in blocks]
-    sections = [Section(block.anchor, block.title, body) for block, body in shown if block.title and body]
-    n_bytes = int(results.max_page_mb * 1e6) - sum(len(section.body) for section in sections)
-    lead = "".join(body for block, body in shown if not block.title)
-    document = page(results.title, results.subtitle, lead, [*sections, *_examples(results, n_bytes)])
-    return write_text(path, document)
+    bodies = {b.anchor: render(b.template, b.anchor, results) for b in blocks if b.anchor != LISTEN}
+    n_bytes = int(results.max_page_mb * 1e6) - sum(map(len, bodies.values()))
+    panels, n_left_out = results.panels(n_bytes) if any(b.anchor == LISTEN for b in blocks) else ([], 0)
+    left_out = f"{n_left_out} more examples were left out to keep the page small." if n_left_out else ""
+    sections = []
+    for block in (block for block in blocks if block.title):
+        if block.anchor == LISTEN and panels:
+            sections.append(Section(block.anchor, block.title, panels=panels, note=left_out))
+        elif block.anchor != LISTEN and bodies[block.anchor].strip():
+            sections.append(Section(block.anchor, block.title, bodies[block.anchor]))
+    lead = [bodies[block.anchor] for block in blocks if not block.title]
+    return write_page(path, results.title, results.subtitle, sections, lead)
 
 
 def print_written(console: Console, written: Written) -> None:
@@ -86,23 +135,3 @@ def print_written(console: Console, written: Written) -> None:
         console.print(rich_table(title, data))
     for line in (*written.lines, f"Report: {written.page}"):
         console.print(Text(line), soft_wrap=True)
-
-
-def _examples(results: Results[Kept], n_bytes: int) -> list[Section]:
-    """One section per group; an example that the page has no room for is left out and counted."""
-    cards: dict[str, list[str]] = {}
-    n_left_out = 0
-    for group, make in results.queue():
-        html = make()
-        if len(html) > n_bytes:
-            n_left_out += 1
-            continue
-        n_bytes -= len(html)
-        cards.setdefault(group, []).append(html)
-    found = [
-        (title, lead + "".join(cards[group])) for group, (title, lead) in results.listening().items() if group in cards
-    ]
-    if found and n_left_out:
-        title, body = found[-1]
-        found[-1] = title, body + paragraph(f"{n_left_out} more examples were left out to keep the page small.")
-    return [Section(f"listen-{index}", title, body) for index, (title, body) in enumerate(found)]

@@ -47,8 +47,8 @@ class TableData:
     rows: tuple[TableRow, ...]
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> Path:
-    """Writes the columns of the rows (missing and NaN entries stay empty), atomically; no cell begins a formula."""
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> Path:
+    """Write the columns of the rows (missing and NaN entries stay empty), atomically; no cell begins a formula."""
     header = list(map(files.inert_cell, columns))
     return files.write_csv(path, header, ([_csv_field(row.get(column)) for column in columns] for row in rows))
 

@@ -28,7 +28,7 @@ from hydraudio.metrics.concordance import (
 )
 from hydraudio.stats.intervals import Interval
 
-_MAX_DRAWS_PER_CHUNK = 4_000_000  # bounds the memory of one block of resamples to some 30 MB
+_MAX_DRAWS_PER_CHUNK = 200_000  # bounds the memory of one block of resamples and its scores to a few MB
 _CONFIDENCE = 0.95
 
 

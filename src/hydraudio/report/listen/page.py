@@ -13,12 +13,12 @@ from typing import Any, TypeGuard
 import gradio as gr
 from starlette.middleware import Middleware
 
-from hydraudio.report.listen.cards import facts_card, heard_card, problem_card
+from hydraudio.report.listen.cards import facts_card, head, heard_card, problem_card
 from hydraudio.report.listen.corpus import MAX_FOUND, Corpus
 from hydraudio.report.listen.guard import LocalOnly, temporary_folders
 from hydraudio.report.listen.listening import Heard
 from hydraudio.report.listen.session import AS_TRAINED, Session
-from hydraudio.report.listen.style import CSS, SCRIPT
+from hydraudio.report.page import render
 from hydraudio.report.tables import count
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,6 @@ MAX_UPLOAD_BYTES = 1_000_000_000
 N_KEPT = 8
 """Results whose sound stays on disk; older ones fall silent."""
 
-_START = (
-    '<div class="listening"><div class="ls-hint">Choose an item and press <b>Run</b>, or bring a recording of '
-    "your own.</div></div>"
-)
 ALL_GROUPS = "all"
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
@@ -39,7 +35,7 @@ _PAGE_CSS = """
 .gradio-container{max-width:1400px!important;width:100%;margin:0 auto!important}
 #title h1{font-size:22px;margin:6px 0 0}#title p{margin:0;opacity:.75}
 #controls{min-width:330px!important;max-width:390px}
-#controls .ls-facts{padding:0 4px}
+#controls .facts{padding:0 4px}
 #controls input[role=listbox],#controls input[aria-expanded]{padding-right:24px;text-overflow:ellipsis}
 #result{min-height:420px}
 #run-item,#run-file{background:var(--button-primary-background-fill);color:var(--button-primary-text-color)}
@@ -72,7 +68,7 @@ class Page:
                         with gr.Tab("Your recording"):
                             recording, run_file = self._build_recording()
                 with gr.Column(scale=3):
-                    result = gr.HTML(_START, elem_id="result")
+                    result = gr.HTML(render("listening.html", "start"), elem_id="result")
             self._connect_choices(page, choice, corpus, item)
             run_item.click(
                 self.on_run_item,
@@ -310,8 +306,8 @@ def serve(
             app_kwargs={"middleware": [Middleware(LocalOnly)]},
             footer_links=[],
             theme=gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=_FONT, font_mono=_MONO),
-            css=CSS + _PAGE_CSS,
-            head=f"<script>{SCRIPT}</script>",
+            css=_PAGE_CSS,
+            head=head(),
         )
         announce(address)
         page.block_thread()

@@ -2,7 +2,7 @@
 
 from hydraudio.core.spec import Axes, Block, Card, Metric, Pin, TaskSpec
 
-_PAGE = "hydraudio.tasks.emotion.report.page"
+_PAGE = "hydraudio.tasks.emotion.report/page.html"
 
 SPEC = TaskSpec(
     name="emotion",
@@ -37,17 +37,18 @@ SPEC = TaskSpec(
     agree=("sample_rate", "class_names", "attribute_names"),
     resampled="speaker",
     blocks=(
-        Block("lead", "", f"{_PAGE}.lead"),
-        Block("summary", "Scores", f"{_PAGE}.summary"),
-        Block("classes", "Per class", f"{_PAGE}.classes"),
-        Block("confusion", "Confusion", f"{_PAGE}.confusion"),
-        Block("calibration", "Calibration", f"{_PAGE}.calibration"),
-        Block("attributes", "Attributes", f"{_PAGE}.attributes"),
-        Block("slices", "Slices", f"{_PAGE}.slices"),
-        Block("gender", "Gender", f"{_PAGE}.gender"),
-        Block("speakers", "Speakers", f"{_PAGE}.speakers"),
-        Block("curves", "Learning curves", "hydraudio.report.blocks.curves"),
-        Block("about", "What was tested", "hydraudio.report.blocks.about"),
+        Block("lead", "", _PAGE),
+        Block("listen", "Listen"),
+        Block("summary", "Scores", _PAGE),
+        Block("classes", "Per class", _PAGE),
+        Block("confusion", "Confusion", _PAGE),
+        Block("calibration", "Calibration", _PAGE),
+        Block("attributes", "Attributes", _PAGE),
+        Block("slices", "Slices", _PAGE),
+        Block("gender", "Gender", _PAGE),
+        Block("speakers", "Speakers", _PAGE),
+        Block("curves", "Learning curves"),
+        Block("about", "What was tested"),
     ),
     card=Card(
         pipeline_tag="audio-classification",

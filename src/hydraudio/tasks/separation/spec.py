@@ -2,7 +2,7 @@
 
 from hydraudio.core.spec import Axes, Block, Card, Metric, TaskSpec
 
-_PAGE = "hydraudio.tasks.separation.report.page"
+_PAGE = "hydraudio.tasks.separation.report/page.html"
 
 SPEC = TaskSpec(
     name="separation",
@@ -22,13 +22,14 @@ SPEC = TaskSpec(
     agree=("sample_rate", "n_sources"),
     resampled="recording",
     blocks=(
-        Block("lead", "", f"{_PAGE}.lead"),
-        Block("summary", "Per variant", f"{_PAGE}.summary"),
-        Block("charts", "Charts", f"{_PAGE}.charts"),
-        Block("curves", "Learning curves", "hydraudio.report.blocks.curves"),
-        Block("slices", "Slices", f"{_PAGE}.slices"),
-        Block("problems", "Unscorable items", f"{_PAGE}.unscored"),
-        Block("about", "What was tested", "hydraudio.report.blocks.about"),
+        Block("lead", "", _PAGE),
+        Block("listen", "Listen"),
+        Block("summary", "Per variant", _PAGE),
+        Block("charts", "Charts", _PAGE),
+        Block("curves", "Learning curves"),
+        Block("slices", "Slices", _PAGE),
+        Block("problems", "Unscorable items", _PAGE),
+        Block("about", "What was tested"),
     ),
     card=Card(
         pipeline_tag="audio-to-audio",

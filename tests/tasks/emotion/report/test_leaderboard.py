@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from hydraudio.report.leaderboard import Cost, TaskTable, collect, group, leaderboard_page
+from hydraudio.report.leaderboard import Cost, TaskTable, collect, group, write_leaderboard
 from hydraudio.report.run_scores import RunScores, write_run_scores
 from hydraudio.stats.intervals import Interval
 
@@ -51,7 +51,7 @@ def test_categories_come_before_attributes_each_best_first(tmp_path: Path) -> No
     table = task.table()
     assert table.columns[3:6] == ("Macro-F1", "UAR", "CCC")  # no run has a number for the accuracy
     assert [cell.text for cell in table.rows[2].cells[3:6]] == ["–", "–", "0.700"]  # noqa: RUF001
-    page = leaderboard_page([task], incomplete, "a machine")
+    page = write_leaderboard(tmp_path / "page.html", [task], incomplete, "a machine").read_text()
     assert "MSPPodcast" in page
     assert "8 classes" in page
 

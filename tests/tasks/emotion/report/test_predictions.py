@@ -51,7 +51,7 @@ def test_repetitions_are_left_out_and_clusters_are_speakers_else_podcasts(make_p
 def test_rows_show_ratings_from_1_to_7_and_names_of_classes(make_predictions: Make) -> None:
     predictions = make_predictions(20)
     predictions = dataclasses.replace(predictions, labels=np.where(np.arange(20) == 3, -1, predictions.labels))
-    rows = item_rows(predictions)
+    rows = list(item_rows(predictions, n_at_once=3))
     assert set(item_columns(predictions)) == set(rows[0])
     assert rows[0]["valence"] == pytest.approx(1 + 6 * predictions.attribute_targets[0, 0])
     assert rows[3]["label"] is None

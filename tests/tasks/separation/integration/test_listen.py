@@ -277,5 +277,5 @@ def test_notebook_runs(tiny_run, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     pages = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
     assert len(pages) == 1
-    assert pages[0].count("<audio") == pages[0].count('class="ls-spectrogram"') == 5
+    assert pages[0].count("<audio") == pages[0].count('class="spectrogram"') == 5
     assert "SI-SDRi" in pages[0]

@@ -202,7 +202,7 @@ def test_choose_separate_look_and_play(browser, tmp_path):
     browser.wait("document.querySelector('#group input').value === 'ER'")
     browser.click("#run-item")  # perhaps before the items of the variant have come
     browser.wait(f"{PLAYERS}.length === 5 && {PLAYERS}.every(player => player.duration === 1)")
-    details = browser.run("document.querySelector('#result .ls-muted').innerText")
+    details = browser.run("document.querySelector('#result .head .note').innerText")
     assert details.startswith("ER · SB · 1.00 s at 8000 Hz")
     images = "[...document.querySelectorAll('.listening img')]"
     for width, height, shown in browser.run(f"{images}.map(i => [i.naturalWidth, i.naturalHeight, i.clientWidth])"):
@@ -213,7 +213,7 @@ def test_choose_separate_look_and_play(browser, tmp_path):
     browser.wait(f"{PLAYERS}[0].currentTime > 0.2")
     browser.run(f"{PLAYERS}[2].play()")  # goes on where the first one was, and stops it
     assert browser.run(f"[{PLAYERS}[0].paused, {PLAYERS}[2].currentTime > 0.15]") == [True, True]
-    browser.wait(f"parseFloat({PLAYERS}[2].closest('.ls-row').querySelector('.ls-cursor').style.left) > 30")
+    browser.wait(f"parseFloat({PLAYERS}[2].closest('.signal').querySelector('.cursor').style.left) > 30")
     browser.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 30_000
     assert not browser.run("document.querySelector('.toast-wrap')?.innerText")

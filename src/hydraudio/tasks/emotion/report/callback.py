@@ -20,8 +20,8 @@ from hydraudio.metrics.calibration import fit_temperature
 from hydraudio.metrics.class_groups import class_groups
 from hydraudio.metrics.classification import NO_LABEL
 from hydraudio.report.callback import Report, to_numpy
+from hydraudio.report.charts import heat_png
 from hydraudio.report.examples import ExamplePool
-from hydraudio.report.heatmap_image import confusion_png
 from hydraudio.report.results import Written
 from hydraudio.report.tables import TableData, count, write_csv
 from hydraudio.tasks.emotion.report import slices, tables
@@ -198,7 +198,7 @@ def _write_tables(folder: Path, results: EmotionResults) -> None:
     write_csv(folder / "speakers.csv", *slices.speaker_csv_rows(results.spread))
     if scores.per_class:
         write_csv(folder / "confusion.csv", *tables.confusion_csv_rows(scores, p.class_names))
-        write_bytes(folder / "confusion.png", confusion_png(scores.per_class["confusion"], p.class_names))
+        write_bytes(folder / "confusion.png", heat_png(scores.per_class["confusion"], p.class_names))
 
 
 def _printed_tables(results: EmotionResults) -> Iterator[tuple[str, TableData]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from hydraudio.audio.io import decode_audio, mixed_down, read_audio_channels, resample
-from hydraudio.report.media import common_gain, player
+from hydraudio.report.media import common_gain, signals
+from hydraudio.report.page import Bar, render
 from hydraudio.report.tables import number
 from hydraudio.tasks.emotion.report.predictions import GENDERS, PredictionTable, to_rating
 
@@ -55,16 +56,19 @@ def read_recording(path: str, sample_rate: int) -> np.ndarray:
     return resample(mixed_down(channels), file_rate, sample_rate)
 
 
-def example_card(kind: str, example: EmotionExample, item: PredictionTable, sample_rate: int) -> str:
+def example_card(
+    kind: str, example: EmotionExample, item: PredictionTable, sample_rate: int, is_open: bool = False
+) -> Markup:
     """Finished HTML of one example; kind is "worst", "best" or "typical", item its predictions (one item)."""
     heading = _category_heading(item) if example.group == CATEGORY else _attribute_heading(item)
-    bars = (_probability_bars(item) if item.class_names else "") + "".join(_attribute_scales(item))
-    return (
-        f'<div class="card item"><h3><span class="tag {escape(kind)}">{escape(kind)}</span>'
-        f"<span>{heading}</span><code>{escape(example.item_id)}</code></h3>"
-        f'<p class="chips">{escape(" · ".join(_description(item)))}</p>'
-        f'<div class="signals wide">{_sound(example, sample_rate)}<div class="signal">{bars}</div></div></div>'
-    )
+    heard = None
+    if example.waveform is not None and example.waveform.size:
+        waveform = common_gain([example.waveform]) * example.waveform
+        (heard,) = signals([("Recording", waveform)], sample_rate)
+    about, silent = " · ".join(_description(item)), example.silent or "No samples."
+    values = _probabilities(item), _ratings(item)
+    template = f"{__package__}/page.html"
+    return render(template, "item", kind, heading, example.item_id, about, heard, silent, *values, is_open)
 
 
 def _read_member(archive: Path, key: str) -> tuple[np.ndarray, int]:
@@ -77,17 +81,10 @@ def _read_member(archive: Path, key: str) -> tuple[np.ndarray, int]:
         return decode_audio(content.read(), f"{archive}#{key}")
 
 
-def _sound(example: EmotionExample, sample_rate: int) -> str:
-    if example.waveform is None or not example.waveform.size:
-        return f'<div class="signal"><p class="note">{escape(example.silent or "No samples.")}</p></div>'
-    waveform = common_gain([example.waveform]) * example.waveform
-    return f'<div class="signal">{player(waveform, sample_rate)}</div>'
-
-
 def _category_heading(item: PredictionTable) -> str:
     names = item.class_names
     truth, guess = names[int(item.labels[0])], names[int(item.predicted[0])]
-    found = f"{escape(truth)} → heard as {escape(guess)}" if truth != guess else f"{escape(truth)}, recognised"
+    found = f"{truth} → heard as {guess}" if truth != guess else f"{truth}, recognised"
     return f"{found} (NLL {number(float(item.nll[0]))})"
 
 
@@ -95,36 +92,27 @@ def _attribute_heading(item: PredictionTable) -> str:
     errors = to_rating(item.attributes[0]) - to_rating(item.attribute_targets[0])
     worst = int(np.nanargmax(np.abs(errors)))
     sign = "+" if errors[worst] > 0 else ""
-    return f"{escape(item.attribute_names[worst].capitalize())} {sign}{number(float(errors[worst]), 1)}"
+    return f"{item.attribute_names[worst].capitalize()} {sign}{number(float(errors[worst]), 1)}"
 
 
-def _probability_bars(item: PredictionTable) -> str:
-    rows = []
+def _probabilities(item: PredictionTable) -> list[Bar]:
+    found = []
     for k, name in enumerate(item.class_names):
-        share, votes = float(item.probabilities[0, k]), float(item.votes[0, k])
-        is_true = k == item.labels[0]
-        mark = "" if np.isnan(votes) else f'<i style="left:{100 * votes:.1f}%"></i>'
-        rows.append(
-            f'<div class="prob{" true" if is_true else ""}"><span>{escape(name)}</span>'
-            f'<div><b style="width:{100 * share:.1f}%"></b>{mark}</div><span>{number(100 * share, 0)} %</span></div>'
-        )
-    return f'<div class="probs">{"".join(rows)}</div>'
+        percent, votes = 100 * float(item.probabilities[0, k]), 100 * float(item.votes[0, k])
+        kind = "true" if k == item.labels[0] else ""
+        found.append(Bar(name, percent, None if np.isnan(votes) else votes, f"{number(percent, 0)} %", kind))
+    return found
 
 
-def _attribute_scales(item: PredictionTable) -> Iterator[str]:
+def _ratings(item: PredictionTable) -> list[Bar]:
     """A line from 1 to 7 per attribute, with the true and the predicted rating."""
-    predicted, true = to_rating(item.attributes[0]), to_rating(item.attribute_targets[0])
+    found = []
+    predicted, true = to_rating(item.attributes[0]).tolist(), to_rating(item.attribute_targets[0]).tolist()
     for name, guess, truth in zip(item.attribute_names, predicted, true, strict=True):
-        mark = "" if np.isnan(truth) else f'<i style="left:{_percent(truth)}"></i>'
-        text = f"{number(float(guess), 1)}" + ("" if np.isnan(truth) else f" ({number(float(truth), 1)})")
-        yield (
-            f'<div class="prob rating"><span>{escape(name.capitalize())}</span>'
-            f'<div><b style="left:{_percent(guess)}"></b>{mark}</div><span>{text}</span></div>'
-        )
-
-
-def _percent(rating: float) -> str:
-    return f"{100 * (rating - 1) / 6:.1f}%"
+        mark = None if np.isnan(truth) else 100 * (truth - 1) / 6
+        text = number(guess, 1) + ("" if mark is None else f" ({number(truth, 1)})")
+        found.append(Bar(name.capitalize(), 100 * (guess - 1) / 6, mark, text, "dot"))
+    return found
 
 
 def _description(item: PredictionTable) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,20 +151,19 @@ def item_columns(predictions: PredictionTable) -> list[str]:
     return [*columns, "path"]
 
 
-def item_rows(predictions: PredictionTable) -> list[Row]:
+def item_rows(predictions: PredictionTable, n_at_once: int = 500) -> Iterator[Row]:
     """Rows of items.csv; attributes on the scale from 1 to 7."""
-    table: dict[str, list[object]] = {
-        name: list(getattr(predictions, name)) for name in ("split", "speaker", "podcast")
-    }
-    table = {"id": list(predictions.ids), **table, "gender": [GENDERS[k] for k in predictions.gender]}
-    table["duration_s"] = predictions.duration_s.tolist()
-    if predictions.class_names:
-        table |= _category_columns(predictions)
-    for column, name in enumerate(predictions.attribute_names):
-        table[name] = to_rating(predictions.attribute_targets[:, column]).tolist()
-        table[f"{name}_predicted"] = to_rating(predictions.attributes[:, column]).tolist()
-    table["path"] = list(predictions.path)
-    return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    for start in range(0, len(predictions), n_at_once):
+        p = predictions.select(np.arange(start, min(start + n_at_once, len(predictions))))
+        table: dict[str, list[object]] = {name: getattr(p, name).tolist() for name in ("split", "speaker", "podcast")}
+        table |= {"id": p.ids.tolist(), "gender": [GENDERS[k] for k in p.gender], "path": p.path.tolist()}
+        table["duration_s"] = p.duration_s.tolist()
+        if p.class_names:
+            table |= _category_columns(p)
+        for column, name in enumerate(p.attribute_names):
+            table[name] = to_rating(p.attribute_targets[:, column]).tolist()
+            table[f"{name}_predicted"] = to_rating(p.attributes[:, column]).tolist()
+        yield from (dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True))
 
 
 def to_rating(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
