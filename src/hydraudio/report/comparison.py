@@ -22,7 +22,6 @@ from hydraudio.report.tables import (
     TableRow,
     count,
     interval_cell,
-    interval_columns,
     interval_entries,
     is_number,
     number,
@@ -31,12 +30,6 @@ from hydraudio.report.tables import (
     write_csv,
 )
 from hydraudio.stats.intervals import Interval, holm
-
-_COLUMNS = (
-    *("metric", "scope", "model_a", "model_b", "n_items", "score_a", "score_b"),
-    *interval_columns(["difference"]),
-    *("p_value", "p_holm"),
-)
 
 Tested = tuple[tuple[float, float], Interval, float]
 """Scores of two models, the difference second minus first, and the p-value of "no difference"."""
@@ -171,7 +164,7 @@ def write_comparison(comparison: Comparison, output_dir: str | Path, console: Co
     folder, first = Path(output_dir), next(iter(comparison.sections))
     folder.mkdir(parents=True, exist_ok=True)
     rows = [_csv_row(line, pair) for lines in comparison.sections.values() for line in lines for pair in line.pairs]
-    write_csv(folder / "comparison.csv", rows, _COLUMNS)
+    write_csv(folder / "comparison.csv", rows)
     sections = [
         Section(f"part-{k}", title, render("comparison.html", "part", comparison, title))
         for k, title in enumerate(comparison.sections)

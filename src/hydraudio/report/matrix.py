@@ -21,7 +21,6 @@ from hydraudio.report.tables import (
     TableData,
     TableRow,
     interval_cell,
-    interval_columns,
     interval_entries,
     rich_table,
     write_csv,
@@ -90,9 +89,7 @@ def write_matrix(
     """
     matrix = read_matrix(found, spec)
     output_dir.mkdir(parents=True, exist_ok=True)
-    names = [metric.name for metric in matrix.metrics]
-    columns = ["model", "corpus", *interval_columns(names, with_n=True), "reason"]
-    write_csv(output_dir / "matrix.csv", [_csv_row(cell) for cell in matrix.cells], columns)
+    write_csv(output_dir / "matrix.csv", [_csv_row(cell, matrix.metrics) for cell in matrix.cells])
     path = _write_page(output_dir / "index.html", matrix, spec)
     console = console or get_console()
     for metric in matrix.metrics[:1]:
@@ -127,9 +124,9 @@ def _cell(cell: MatrixCell | None, metric: Metric) -> Cell:
     return Cell(scored.text, f"{scored.note} (n {cell.scores[metric.name].n})".strip())
 
 
-def _csv_row(cell: MatrixCell) -> Row:
-    row: Row = {"model": cell.model, "corpus": cell.corpus, "reason": cell.reason}
-    return row | interval_entries(cell.scores, with_n=True)
+def _csv_row(cell: MatrixCell, metrics: Sequence[Metric]) -> Row:
+    scores = {metric.name: cell.scores[metric.name] for metric in metrics if metric.name in cell.scores}
+    return {"model": cell.model, "corpus": cell.corpus, "reason": cell.reason, **interval_entries(scores, with_n=True)}
 
 
 def _write_page(path: Path, matrix: Matrix, spec: TaskSpec) -> Path:

@@ -47,8 +47,14 @@ class TableData:
     rows: tuple[TableRow, ...]
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> Path:
-    """Write the columns of the rows (missing and NaN entries stay empty), atomically; no cell begins a formula."""
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str] = ()) -> Path:
+    """Write rows, atomically; missing and NaN entries stay empty, and no cell begins a formula.
+
+    Without columns: all that any row has.
+    """
+    if not columns:
+        rows = list(rows)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
     header = list(map(files.inert_cell, columns))
     return files.write_csv(path, header, ([_csv_field(row.get(column)) for column in columns] for row in rows))
 
@@ -107,12 +113,6 @@ def interval_entries(scores: Mapping[str, Interval], with_n: bool = False) -> Ro
         if with_n:
             row[f"{name}_n"] = interval.n
     return row
-
-
-def interval_columns(names: Iterable[str], with_n: bool = False) -> list[str]:
-    """Columns of `interval_entries`."""
-    ends = ("", "_low", "_high", "_n") if with_n else ("", "_low", "_high")
-    return [f"{name}{end}" for name in names for end in ends]
 
 
 def p_value_cell(p_value: float) -> Cell:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from hydraudio.metrics.classification import category_scores
+from hydraudio.report.slices import slice_rows, slice_tables
+from hydraudio.report.tables import EN_DASH
 from hydraudio.tasks.emotion.report.predictions import PredictionTable
 from hydraudio.tasks.emotion.report.scores import Options
-from hydraudio.tasks.emotion.report.slices import gender_gaps, slice_csv_rows, slices, speaker_spread
+from hydraudio.tasks.emotion.report.slices import gap_rows, gender_gaps, slices, speaker_spread
 
 Make = Callable[..., PredictionTable]
 OPTIONS = Options(n_bootstrap=100, min_items=30)
@@ -28,9 +30,14 @@ def test_slices_hold_the_scores_of_their_items_and_small_ones_say_why_not(make_p
     small = {s.value: s for s in slices(predictions, strict)}["below 3 s"]
     assert small.scores == {}
     assert small.suppressed == "fewer than 31 items"
-    rows, columns = slice_csv_rows([small, long])
-    assert columns[-1] == "suppressed"
+    rows = slice_rows([small, long])
     assert rows[0]["suppressed"] == "fewer than 31 items"
+    assert rows[1]["macro_f1_low"] == long.scores["macro_f1"].low
+    table = slice_tables([small, long], {"macro_f1": "Macro-F1", "absent": "Absent"}, digits=2)["Duration"]
+    assert table.columns == ("", "Items", "Macro-F1", "Absent")
+    assert [cell.text for cell in table.rows[0].cells[2:]] == ["", ""]
+    assert table.rows[0].cells[0].note == "fewer than 31 items"
+    assert table.rows[1].cells[3].text == EN_DASH
 
 
 def test_gender_gaps_are_differences_of_the_groups(make_predictions: Make) -> None:
@@ -47,6 +54,7 @@ def test_gender_gaps_are_differences_of_the_groups(make_predictions: Make) -> No
     assert gaps["uar"].difference.low > 0
     assert gaps["uar"].ratio == pytest.approx(uar)
     assert gaps["recall/Neutral"].difference.mean > 0
+    assert gap_rows([gaps["uar"]])[0]["difference_low"] == gaps["uar"].difference.low
     few = {g.metric: g for g in gender_gaps(better, Options(n_bootstrap=20, min_items=60))}
     assert "fewer than 60" in few["recall/Sad"].suppressed
     assert gender_gaps(men, OPTIONS) == []

@@ -28,5 +28,5 @@ def test_the_summary_is_json_without_nan(make_predictions: Make) -> None:
     assert read["classes"]["Sad"]["support"] == int((predictions.labels == 1).sum())
     assert np.sum(read["confusion"]) == 400
     assert "all 4 classes" in read["convention"]
-    rows, _ = tables.confusion_csv_rows(scores, predictions.class_names)
+    rows = tables.confusion_rows(scores, predictions.class_names)
     assert sum(rows[2][f"share_{name}"] for name in predictions.class_names) == pytest.approx(1)  # type: ignore[misc]

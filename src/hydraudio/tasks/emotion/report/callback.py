@@ -23,6 +23,7 @@ from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.charts import heat_png
 from hydraudio.report.examples import ExamplePool
 from hydraudio.report.results import Written
+from hydraudio.report.slices import slice_rows
 from hydraudio.report.tables import TableData, count, write_csv
 from hydraudio.tasks.emotion.report import slices, tables
 from hydraudio.tasks.emotion.report.comparison import write_comparison
@@ -192,12 +193,12 @@ def _write_tables(folder: Path, results: EmotionResults) -> None:
     save_predictions(folder / PREDICTIONS_FILE, p)
     summary = tables.summary(p, scores, results.slices, results.gaps, results.information, results.convention)
     write_json(folder / DETAILS_FILE, summary)
-    write_csv(folder / "summary.csv", *tables.summary_csv_rows(scores))
-    write_csv(folder / "slices.csv", *slices.slice_csv_rows(results.slices))
-    write_csv(folder / "gender.csv", *slices.gap_csv_rows(results.gaps))
-    write_csv(folder / "speakers.csv", *slices.speaker_csv_rows(results.spread))
+    write_csv(folder / "summary.csv", tables.summary_rows(scores))
+    write_csv(folder / "slices.csv", slice_rows(results.slices))
+    write_csv(folder / "gender.csv", slices.gap_rows(results.gaps))
+    write_csv(folder / "speakers.csv", results.spread.rows, slices.SPEAKER_COLUMNS)
     if scores.per_class:
-        write_csv(folder / "confusion.csv", *tables.confusion_csv_rows(scores, p.class_names))
+        write_csv(folder / "confusion.csv", tables.confusion_rows(scores, p.class_names))
         write_bytes(folder / "confusion.png", heat_png(scores.per_class["confusion"], p.class_names))
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hydraudio.metrics.calibration import TEMPERATURES, Reliability
 from hydraudio.report.charts import Chart, Series, interval_chart
 from hydraudio.report.results import Group, Results
-from hydraudio.report.slices import Slice
+from hydraudio.report.slices import Slice, slice_tables
 from hydraudio.report.tables import Cell, TableData, interval_cell, number
 from hydraudio.tasks.emotion.report import tables
 from hydraudio.tasks.emotion.report.examples import ATTRIBUTES, CATEGORY, EmotionExample, example_card, with_sound
@@ -128,7 +128,8 @@ class EmotionResults(Results[EmotionExample]):
 
     @property
     def slice_tables(self) -> dict[str, TableData]:
-        return tables.slice_tables(self.slices, table_metrics(self.predictions))
+        titles = {metric: tables.metric_title(metric) for metric in table_metrics(self.predictions)}
+        return slice_tables(self.slices, titles, tables.DIGITS)
 
     @property
     def gap_table(self) -> TableData:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hydraudio.metrics.classification import class_scores, confusion_matrix, nan_mean
 from hydraudio.report.slices import Slice
-from hydraudio.report.tables import Row, floats, interval_columns, interval_entries
+from hydraudio.report.tables import Row, floats, interval_entries
 from hydraudio.stats.clustered import percentile_interval, score_intervals
 from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.emotion.metrics import attribute_scores
@@ -21,7 +21,7 @@ from hydraudio.tasks.emotion.report.scores import Options, sums_of
 DURATION_EDGES_S = (3.0, 5.0, 8.0, 11.0)
 ENTROPY_EDGES = (1 / 3, 2 / 3)
 PERCENTILES = (10, 50, 90)
-_SPEAKER_COLUMNS = ("speaker", "gender", "n", "accuracy", "uar", "nll", "ccc")
+SPEAKER_COLUMNS = ("speaker", "gender", "n", "accuracy", "uar", "nll", "ccc")
 
 
 @dataclass(frozen=True)
@@ -101,29 +101,13 @@ def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpr
     return SpeakerSpread(rows, percentiles, int(known.sum()) - len(kept))
 
 
-def slice_csv_rows(found: Sequence[Slice]) -> tuple[list[Row], list[str]]:
-    """Rows and columns of slices.csv; slices that were suppressed say why."""
-    metrics = list(dict.fromkeys(metric for item in found for metric in item.scores))
-    rows: list[Row] = [
-        {"slice": s.name, "value": s.value, "n": s.n_items, **interval_entries(s.scores), "suppressed": s.suppressed}
-        for s in found
-    ]
-    return rows, ["slice", "value", "n", *interval_columns(metrics), "suppressed"]
-
-
-def gap_csv_rows(gaps: Sequence[Gap]) -> tuple[list[Row], list[str]]:
-    """Rows and columns of gender.csv."""
-    columns = ["metric", "female", "male", "difference", "difference_low", "difference_high", "ratio", "suppressed"]
-    rows = [
-        [g.metric, g.female, g.male, g.difference.mean, g.difference.low, g.difference.high, g.ratio, g.suppressed]
+def gap_rows(gaps: Sequence[Gap]) -> list[Row]:
+    """Rows of gender.csv."""
+    return [
+        {"metric": g.metric, "female": g.female, "male": g.male, **interval_entries({"difference": g.difference})}
+        | {"ratio": g.ratio, "suppressed": g.suppressed}
         for g in gaps
     ]
-    return [dict(zip(columns, row, strict=True)) for row in rows], columns
-
-
-def speaker_csv_rows(spread: SpeakerSpread) -> tuple[list[Row], list[str]]:
-    """Rows and columns of speakers.csv."""
-    return list(spread.rows), list(_SPEAKER_COLUMNS)
 
 
 def _slice(name: str, value: str, part: PredictionTable, options: Options) -> Slice:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydraudio.report.run_scores import finite, interval_entry
-from hydraudio.report.slices import Slice, by_property
+from hydraudio.report.slices import Slice
 from hydraudio.report.tables import Cell, Row, TableData, TableRow, count, interval_cell, number
-from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.emotion.report.predictions import PredictionTable
 from hydraudio.tasks.emotion.report.scores import ATTRIBUTE_METRICS, CATEGORY_METRICS, Scores
 from hydraudio.tasks.emotion.report.slices import PERCENTILES, Gap, SpeakerSpread
@@ -64,15 +63,6 @@ def group_table(scores: Scores) -> TableData:
     return TableData(("Classes", "Accuracy\npooled", "Recall\nmean", "F1\nmean", "Items"), tuple(rows))
 
 
-def slice_tables(found: Sequence[Slice], metrics: Sequence[str]) -> dict[str, TableData]:
-    """One table per property."""
-    columns = ("", "Items", *(metric_title(metric) for metric in metrics))
-    return {
-        name: TableData(columns, tuple(_slice_row(item, metrics) for item in group))
-        for name, group in by_property(found).items()
-    }
-
-
 def gap_table(gaps: Sequence[Gap]) -> TableData:
     """Women and men side by side."""
     rows = []
@@ -120,25 +110,23 @@ def metric_title(metric: str) -> str:
     return _SHORT.get(metric, CATEGORY_METRICS.get(metric, metric))
 
 
-def summary_csv_rows(scores: Scores) -> tuple[list[Row], list[str]]:
-    """Rows and columns of summary.csv: every score with its interval."""
+def summary_rows(scores: Scores) -> list[Row]:
+    """Rows of summary.csv: every score with its interval."""
     rows: list[Row] = [{"metric": name, **interval_entry(i)} for name, i in scores.intervals.items()]
     for group, found in scores.groups.items():
-        values = {metric: found[metric] for metric in ("accuracy", "recall", "f1")}
-        rows += [{"metric": f"{group}/{metric}", "value": value, "n": found["n"]} for metric, value in values.items()]
-    return rows, ["metric", "value", "low", "high", "n"]
+        rows += [{"metric": f"{group}/{m}", "value": found[m], "n": found["n"]} for m in ("accuracy", "recall", "f1")]
+    return rows
 
 
-def confusion_csv_rows(scores: Scores, names: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Rows and columns of confusion.csv: counts, then shares of the true class."""
+def confusion_rows(scores: Scores, names: Sequence[str]) -> list[Row]:
+    """Rows of confusion.csv: counts, then shares of the true class."""
     rows: list[Row] = []
-    for k, name in enumerate(names):
-        counts = scores.per_class["confusion"][k]
-        row: Row = {"true": name, **{f"n_{other}": int(n) for other, n in zip(names, counts, strict=True)}}
-        n_items = counts.sum()
-        shares = zip(names, counts, strict=True)
-        rows.append(row | {f"share_{other}": float(n / n_items) if n_items else math.nan for other, n in shares})
-    return rows, ["true", *(f"{kind}_{name}" for kind in ("n", "share") for name in names)]
+    for true, counts in zip(names, scores.per_class["confusion"], strict=True):
+        pairs = list(zip(names, counts.tolist(), strict=True))
+        n_items = int(counts.sum())
+        shares = {f"share_{name}": n / n_items if n_items else math.nan for name, n in pairs}
+        rows.append({"true": true, **{f"n_{name}": n for name, n in pairs}, **shares})
+    return rows
 
 
 def summary(
@@ -193,11 +181,3 @@ def summary(
         },
     }
     return finite(content)
-
-
-def _slice_row(item: Slice, metrics: Sequence[str]) -> TableRow:
-    if item.suppressed:
-        return TableRow((Cell(item.value, item.suppressed), Cell(count(item.n_items)), *(Cell("") for _ in metrics)))
-    nothing = Interval(math.nan, math.nan, math.nan, 0)
-    cells = (interval_cell(item.scores.get(metric, nothing), DIGITS) for metric in metrics)
-    return TableRow((Cell(item.value), Cell(count(item.n_items)), *cells))

@@ -16,6 +16,7 @@ from hydraudio.core.task import Task
 from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.examples import ExamplePool
 from hydraudio.report.results import Written
+from hydraudio.report.slices import slice_rows
 from hydraudio.report.tables import Row, count, floats, is_number, write_csv
 from hydraudio.tasks.separation.metrics.perceptual import PerceptualScorer, Role
 from hydraudio.tasks.separation.report.comparison import write_comparison
@@ -27,10 +28,9 @@ from hydraudio.tasks.separation.report.summaries import (
     item_columns,
     problems,
     set_scores,
-    slice_csv_rows,
     slices,
     summarise,
-    summary_csv_rows,
+    summary_rows,
     summary_table,
     unique_items,
 )
@@ -119,8 +119,8 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
         )
         columns = item_columns(int(getattr(task, "n_sources", 1)), any("pesq" in row for row in rows))
         write_csv(self.output_dir / "items.csv", rows, columns)
-        write_csv(self.output_dir / "variants.csv", *summary_csv_rows(summaries))
-        write_csv(self.output_dir / "slices.csv", *slice_csv_rows(found))
+        write_csv(self.output_dir / "variants.csv", summary_rows(summaries))
+        write_csv(self.output_dir / "slices.csv", slice_rows(found))
         table = summary_table(summaries)
         return Written(
             page=self.write_page(task, results),

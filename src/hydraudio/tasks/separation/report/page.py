@@ -15,14 +15,13 @@ from hydraudio.report.charts import Chart, Series, interval_chart
 from hydraudio.report.media import common_gain, level_gain, signals
 from hydraudio.report.page import render
 from hydraudio.report.results import Group, Results
-from hydraudio.report.slices import Slice
+from hydraudio.report.slices import Slice, slice_tables
 from hydraudio.report.tables import Cell, Row, TableData, change_cell, floats, interval_cell, is_number, number
 from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.separation.report.summaries import (
     Summary,
     degenerate_line,
     problems,
-    slice_tables,
     summary_table,
 )
 
@@ -121,7 +120,7 @@ class SeparationResults(Results[Example]):
 
     @property
     def slice_tables(self) -> dict[str, TableData]:
-        return slice_tables(self.slices)
+        return slice_tables(self.slices, {"si_sdr": "SI-SDR\nestimate", "si_sdri": "Improvement"}, digits=2)
 
     @property
     def problems(self) -> list[str]:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hydraudio.report.slices import Slice, by_property
+from hydraudio.report.slices import Slice
 from hydraudio.report.tables import (
     Cell,
     Row,
@@ -19,7 +19,6 @@ from hydraudio.report.tables import (
     change_cell,
     floats,
     interval_cell,
-    interval_columns,
     interval_entries,
     is_number,
     number,
@@ -141,27 +140,12 @@ def degenerate_line(summary: Summary) -> str:
     )
 
 
-def slice_tables(found: Sequence[Slice]) -> dict[str, TableData]:
-    """One table per property."""
-    return {name: _slice_table(group) for name, group in by_property(found).items()}
-
-
-def summary_csv_rows(summaries: Sequence[Summary]) -> tuple[list[Row], list[str]]:
-    """Rows and columns of variants.csv."""
-    metrics = list(dict.fromkeys(metric for summary in summaries for metric in summary.scores))
-    rows: list[Row] = [
+def summary_rows(summaries: Sequence[Summary]) -> list[Row]:
+    """Rows of variants.csv."""
+    return [
         {"kind": s.kind, "variant": s.name, "n_items": s.n_items, **interval_entries(s.scores, with_n=True)}
         for s in summaries
     ]
-    return rows, ["kind", "variant", "n_items", *interval_columns(metrics, with_n=True)]
-
-
-def slice_csv_rows(found: Sequence[Slice]) -> tuple[list[Row], list[str]]:
-    """Rows and columns of slices.csv."""
-    rows: list[Row] = [
-        {"slice": s.name, "value": s.value, "n": s.n_items, **interval_entries(s.scores, with_n=True)} for s in found
-    ]
-    return rows, ["slice", "value", "n", *interval_columns(["si_sdr", "si_sdri"], with_n=True)]
 
 
 def _by_variant(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -202,20 +186,6 @@ def _summary_row(summary: Summary, with_perceptual: bool) -> TableRow:
         cells.append(change_cell(scores["pesq_mixture"], scores["pesq"]))
         cells.append(change_cell(scores["stoi_mixture"], scores["stoi"], digits=3))
     return TableRow(tuple(cells), "" if summary.kind == "variant" else "total")
-
-
-def _slice_table(found: Sequence[Slice]) -> TableData:
-    rows = [
-        TableRow(
-            (
-                Cell(s.value),
-                Cell(str(s.n_items)),
-                *(interval_cell(s.scores[m]) for m in ("si_sdr", "si_sdri")),
-            )
-        )
-        for s in found
-    ]
-    return TableData(("", "Items", "SI-SDR\nestimate", "Improvement"), tuple(rows))
 
 
 def _yes_no(value: object) -> tuple[float, str]:
