@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -25,7 +25,7 @@ N_COLORS = 8
 _WIDTH = 420.0  # of a chart, in px; the page makes it as wide as its tile
 _INKS = ("text", "muted", "rule", "card", "accent", *(f"k{index}" for index in range(N_COLORS)))
 _ON_WHITE = {"text": "#1b2130", "muted": "#5d6678", "card": "#ffffff", "accent": "#2f5fd0"}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the font of the page
     "svg.hashsalt": "hydraudio",
     "text.parse_math": False,
@@ -102,7 +102,11 @@ def interval_chart(
             if math.isfinite(interval.mean):
                 axes.plot([interval.mean], [row], "o", color=color, markersize=8)
                 text = f"{round(interval.mean, 2) + 0.0:.2f}".replace("-", MINUS)
-                place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+                place: dict[str, Any] = {
+                    "xycoords": ("axes fraction", "data"),
+                    "textcoords": "offset points",
+                    "va": "center",
+                }
                 weight = "bold" if is_total else "normal"
                 axes.annotate(text, (1, row), (46, 0), ha="right", color=_ink("text"), weight=weight, **place)
         axes.set_yticks(range(len(names)), names, color=_ink("text"))
@@ -133,7 +137,7 @@ def _curves(
     y_label: str,
     height: float,
     word: str,
-    style: dict[str, object],
+    style: dict[str, Any],
     marker: str,
     diagonal: str,
     ticks: Sequence[float],
@@ -143,7 +147,7 @@ def _curves(
         for index, curve in enumerate(series):
             x, y = np.asarray(curve.x, dtype=np.float64), np.asarray(curve.y, dtype=np.float64)
             known = np.isfinite(x) & np.isfinite(y)
-            axes.plot(x[known], y[known], color=_ink(f"k{index % N_COLORS}"), marker=marker, **style)  # type: ignore[arg-type]
+            axes.plot(x[known], y[known], color=_ink(f"k{index % N_COLORS}"), marker=marker, **style)
         if ticks:
             axes.set_xticks(ticks)
             axes.set_yticks(ticks)
@@ -188,7 +192,7 @@ def _heat(counts: NDArray[np.int64], names: Sequence[str], ink: Callable[[str], 
             axes.add_patch(
                 Rectangle(place, 0.97, 0.95, facecolor=ink("accent"), alpha=0.05 + 0.95 * share, linewidth=0)
             )
-            text = {"ha": "center", "va": "center", "color": ink("card" if share > 0.5 else "text")}
+            text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink("card" if share > 0.5 else "text")}
             axes.text(column + 0.5, row + 0.37, f"{100 * share:.0f}\u2009%", weight="bold", **text)
             axes.text(column + 0.5, row + 0.74, str(counts[row, column]), fontsize=10, **text)
         yield figure
