@@ -122,7 +122,8 @@ def measure(name: str, n_items: int) -> dict[str, float]:
     from hydraudio.core.task import Task
 
     config = yaml.safe_load(Path("configs", "task", f"{name}.yaml").read_text())
-    arguments, batches = TASKS[name](n_items)
+    arguments, made_up = TASKS[name](n_items)
+    loader = DataLoader(list(made_up), batch_size=None)
     attributes = {key: arguments.pop(key) for key in list(arguments) if key not in ("metrics", "n_examples")}
 
     class MadeUp(Task):
@@ -143,7 +144,7 @@ def measure(name: str, n_items: int) -> dict[str, float]:
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(accelerator="cpu", callbacks=[report], **quiet)
         before_mb, begin = resident_mb(), time.perf_counter()
-        trainer.test(task, DataLoader(list(batches), batch_size=None), verbose=False)
+        trainer.test(task, loader, verbose=False)
         seconds = time.perf_counter() - begin
         size_mb = (report.output_dir / "index.html").stat().st_size / 1e6
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -79,6 +79,14 @@ def test_the_waveform_shows_its_loudest_place() -> None:
     assert opaque[len(opaque) // 2].all()
 
 
+def test_packed_waveforms_keep_their_level_and_16_bits() -> None:
+    waveform = np.random.default_rng(3).normal(0, 40, (2, 500)).astype(np.float32)
+    packed = media.Packed.of(waveform)
+    assert packed.samples.nbytes == waveform.nbytes / 2
+    np.testing.assert_allclose(packed.waveform, waveform, atol=np.abs(waveform).max() / 60_000)
+    assert not media.Packed.of(np.array([0.0, np.nan])).waveform.any()
+
+
 def test_gains() -> None:
     loud, soft = np.array([0.0, -2.0]), np.array([0.5, 0.1])
     assert media.common_gain([loud, soft]) == pytest.approx(media.PEAK / 2)

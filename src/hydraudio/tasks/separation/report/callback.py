@@ -15,6 +15,7 @@ from hydraudio.core.corpus import corpus_of
 from hydraudio.core.task import Task
 from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.examples import ExamplePool
+from hydraudio.report.media import Packed
 from hydraudio.report.results import Written
 from hydraudio.report.slices import slice_rows
 from hydraudio.report.tables import Row, count, floats, is_number, write_csv
@@ -153,8 +154,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
         (score,) = floats([row], "si_sdri")
 
         def make() -> Example:
-            signals = (x[..., :max_samples].copy() for x in (mixture, targets, estimates))
-            return Example(*key, score, *signals)
+            return Example(*key, score, *(Packed.of(x[..., :max_samples]) for x in (mixture, targets, estimates)))
 
         self.pool.offer(*key, score, make)
 

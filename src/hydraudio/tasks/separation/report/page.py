@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from hydraudio.report.charts import Chart, Series, interval_chart
-from hydraudio.report.media import common_gain, level_gain, signals
+from hydraudio.report.media import Packed, common_gain, level_gain, signals
 from hydraudio.report.page import render
 from hydraudio.report.results import Group, Results
 from hydraudio.report.slices import Slice, slice_tables
@@ -32,14 +32,14 @@ _STOI = ("stoi", "STOI", 3, "")
 
 @dataclass(frozen=True)
 class Example:
-    """Signals of one item of a variant, float32: mixture (time,), targets and estimates (n_sources, time)."""
+    """Signals of one item of a variant: mixture (time,), targets and estimates (n_sources, time)."""
 
     group: str
     item_id: str
     score: float
-    mixture: np.ndarray
-    targets: np.ndarray
-    estimates: np.ndarray
+    mixture: Packed
+    targets: Packed
+    estimates: Packed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,19 +141,20 @@ def _levelled(example: Example) -> tuple[list[Heard], str]:
     SI-SDR does not see an estimate's level, so estimates first get their target's RMS; then one gain goes
     over everything.
     """
-    gains = [level_gain(e, t) for e, t in zip(example.estimates, example.targets, strict=True)]
-    estimates = [gain * estimate for gain, estimate in zip(gains, example.estimates, strict=True)]
-    gain = common_gain([example.mixture, *example.targets, *estimates])
-    levelled = [(title, gain * waveform, columns) for title, waveform, columns in _signals(example, estimates)]
+    mixture, targets, raw = (part.waveform for part in (example.mixture, example.targets, example.estimates))
+    gains = [level_gain(e, t) for e, t in zip(raw, targets, strict=True)]
+    estimates = [gain * estimate for gain, estimate in zip(gains, raw, strict=True)]
+    gain = common_gain([mixture, *targets, *estimates])
+    levelled = [(title, gain * signal, columns) for title, signal, columns in _signals(mixture, targets, estimates)]
     matched = " and ".join(_gain_text(each) for each in gains)
     text = f"Playback: {_gain_text(gain)} for all signals, estimates first at their target's level ({matched})."
     return levelled, text
 
 
-def _signals(example: Example, estimates: list[np.ndarray]) -> Iterator[Heard]:
+def _signals(mixture: np.ndarray, targets: np.ndarray, estimates: list[np.ndarray]) -> Iterator[Heard]:
     several = len(estimates) > 1
-    yield "Mixture", example.mixture, {name: f"{name}_mixture" for name in ("si_sdr", "pesq", "stoi")}
-    for source, (target, estimate) in enumerate(zip(example.targets, estimates, strict=True), start=1):
+    yield "Mixture", mixture, {name: f"{name}_mixture" for name in ("si_sdr", "pesq", "stoi")}
+    for source, (target, estimate) in enumerate(zip(targets, estimates, strict=True), start=1):
         end, number_text = (f"_{source}", f" {source}") if several else ("", "")
         yield f"Target{number_text}", target, {}
         columns = {name: f"{name}{end}" for name in ("si_sdr", "si_sdri", "pesq", "stoi")}
