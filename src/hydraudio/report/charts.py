@@ -172,8 +172,6 @@ def _diagonal(axes: Axes, name: str) -> None:
 
 @contextmanager
 def _heat(counts: NDArray[np.int64], names: Sequence[str], ink: Callable[[str], str]) -> Iterator[Figure]:
-    from matplotlib.patches import Rectangle
-
     n, cell_width, cell_height = len(names), 70, 40
     left = 40 + 7 * max(len(_short(name, 14)) for name in names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -188,10 +186,9 @@ def _heat(counts: NDArray[np.int64], names: Sequence[str], ink: Callable[[str], 
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_color(ink("muted"))
         for (row, column), share in np.ndenumerate(shares):
-            place = (column + 0.015, row + 0.025)
-            axes.add_patch(
-                Rectangle(place, 0.97, 0.95, facecolor=ink("accent"), alpha=0.05 + 0.95 * share, linewidth=0)
-            )
+            left_right, top_bottom = (column + 0.015, column + 0.985), (row + 0.025, row + 0.975)
+            corners = [left_right[k] for k in (0, 1, 1, 0)], [top_bottom[k] for k in (0, 0, 1, 1)]
+            axes.fill(*corners, color=ink("accent"), alpha=0.05 + 0.95 * share, linewidth=0)
             text: dict[str, Any] = {"ha": "center", "va": "center", "color": ink("card" if share > 0.5 else "text")}
             axes.text(column + 0.5, row + 0.37, f"{100 * share:.0f}\u2009%", weight="bold", **text)
             axes.text(column + 0.5, row + 0.74, str(counts[row, column]), fontsize=10, **text)
