@@ -69,9 +69,17 @@ def test_extras_of_the_readme_exist():
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_to_files(page):
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def test_links_lead_to_files_and_headings(page):
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text())
+    targets = [(page.parent / file if file else page, heading) for file, heading in links]
+    assert [file for file, _ in targets if not file.exists()] == []
+    assert [(file, heading) for file, heading in targets if heading and heading not in anchors(file)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The ends of links to the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_task_has_its_part_of_the_readme_and_the_rest_belongs_to_none():
