@@ -49,7 +49,7 @@ def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]
 
 
 def path_inside(folder: str | Path, name: object) -> Path:
-    """The path of a file that a table or an index names, which must lie below its folder.
+    """Return the path of a file that a table or an index names, which must lie below its folder.
 
     Raises:
         ValueError: the name leads elsewhere, or is none.
@@ -121,7 +121,7 @@ _ACTIVE = re.compile(r"'*[=+\-@\t\r]")
 
 
 def inert_cell(text: str) -> str:
-    """A name as a cell of a table that people open: none begins like a formula. Numbers stay.
+    """Return a name as a cell of a table that people open: none begins like a formula. Numbers stay.
 
     >>> inert_cell("=1+1.wav"), inert_cell("-3.5"), inert_cell("a=b")
     ("'=1+1.wav", '-3.5', 'a=b')
@@ -130,7 +130,7 @@ def inert_cell(text: str) -> str:
 
 
 def cell_text(cell: str) -> str:
-    """The name that `inert_cell` made a cell of."""
+    """Return the name that `inert_cell` made a cell of."""
     return cell[1:] if cell.startswith("'") and _ACTIVE.match(cell) else cell
 
 

@@ -44,7 +44,7 @@ def restore_config(text: str, paths: DictConfig | None = None) -> DictConfig:
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The file of the best weights in a run folder.
+    """Return the file of the best weights in a run folder.
 
     Raises:
         FileNotFoundError: there is none; the message names what is there instead.

@@ -47,7 +47,9 @@ class CheckpointContents(Callback):
 
 
 def random_states() -> dict[str, Any]:
-    """States of torch's, numpy's and Python's global generators, in types that load with ``weights_only=True``."""
+    """Return the states of torch's, numpy's and Python's global generators, in types that load with
+    ``weights_only=True``.
+    """
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     states: dict[str, Any] = {

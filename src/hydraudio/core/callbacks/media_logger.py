@@ -125,7 +125,7 @@ class _Sink:
 
 
 def spectrogram_image(waveform: Tensor, sample_rate: int) -> Tensor:
-    """(time,) -> (1, frequency, frames) grey image in [0, 1], loudest bin 1, -80 dB 0; low is down."""
+    """Map (time,) -> (1, frequency, frames) grey image in [0, 1], loudest bin 1, -80 dB 0; low is down."""
     level_db = torch.from_numpy(log_spectrogram_db(waveform.numpy(), sample_rate))
     return (1 + (level_db - level_db.max()) / SPECTROGRAM_RANGE_DB).clamp(0, 1).flip(0)[None]
 

@@ -293,7 +293,7 @@ class HybridRule:
         return Verdict(smoothed, save=False, stop=self.stop)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later decisions depend on, in plain types."""
+        """Return everything that later decisions depend on, in plain types."""
         return {
             "scores": list(self.scores),
             "min_loss": self.min_loss,

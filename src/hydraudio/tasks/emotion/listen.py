@@ -28,19 +28,19 @@ class EmotionListening(Listening):
         self.class_names, self.attribute_names = task.class_names, task.attribute_names
 
     def corpus_settings(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Classes and attributes of the network, where it has such heads."""
+        """Return the classes and attributes of the network, where it has such heads."""
         wanted = {"classes": self.class_names, "attributes": self.attribute_names}
         return super().corpus_settings(data) | {name: names for name, names in wanted.items() if names and name in data}
 
     def process(self, waveform: Tensor, on_progress: OnProgress | None = None) -> dict[str, Tensor]:
-        """Recognises a recording as `src/predict.py` does, in windows."""
+        """Recognise a recording as `src/predict.py` does, in windows."""
         found = recognise(self.task, waveform, self.task.sample_rate)
         attributes = (found.attributes - LOWEST) / (HIGHEST - LOWEST)
         given = {"probabilities": found.probabilities, "attributes": attributes}
         return {name: torch.from_numpy(values)[None] for name, values in given.items() if len(values)}
 
     def scores(self, batch: Mapping[str, Any], result: Mapping[str, Tensor]) -> tuple[TableData | None, list[str]]:
-        """The category that the raters heard and the network's, and how probable it held the true one."""
+        """Return the category that the raters heard and the network's, and how probable it held the true one."""
         if not self.class_names:
             return None, []
         probabilities, label = result["probabilities"][0].cpu(), int(batch["label"][0])
@@ -59,7 +59,7 @@ class EmotionListening(Listening):
         return [about["split"], speaker, about["gender"].lower()]
 
     def numbers(self, name: str, names: tuple[str, ...], output: np.ndarray, reference: np.ndarray | None) -> Numbers:
-        """Attributes on the raters' scale; targets that are all zero are none."""
+        """Return the attributes on the raters' scale; targets that are all zero are none."""
         if name == "attributes":
             scaled = [None if x is None else LOWEST + (HIGHEST - LOWEST) * x for x in (output, reference)]
             assert scaled[0] is not None

@@ -117,7 +117,7 @@ class ConcordanceLoss(nn.Module):
 
 
 def concordance(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """CCC of each column and whether it has two known items or more: (batch, n) twice -> (n,) twice.
+    """Return CCC of each column and whether it has two known items or more: (batch, n) twice -> (n,) twice.
 
     The CCC of a column that has not is 0.
     """
@@ -136,7 +136,9 @@ def concordance(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gather_rows(x: Tensor, fill: float) -> Tensor:
-    """Rows of all ranks, with gradients; ranks with fewer rows are filled up with `fill`. (batch, n) -> (all, n)."""
+    """Return the rows of all ranks, with gradients; ranks with fewer rows are filled up with `fill`. (batch, n) ->
+    (all, n).
+    """
     size = torch.tensor([len(x)], device=x.device)
     dist.all_reduce(size, dist.ReduceOp.MAX)
     missing = int(size) - len(x)

@@ -17,7 +17,7 @@ ATTRIBUTE_RANGE = 6.0  # attributes in [0, 1] stand for ratings from 1 to 7
 def attribute_scores(
     prediction: torch.Tensor | ArrayLike, target: torch.Tensor | ArrayLike, names: Sequence[str]
 ) -> dict[str, float]:
-    """Scores of attributes, each over all items that have it.
+    """Return the scores of attributes, each over all items that have it.
 
     Args:
         prediction: (n, len(names)) in [0, 1].

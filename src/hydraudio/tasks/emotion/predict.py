@@ -74,7 +74,8 @@ class Recogniser(Protocol):
         """Where the network is."""
 
     def predict_waveform(self, waveform: Tensor) -> dict[str, Tensor]:
-        """(batch, time) -> `probabilities` (batch, n_classes), `attributes` (batch, n_attributes) in [0, 1], as far as
+        """Map (batch, time) -> `probabilities` (batch, n_classes), `attributes` (batch, n_attributes) in [0, 1], as far
+        as
         there are heads, and `embedding` (batch, dim)."""
 
 
@@ -114,7 +115,7 @@ class EmotionPredictor:
         device: str | torch.device = "cpu",
         overwrite: bool = False,
     ) -> dict[Path, str]:
-        """Recognises a file or a folder.
+        """Recognise a file or a folder.
 
         Args:
             task: as for `recognise`; it is moved to `device` and put into evaluation mode.
@@ -175,7 +176,7 @@ class EmotionPredictor:
 
 
 def described(recognition: Recognition) -> dict[str, Any]:
-    """A recognition as plain data for JSON, without what the network has no head for."""
+    """Return a recognition as plain data for JSON, without what the network has no head for."""
     classes, attributes = recognition.class_names, recognition.attribute_names
     most_probable: dict[str, Any] = {}
     if recognition.probability is not None:
@@ -202,7 +203,7 @@ def _named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 
 def read_result(path: Path, class_names: list[str], attribute_names: list[str]) -> dict[str, Any]:
-    """What `described` gave, from its file.
+    """Read what `described` gave, from its file.
 
     Raises:
         ValueError: it is damaged, or comes from a network with other classes or attributes.
@@ -290,7 +291,7 @@ def recognise(
     batch_size: int = 8,
     priors: Mapping[str, float] | None = None,
 ) -> Recognition:
-    """Recognises the emotion of a recording.
+    """Recognise the emotion of a recording.
 
     Args:
         task: an `EmotionTask`, or what is like one.
@@ -350,7 +351,7 @@ def recognise_blocks(
 
 
 def window_sizes(sample_rate: int, window_s: float, hop_s: float) -> tuple[int, int]:
-    """(samples of a window, samples from window to window), checked."""
+    """Return (samples of a window, samples from window to window), checked."""
     window_samples, hop_samples = round(window_s * sample_rate), round(hop_s * sample_rate)
     if not 1 <= hop_samples <= window_samples:
         raise ValueError(

@@ -107,7 +107,7 @@ class EmotionTask(Task):
             self._cache_features(self.cached)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
-        """The upstream's parts with learning rates of their own, then all else; each without weight decay apart."""
+        """Group the upstream's parts with their own learning rates, then all else; each without weight decay apart."""
         groups = []
         upstream = self.net.upstream
         for group in upstream.parameter_groups(self.upstream_lr, self.layer_decay):
@@ -191,7 +191,9 @@ class EmotionTask(Task):
         return {"cache_features": None, "cache_dir": None, "mixup": None}
 
     def export_module(self) -> Exportable:
-        """``waveform`` (1, time) to ``probabilities`` (1, n_classes) and ``attributes`` (1, n_attributes) in [0, 1]."""
+        """Return ``waveform`` (1, time) to ``probabilities`` (1, n_classes) and ``attributes`` (1, n_attributes) in [0,
+        1].
+        """
         lists = {"class_names": self.class_names, "attribute_names": self.attribute_names}
         names = tuple(name for name in ("probabilities", "attributes") if lists[_LIST_OF[name]])
         metadata = {name: json.dumps(values) for name, values in lists.items()}

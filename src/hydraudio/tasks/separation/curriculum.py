@@ -64,13 +64,13 @@ class Stage:
         return f"after_plateau_of={self.after_plateau_of}"
 
     def is_better(self, value: float, best: float | None) -> bool:
-        """Whether a value of the metric improves on the best so far; NaN never does."""
+        """Say whether a value of the metric improves on the best so far; NaN never does."""
         if best is None or math.isnan(value):
             return not math.isnan(value)
         return value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
 
     def contents(self) -> dict[str, Any]:
-        """The attributes in types that any checkpoint can hold."""
+        """Return the attributes in types that any checkpoint can hold."""
         return {**asdict(self), "variants": None if self.variants is None else list(self.variants)}
 
 
@@ -79,7 +79,7 @@ class HasVariants(Protocol):
     """A datamodule whose training can be restricted to some variants of its items."""
 
     def set_training_variants(self, variants: Sequence[str] | None) -> None:
-        """Takes effect for loaders that are made afterwards; None for all that the data allows."""
+        """Take effect for loaders that are made afterwards; None for all that the data allows."""
 
 
 class Curriculum(Callback):
@@ -285,7 +285,7 @@ def _datamodule(trainer: Trainer) -> HasVariants:
 
 
 def set_learning_rate(trainer: Trainer, lr: float) -> None:
-    """Sets the rate of all parameter groups, and scales the base rates that schedulers compute theirs from."""
+    """Set the rate of all parameter groups, and scales the base rates that schedulers compute theirs from."""
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             current = float(group["lr"])
@@ -316,7 +316,7 @@ def _forget_train_loader(trainer: Trainer) -> None:
 
 
 def parse_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage]:
-    """Stages from a list of mappings with the attributes of `Stage`.
+    """Return the stages from a list of mappings with the attributes of `Stage`.
 
     Raises:
         ValueError: with the number of the stage (from 0), what is wrong and what to write instead.

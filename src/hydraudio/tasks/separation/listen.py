@@ -63,7 +63,7 @@ class SeparationListening(Listening):
         return [name for name, n_sources in offered.items() if n_sources == self.n_sources]
 
     def process(self, waveform: Tensor, on_progress: OnProgress | None = None) -> dict[str, Tensor]:
-        """Separates a recording in chunks."""
+        """Separate a recording in chunks."""
         n_done, n_samples = 0, waveform.shape[-1]
 
         def function(chunk: Tensor) -> Tensor:
@@ -88,7 +88,9 @@ class SeparationListening(Listening):
     def gains(
         self, inputs: Signals, outputs: Signals, references: Signals
     ) -> tuple[Mapping[str, Sequence[float]], str]:
-        """Losses that do not see the level leave it open: estimates get that of their target or of the mixture."""
+        """Return the losses that do not see the level leave it open: estimates get that of their target or of the
+        mixture.
+        """
         estimates = outputs["estimate"]
         if "target" not in references:
             gains = mixture_gains(inputs["mixture"][0], estimates)
@@ -101,13 +103,13 @@ class SeparationListening(Listening):
 
 
 def open_scorer(sample_rate: int) -> PerceptualScorer:
-    """PESQ, which is defined at 8 and 16 kHz only, and STOI."""
+    """Return PESQ, which is defined at 8 and 16 kHz only, and STOI."""
     metrics = ("pesq", "stoi") if sample_rate in PESQ_MODES else ("stoi",)
     return PerceptualScorer(sample_rate, n_processes=2, metrics=metrics)
 
 
 def score_item(scorer: PerceptualScorer, batch: Mapping[str, Any], result: Mapping[str, Tensor]) -> Scores:
-    """Scores of the one item of a batch, of which ``SeparationTask.evaluate_batch`` gave the result."""
+    """Return the scores of the one item of a batch, of which ``SeparationTask.evaluate_batch`` gave the result."""
     mixture, targets = batch["mixture"][0].numpy(), batch["target"][0].numpy()
     found = {name: value[0].cpu().numpy() for name, value in result.items() if value.ndim > 1}
     scorer.submit("item", "mixture", mixture, targets)
@@ -124,7 +126,7 @@ def score_item(scorer: PerceptualScorer, batch: Mapping[str, Any], result: Mappi
 
 
 def score_table(scores: Scores) -> TableData:
-    """One row per target: improvement of SI-SDR, then every metric before and after."""
+    """Return one row per target: improvement of SI-SDR, then every metric before and after."""
     shown = [metric for metric in _SHOWN if metric.name in scores.estimate]
     several = len(scores.permutation) > 1
     rows = []
@@ -141,7 +143,7 @@ def score_table(scores: Scores) -> TableData:
 
 
 def mixture_gains(mixture: np.ndarray, estimates: np.ndarray) -> list[float]:
-    """Absolute least-squares gains with which (n_sources, time) estimates add up to the mixture (time,).
+    """Return the absolute least-squares gains with which (n_sources, time) estimates add up to the mixture (time,).
 
     Networks that are trained with scale-invariant losses leave their level open. A silent estimate has gain 1.
 

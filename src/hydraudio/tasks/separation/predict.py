@@ -81,7 +81,7 @@ class SeparationPredictor:
         device: str | torch.device = "cpu",
         overwrite: bool = False,
     ) -> dict[Path, str]:
-        """Separates a file or a folder.
+        """Separate a file or a folder.
 
         Args:
             task: it is moved to `device` and put into evaluation mode.
@@ -143,7 +143,7 @@ class SeparationPredictor:
 
 
 def output_paths(folder: Path, stem: str, n_sources: int) -> tuple[Path, ...]:
-    """One WAV path per source."""
+    """Return one WAV path per source."""
     if n_sources == 1:
         return (folder / f"{stem}.wav",)
     return tuple(folder / f"{stem}_s{k + 1}.wav" for k in range(n_sources))

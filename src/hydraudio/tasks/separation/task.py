@@ -111,13 +111,13 @@ class SeparationTask(Task):
             yield net.flush(state).float()
 
     def export_module(self) -> Exportable:
-        """The network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
+        """Return the network itself: ``mixture`` (1, time) to ``estimate`` (1, n_sources, time)."""
         metadata = {"sample_rate": str(self.sample_rate), "n_sources": str(self.n_sources)}
         inputs = {"mixture": SPEC.batch["mixture"]}
         return Exportable(self.net, inputs, ("estimate",), waveform_sizes(self.sample_rate), metadata)
 
     def require_causal(self) -> StreamingSeparator:
-        """The network, if it can be streamed; else ValueError."""
+        """Return the network, if it can be streamed; else ValueError."""
         if not (isinstance(self.net, StreamingSeparator) and self.net.causal):
             raise ValueError(
                 f"streaming=true: {type(self.net).__name__} is not causal as it is configured; leave streaming=false, "

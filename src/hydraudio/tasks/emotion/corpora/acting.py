@@ -107,7 +107,8 @@ _TURN_SPREAD = np.array((0.8, 0.18, 0.07, 0.25, 0.18, 1.3, 0.2, 0.18, 0.01, 0.6,
 
 
 def make_manner(index: int, seed: int) -> np.ndarray:
-    """How speaker number `index` expresses emotions: a factor of every dimension, (len(DIMENSIONS),) float64 >= 0.2.
+    """Say how speaker number `index` expresses emotions: a factor of every dimension, (len(DIMENSIONS),) float64 >=
+    0.2.
 
     Some speakers show more of everything, and each relies more on some means than on others.
     """
@@ -119,7 +120,7 @@ def make_manner(index: int, seed: int) -> np.ndarray:
 def make_prosody(
     affect: Sequence[float], classes: Mapping[str, float], manner: np.ndarray, rng: np.random.Generator
 ) -> Prosody:
-    """The prosody of one turn.
+    """Return the prosody of one turn.
 
     Args:
         affect: arousal, valence and dominance, 1..7.
@@ -144,7 +145,7 @@ def make_prosody(
 def speak_with(
     talker: Talker, prosody: Prosody, n_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """An utterance in this prosody.
+    """Return an utterance in this prosody.
 
     Returns:
         (n_samples,) float32; RMS over its sounding parts is 10 ** (level_db / 20).
@@ -163,7 +164,7 @@ def perform(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A recording of one turn by an adult voice: prosody, what is left of its loudness, a little noise.
+    """Return a recording of one turn by an adult voice: prosody, what is left of its loudness, a little noise.
 
     Args:
         voice: number in the population of `seed`; even ones are men's, odd ones women's.
@@ -274,7 +275,7 @@ class Clip:
 
 
 def state_of(code: str, strength: float = 1.0) -> tuple[tuple[float, float, float], dict[str, float]]:
-    """Affect and classes of an emotion; strength 0 is neutral."""
+    """Return the affect and classes of an emotion; strength 0 is neutral."""
     affect, classes = _FELT[code] if code in _FELT else (AFFECT_OF[CODES[code]], {CODES[code]: 1.0})
     neutral = np.array(AFFECT_OF["N"])
     arousal, valence, dominance = np.clip(neutral + strength * (np.array(affect) - neutral), 1.0, 7.0)
@@ -283,7 +284,7 @@ def state_of(code: str, strength: float = 1.0) -> tuple[tuple[float, float, floa
 
 
 def generator(*key: int) -> np.random.Generator:
-    """Random numbers that depend on the key only."""
+    """Return random numbers that depend on the key only."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
@@ -294,7 +295,7 @@ def write_clips(
     plan: Callable[[Path], list[Clip]],
     n_processes: int | None,
 ) -> Path:
-    """Plans (which writes the tables) and speaks a corpus in `<folder>.partial`, then moves it to its place.
+    """Plan (which writes the tables) and speaks a corpus in `<folder>.partial`, then moves it to its place.
 
     Args:
         folder: root of the corpus.
@@ -324,6 +325,6 @@ def _write_clip(shared: tuple[Path, int, int], job: tuple[int, Clip]) -> None:
 
 
 def check_lengths(min_s: float, max_s: float) -> None:
-    """Raises ValueError for clips that cannot be."""
+    """Raise ValueError for clips that cannot be."""
     if not 0.5 <= min_s <= max_s:
         raise ValueError(f"min_s {min_s} and max_s {max_s} must be at least 0.5 s, in this order")

@@ -32,17 +32,17 @@ MEMBER = "#"
 
 
 def is_member(path: Path | str) -> bool:
-    """Whether the path is "<shard.tar>#<key>"."""
+    """Say whether the path is "<shard.tar>#<key>"."""
     return isinstance(path, str) and MEMBER in path
 
 
 def stored_in(path: Path | str) -> Path:
-    """The file on disk that holds an utterance: itself, or its shard."""
+    """Return the file on disk that holds an utterance: itself, or its shard."""
     return Path(path.rsplit(MEMBER, 1)[0]) if isinstance(path, str) else path
 
 
 def read_native(path: Path | str) -> tuple[np.ndarray, int]:
-    """(channels, time) float32 in [-1, 1] and its sample rate in Hz, of a file or of a member of a shard.
+    """Return (channels, time) float32 in [-1, 1] and its sample rate in Hz, of a file or of a member of a shard.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -55,7 +55,7 @@ def read_native(path: Path | str) -> tuple[np.ndarray, int]:
 
 
 def read_waveform(path: Path | str, sample_rate: int) -> np.ndarray:
-    """(time,) float32: channels averaged, resampled to `sample_rate` (Hz).
+    """Return (time,) float32: channels averaged, resampled to `sample_rate` (Hz).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,7 +68,7 @@ def read_waveform(path: Path | str, sample_rate: int) -> np.ndarray:
 def read_lengths(
     paths: Sequence[Path | str], known: Sequence[tuple[int, int] | None], sample_rate: int, cache_dir: Path
 ) -> np.ndarray:
-    """(n,) samples at `sample_rate` of every utterance.
+    """Return (n,) samples at `sample_rate` of every utterance.
 
     The headers of files are read once, in threads, and kept under `cache_dir` for as long as no file of the list
     changes its size or time.
@@ -103,7 +103,7 @@ def _read_header(path: Path) -> AudioInfo:
 
 
 def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:
-    """sha256 (hex) of the bytes of every file, of members of shards over their samples.
+    """Return sha256 (hex) of the bytes of every file, of members of shards over their samples.
 
     They are computed once and kept under `cache_dir` for as long as no file of the list changes its size or time.
     """
@@ -141,7 +141,7 @@ def waveform_statistics(
     cache_dir: Path,
     n_processes: int | None = None,
 ) -> WaveformStatistics:
-    """Statistics of the utterances of a training set, kept as JSON under `cache_dir`.
+    """Return the statistics of the utterances of a training set, kept as JSON under `cache_dir`.
 
     Args:
         paths: files and members of shards.
@@ -167,7 +167,7 @@ def waveform_statistics(
 def compute_statistics(
     paths: Sequence[Path | str], sample_rate: int, max_samples: int | None, n_processes: int | None = None
 ) -> WaveformStatistics:
-    """Reads all utterances; nothing is kept."""
+    """Read all utterances; nothing is kept."""
     jobs = [paths[start : start + _UTTERANCES_PER_JOB] for start in range(0, len(paths), _UTTERANCES_PER_JOB)]
     n_samples, total, squares = 0, [], []
     for count, part, square in map_in_processes(_sums, (sample_rate, max_samples), jobs, n_processes):
@@ -194,7 +194,7 @@ def _sums(options: tuple[int, int | None], paths: Sequence[Path | str]) -> tuple
 
 
 def write_statistics(statistics: WaveformStatistics, utterances: Sequence[Utterance], path: Path) -> None:
-    """Writes what a training was normalised with: mean, std, n_samples, n_files and fingerprint of its utterances."""
+    """Write what a training was normalised with: mean, std, n_samples, n_files and fingerprint of its utterances."""
     content = {**asdict(statistics), "n_files": len(utterances), "fingerprint": manifest_fingerprint(utterances)}
     write_json(path, content)
 

@@ -139,7 +139,7 @@ class EmotionDataModule(CorpusDataModule):
         self._chosen: dict[str, list[Utterance]] = {}
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """The utterances of the corpus that can be used, of all splits, and every defect of the label files."""
+        """Return the utterances of the corpus that can be used, of all splits, and every defect of the label files."""
         raise NotImplementedError
 
     @cached_property
@@ -156,7 +156,7 @@ class EmotionDataModule(CorpusDataModule):
         return without(rows, self.exclude, self.may_be_absent)
 
     def chosen(self, use: str) -> list[Utterance]:
-        """The utterances of train, val or test that take part."""
+        """Return the utterances of train, val or test that take part."""
         if use not in self._chosen:
             rows = of_splits(self.utterances, self.splits[use])
             kept = rows if self.unlabelled == "keep" else [row for row in rows if self._is_labelled(row, use)]
@@ -217,7 +217,7 @@ class EmotionDataModule(CorpusDataModule):
         return manifest_fingerprint(row for row in self.utterances if row.split in names)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the labels and the lengths of the audio files of the stage.
+        """Read the labels and the lengths of the audio files of the stage.
 
         Where the network is normalised with `waveform_mean` and `waveform_std`, a training keeps them beside its
         checkpoints, in `<run folder>/checkpoints/waveform_statistics.json`.
@@ -318,7 +318,7 @@ class EmotionDataModule(CorpusDataModule):
                 dataset.features, dataset.identities = cache, identities
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Reads the whole corpus and returns every defect; `on_row` is told (rows done, rows in all)."""
+        """Read the whole corpus and return every defect; `on_row` is told (rows done, rows in all)."""
         if self._embedded is not None:
             self.prepare_data()
         if not self.root.is_dir():

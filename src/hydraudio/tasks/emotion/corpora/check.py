@@ -37,7 +37,7 @@ class _Result:
 
 
 def split_defects(root: Path, rows: Sequence[Utterance], splits: Mapping[str, Sequence[str]]) -> list[Defect]:
-    """Splits that the corpus does not have, and speakers that are heard in two uses."""
+    """Split that the corpus does not have, and speakers that are heard in two uses."""
     every = [name for names in splits.values() for name in names]
     defects = [Defect("missing_split", text) for text in missing_splits(rows, every)]
     uses = {use: [row for row in rows if row.split in names] for use, names in splits.items()}
@@ -55,7 +55,7 @@ def corpus_defects(
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
 ) -> list[Defect]:
-    """Everything that is wrong beyond the label files: names of excluded files, splits, speakers and audio.
+    """Return everything that is wrong beyond the label files: names of excluded files, splits, speakers and audio.
 
     Args:
         root: the corpus folder.
@@ -87,7 +87,7 @@ def audio_defects(
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
 ) -> list[Defect]:
-    """Every defect of the audio of the rows, and audio files beside them that no row names.
+    """Return every defect of the audio of the rows, and audio files beside them that no row names.
 
     Args:
         rows: of all splits.

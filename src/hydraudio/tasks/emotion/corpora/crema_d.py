@@ -66,12 +66,12 @@ class CREMADDataModule(EmotionDataModule):
         super().__init__(splits=fold_splits(FOLDS, fold), classes=classes, attributes=attributes, **common)
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """All clips and defects of their names and tables."""
+        """Return all clips and defects of their names and tables."""
         return parse_index(self.root)
 
 
 def parse_index(root: Path) -> tuple[list[Utterance], list[Defect]]:
-    """The clips that can be used, sorted by name, and every defect of names and tables.
+    """Return the clips that can be used, sorted by name, and every defect of names and tables.
 
     Gender is Unknown and votes are empty where their tables are not there. Votes are of those who only heard the clip;
     a response is one mention.

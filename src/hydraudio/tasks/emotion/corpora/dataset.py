@@ -51,7 +51,7 @@ class Labelling:
         merge_weights: Sequence[float],
         smoothing: float,
     ) -> Labelling:
-        """What a configuration asks for.
+        """Make what a configuration asks for.
 
         Raises:
             ValueError: something unknown, given twice or out of range.
@@ -67,12 +67,12 @@ class Labelling:
         return cls(EmotionClasses.of(classes), tuple(attributes), targets, (primary, mentions), smoothing)
 
     def target(self, utterance: Utterance, *, training: bool) -> np.ndarray | None:
-        """(C,) float32 that sums to 1, smoothed in training; None where the utterance has no such target."""
+        """Return (C,) float32 that sums to 1, smoothed in training; None where the utterance has no such target."""
         smoothing = self.smoothing if training else 0.0
         return make_target(utterance, self.classes, self.targets, self.merge_weights, smoothing)
 
     def ratings(self, utterance: Utterance) -> np.ndarray:
-        """(A,) float32: attributes from 1 to 7 scaled to [0, 1], NaN where missing."""
+        """Return (A,) float32: attributes from 1 to 7 scaled to [0, 1], NaN where missing."""
         low, high = ATTRIBUTE_RANGE
         given = [utterance.attributes.get(name, np.nan) for name in self.attributes]
         return ((np.array(given, dtype=np.float64) - low) / (high - low)).astype(np.float32)
@@ -129,13 +129,13 @@ class EmotionDataset(Dataset):
         return [utterance.file_name for utterance in self.utterances]
 
     def audio_identities(self, cache_dir: Path) -> list[str]:
-        """A name per item that says what is heard: the hash of its audio file, the sample rate and the length."""
+        """Name what is heard of each item: the hash of its audio file, the sample rate and the length."""
         digests = audio_digests([each.path for each in self.utterances], cache_dir)
         lengths = self.lengths.tolist()
         return [f"{digest}_{self.sample_rate}_{n}" for digest, n in zip(digests, lengths, strict=True)]
 
     def strata(self) -> np.ndarray:
-        """(n,) index of the class to balance by: the consensus, else the largest share of the target, else -1."""
+        """Return (n,) indices of the class to balance by: the consensus, else the largest share, else -1."""
         return np.array([self._stratum(each) for each in self.utterances], dtype=np.int64)
 
     def _stratum(self, utterance: Utterance) -> int:
@@ -199,7 +199,7 @@ class EmotionDataset(Dataset):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stacks items, shorter ones padded with zeros at their end.
+    """Stack items, shorter ones padded with zeros at their end.
 
     Returns:
         waveform (batch, time) float32, lengths (batch,) int64 samples and padded (bool: the lengths differ), or, with

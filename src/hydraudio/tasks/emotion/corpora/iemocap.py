@@ -87,12 +87,13 @@ class IEMOCAPDataModule(EmotionDataModule):
         self.merge_excited = merge_excited
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """Turns of all sessions and defects of their evaluations."""
+        """Return the turns of all sessions and defects of their evaluations."""
         return parse_index(self.root, self.merge_excited)
 
 
 def parse_index(root: Path, merge_excited: bool = True) -> tuple[list[Utterance], list[Defect]]:
-    """The turns that can be used, in the order of sessions, dialogs and files, and every defect of the evaluations.
+    """Return the turns that can be used, in the order of sessions, dialogs and files, and every defect of the
+    evaluations.
 
     Attributes are mean ratings from 1 to 5 (up to half a point outside counts as the end), stretched linearly to 1 to
     7: 1 + (x - 1) * 6 / 4. Speaker is session and sex ("Ses01F", by the turn, not by who wears the markers),

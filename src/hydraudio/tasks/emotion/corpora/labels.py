@@ -65,7 +65,7 @@ _LETTER_OF = {name.lower(): letter for letter, names in NAMES_OF.items() for nam
 
 
 def letter_of(text: str) -> str:
-    """Letter of a class's letter or name (any case for names).
+    """Return the letter of a class's letter or name (any case for names).
 
     Raises:
         ValueError: no class is called so.
@@ -115,7 +115,7 @@ class EmotionClasses:
 
     @classmethod
     def of(cls, classes: int | str | Sequence[str]) -> EmotionClasses:
-        """The classes that a configuration names.
+        """Return the classes that a configuration names.
 
         Args:
             classes: 4, 5, 6, 8, 9 or 10 (`SETS`), a key of `CORPUS_SETS`, or a list of names or letters in the
@@ -147,7 +147,7 @@ class EmotionClasses:
         return len(self.letters)
 
     def index_of(self, text: str) -> int:
-        """Index of a class by its letter or name; a folded letter gives the class that it counts as.
+        """Return the index of a class by its letter or name; a folded letter gives the class that it counts as.
 
         Raises:
             ValueError: not one of these classes.
@@ -158,12 +158,12 @@ class EmotionClasses:
         return index
 
     def label_of(self, letter: str) -> int:
-        """Index of a letter's class, -1 where the letter belongs to none of them (also for an empty letter)."""
+        """Return the index of a letter's class, -1 where it belongs to none of them (also for an empty letter)."""
         letter = self.folded.get(letter, letter)
         return self.letters.index(letter) if letter in self.letters else -1
 
     def with_counts(self, counts: Sequence[int] | Mapping[str, int]) -> EmotionClasses:
-        """The same classes with the numbers of their training items.
+        """Return the same classes with the numbers of their training items.
 
         Args:
             counts: C whole numbers in the order of the classes, or letter or name -> number (every class, once).
@@ -215,7 +215,7 @@ def make_target(
     merge_weights: Sequence[float] = (0.9, 0.1),
     smoothing: float = 0.0,
 ) -> np.ndarray | None:
-    """(C,) float32 that sums to 1, or None where the turn has no such target.
+    """Return (C,) float32 that sums to 1, or None where the turn has no such target.
 
     Args:
         kind: one of `KINDS`.
@@ -238,7 +238,7 @@ def make_target(
 
 
 def hard(utterance: Utterance, classes: EmotionClasses) -> np.ndarray | None:
-    """(C,) one-hot consensus; None where it is none of the classes."""
+    """Return (C,) one-hot consensus; None where it is none of the classes."""
     label = classes.label_of(utterance.letter)
     if label < 0:
         return None
@@ -248,7 +248,7 @@ def hard(utterance: Utterance, classes: EmotionClasses) -> np.ndarray | None:
 
 
 def primary_shares(utterance: Utterance, classes: EmotionClasses) -> np.ndarray | None:
-    """(C,) share of ALL raters per primary label; sums to less than 1 where some chose none of the classes.
+    """Return (C,) share of ALL raters per primary label; sums to less than 1 where some chose none of the classes.
 
     None where nobody chose any.
     """
@@ -256,13 +256,13 @@ def primary_shares(utterance: Utterance, classes: EmotionClasses) -> np.ndarray 
 
 
 def mention_shares(utterance: Utterance, classes: EmotionClasses) -> np.ndarray | None:
-    """(C,) share of the mentions, primary and secondary, of these classes; sums to 1. None without any."""
+    """Return (C,) share of the mentions, primary and secondary, of these classes; sums to 1. None without any."""
     shares = _shares(utterance.mentions, classes)
     return None if shares is None else _normalised(shares)
 
 
 def merged(utterance: Utterance, classes: EmotionClasses, weights: Sequence[float]) -> np.ndarray | None:
-    """(C,) w1 P + w2 S, sums to 1; None where there is no P.
+    """Return (C,) w1 P + w2 S, sums to 1; None where there is no P.
 
     Args:
         weights: w1 and w2, not negative, w1 + w2 above 0.
@@ -280,7 +280,7 @@ def merged(utterance: Utterance, classes: EmotionClasses, weights: Sequence[floa
 
 
 def smooth(target: np.ndarray, epsilon: float) -> np.ndarray:
-    """(C,) q (1 - e) + (1 - q) e / (C - 1); a target that sums to 1 still does.
+    """Return (C,) q (1 - e) + (1 - q) e / (C - 1); a target that sums to 1 still does.
 
     Raises:
         ValueError: e is not from 0 to below 1.
@@ -295,13 +295,13 @@ def smooth(target: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def vote_distribution(utterance: Utterance, classes: EmotionClasses) -> np.ndarray:
-    """(C,) float32 primary labels renormalised to sum 1; NaN where they are not known or name no class."""
+    """Return (C,) float32 primary labels renormalised to sum 1; NaN where they are not known or name no class."""
     shares = primary_shares(utterance, classes)
     return np.full(len(classes), np.nan, dtype=np.float32) if shares is None else _normalised(shares)
 
 
 def label_of_target(target: np.ndarray) -> int:
-    """Class index with the largest share; the lowest index of several."""
+    """Return the class index with the largest share; the lowest index of several."""
     return int(np.argmax(target))
 
 

@@ -58,12 +58,12 @@ class RAVDESSDataModule(EmotionDataModule):
         super().__init__(splits=fold_splits(FOLDS, fold), classes=classes, attributes=attributes, **common)
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """All spoken clips and defects of their names."""
+        """Return all spoken clips and defects of their names."""
         return parse_index(self.root)
 
 
 def parse_index(root: Path) -> tuple[list[Utterance], list[Defect]]:
-    """The spoken clips that can be used, sorted by actor and name, and every defect of the names.
+    """Return the spoken clips that can be used, sorted by actor and name, and every defect of the names.
 
     Sung clips (channel 02) are left out.
     """

@@ -62,7 +62,7 @@ class Utterance:
 
 
 def gender_index(text: str) -> int:
-    """Index into `GENDERS` of Female, Male, F, M, Unknown or nothing, in any case.
+    """Return the index into `GENDERS` of Female, Male, F, M, Unknown or nothing, in any case.
 
     Raises:
         ValueError: anything else.
@@ -74,7 +74,7 @@ def gender_index(text: str) -> int:
 
 
 def manifest_fingerprint(rows: Iterable[Utterance]) -> str:
-    """sha256 (hex) over every field of every row, in their order; of the path only its last part counts.
+    """Return sha256 (hex) over every field of every row, in their order; of the path only its last part counts.
 
     A corpus that was moved to another folder keeps its fingerprint.
     """
@@ -96,7 +96,7 @@ utterance occurs once."""
 
 
 def check_splits(splits: Splits) -> dict[str, tuple[str, ...]]:
-    """Use -> names of splits.
+    """Return the names of the splits of each use.
 
     Raises:
         ValueError: not exactly train, val and test, none named, or one named twice.
@@ -118,7 +118,7 @@ def check_splits(splits: Splits) -> dict[str, tuple[str, ...]]:
 
 
 def of_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[Utterance]:
-    """The utterances of some splits, in their order.
+    """Return the utterances of some splits, in their order.
 
     Raises:
         ValueError: the corpus has no such split; the message names those it has.
@@ -130,7 +130,7 @@ def of_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[Utt
 
 
 def without(utterances: Sequence[Utterance], names: Collection[str], may_be_absent: Collection[str]) -> list[Utterance]:
-    """The utterances whose files are not named.
+    """Return the utterances whose files are not named.
 
     Raises:
         ValueError: a name is no file of the corpus, and none of those that some copies lack.
@@ -145,7 +145,7 @@ def without(utterances: Sequence[Utterance], names: Collection[str], may_be_abse
 
 
 def missing_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[str]:
-    """A sentence per name that no utterance has as its split."""
+    """Return a sentence per name that no utterance has as its split."""
     existing = sorted({each.split for each in utterances})
     listed = ", ".join(existing)
     return [
@@ -154,7 +154,7 @@ def missing_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> lis
 
 
 def sampling_weights(labels: np.ndarray, sampling: str) -> np.ndarray | None:
-    """(n,) weights of the draws of an epoch; None where every utterance occurs once.
+    """Return (n,) weights of the draws of an epoch; None where every utterance occurs once.
 
     Args:
         labels: (n,) index of the class; -1, no class at all, keeps its natural share of the draws.
@@ -173,7 +173,7 @@ def sampling_weights(labels: np.ndarray, sampling: str) -> np.ndarray | None:
 
 
 def check_rated(utterances: Sequence[Utterance], attributes: Sequence[str]) -> None:
-    """Refuses attributes that cannot be learnt.
+    """Refuse attributes that cannot be learnt.
 
     Raises:
         ValueError: none of the utterances has a rating of an attribute.
@@ -187,7 +187,7 @@ def check_rated(utterances: Sequence[Utterance], attributes: Sequence[str]) -> N
 
 
 def shared_speakers(utterances: Mapping[str, Sequence[Utterance]]) -> list[str]:
-    """A sentence per pair of uses that known speakers are heard in both of.
+    """Return a sentence per pair of uses that known speakers are heard in both of.
 
     Args:
         utterances: use -> its utterances.
@@ -208,7 +208,7 @@ def shared_speakers(utterances: Mapping[str, Sequence[Utterance]]) -> list[str]:
 
 
 def fold_splits(names: Sequence[str], fold: int) -> dict[str, list[str]]:
-    """Which groups of speakers train, validate and test in fold k: group k tests, the next one validates.
+    """Say which groups of speakers train, validate and test in fold k: group k tests, the next one validates.
 
     Args:
         names: groups (values of `Utterance.split`) in order, at least three.

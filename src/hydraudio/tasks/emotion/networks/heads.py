@@ -58,7 +58,7 @@ class ClassifierHead(nn.Module):
         )
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """The last hidden layer, (batch, embedding_features)."""
+        """Return the last hidden layer, (batch, embedding_features)."""
         return self.trunk(pooled)
 
     def forward(self, pooled: Tensor) -> Tensor:

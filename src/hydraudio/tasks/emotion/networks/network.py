@@ -45,13 +45,13 @@ class UpstreamPart(Protocol):
         """Train the top `blocks` blocks and the `extras` and nothing else."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All parameters."""
+        """Return all parameters."""
 
     def parameter_groups(self, lr: float, layer_decay: float) -> list[dict[str, Any]]:
-        """Groups `{params, lr, name}` of trained parts."""
+        """Return the groups `{params, lr, name}` of trained parts."""
 
     def fingerprint(self) -> str:
-        """Key of what it computes."""
+        """Return the key of what it computes."""
 
 
 class PoolingPart(Protocol):
@@ -65,7 +65,7 @@ class PoolingPart(Protocol):
         """(batch, frames, features) and (batch,) -> (batch, out_features)."""
 
     def from_statistics(self, statistics: Tensor) -> Tensor:
-        """(batch, 2 * features) -> (batch, out_features)."""
+        """Map (batch, 2 * features) -> (batch, out_features)."""
 
 
 class CategoryPart(Protocol):
@@ -77,7 +77,7 @@ class CategoryPart(Protocol):
     """(batch, embedding_features) -> (batch, n_classes)."""
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """(batch, in_features) -> (batch, embedding_features)."""
+        """Map (batch, in_features) -> (batch, embedding_features)."""
 
 
 class AttributePart(Protocol):
@@ -99,7 +99,7 @@ class NormalizationPart(Protocol):
         """(batch, time) -> the same."""
 
     def key(self) -> str:
-        """What it computes, in words: part of the key of cached features."""
+        """Say what it computes, in words: part of the key of cached features."""
 
 
 class EmotionNetwork(nn.Module):
@@ -192,7 +192,7 @@ class EmotionNetwork(nn.Module):
         return self.pooling.pools_statistics
 
     def fingerprint(self) -> str:
-        """Key of what `encode` computes: weights and layers of the upstream, normalisation of the waveform."""
+        """Identify what `encode` computes: weights and layers of the upstream, normalisation of the waveform."""
         normalization = "none" if self.normalization is None else self.normalization.key()
         return sha256_of(f"{self.upstream.fingerprint()}\n{normalization}")
 
@@ -213,7 +213,7 @@ class EmotionNetwork(nn.Module):
         return self.classify(*self.encode(waveform, lengths), gender)
 
     def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """States of the upstream, (batch, n_states, frames, dim), and the frames of each item, (batch,)."""
+        """Return the states of the upstream, (batch, n_states, frames, dim), and the frames of each item, (batch,)."""
         if waveform.ndim != 2:
             raise ValueError(f"waveform must be (batch, time), got {tuple(waveform.shape)}")
         if lengths is not None:
@@ -223,11 +223,11 @@ class EmotionNetwork(nn.Module):
         return self.upstream(waveform, lengths)
 
     def statistics(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Mean and deviation over the frames of each state, (batch, n_states, 2 * dim) float32."""
+        """Return the mean and deviation over the frames of each state, (batch, n_states, 2 * dim) float32."""
         return frame_statistics(*self.encode(waveform, lengths))
 
     def classify(self, states: Tensor, frame_lengths: Tensor, gender: Tensor | None = None) -> dict[str, Tensor]:
-        """What `forward` returns, from (batch, n_states, frames, dim) or statistics (batch, n_states, 2 * dim).
+        """Compute what `forward` returns, from (batch, n_states, frames, dim) or statistics (batch, n_states, 2 * dim).
 
         Raises:
             ValueError: statistics are given to a pooling that needs frames.

@@ -49,7 +49,7 @@ class WaveformNormalization(nn.Module):
         return _zero_padding((waveform.float() - self.mean) / (self.std + CORPUS_EPS), lengths)
 
     def key(self) -> str:
-        """What it computes, in words: part of the key of cached features."""
+        """Say what it computes, in words: part of the key of cached features."""
         return "utterance" if self.per_utterance else f"corpus mean={self.mean!r} std={self.std!r}"
 
 

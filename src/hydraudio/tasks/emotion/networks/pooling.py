@@ -35,7 +35,7 @@ class Pooling(nn.Module):
             return self._pool(x, valid).to(frames.dtype)
 
     def from_statistics(self, statistics: Tensor) -> Tensor:
-        """(batch, 2 * in_features) as `frame_statistics` gives them -> (batch, out_features).
+        """Map (batch, 2 * in_features) as `frame_statistics` gives them -> (batch, out_features).
 
         Raises:
             ValueError: it needs the frames.
@@ -151,7 +151,7 @@ class MultiHeadAttention(Pooling):
 
 
 def frame_statistics(states: Tensor, n_frames: Tensor) -> Tensor:
-    """Mean and population standard deviation over the frames of each state, in float32.
+    """Return the mean and population standard deviation over the frames of each state, in float32.
 
     Args:
         states: (batch, n_states, frames, features).

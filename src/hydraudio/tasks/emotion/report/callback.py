@@ -86,7 +86,7 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
-        """Compares the reports of several checkpoints, by name; returns the page."""
+        """Compare the reports of several checkpoints, by name; returns the page."""
         return write_comparison(
             {name: folder / PREDICTIONS_FILE for name, folder in reports.items()}, output_dir, seed=seed
         )

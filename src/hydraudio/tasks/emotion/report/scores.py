@@ -98,7 +98,7 @@ def score(
     class_counts: Sequence[int] | None = None,
     temperature: float | None = None,
 ) -> Scores:
-    """Scores the set.
+    """Score the set.
 
     Args:
         predictions: unique items.
@@ -135,13 +135,15 @@ def score(
 
 
 def sums_of(predictions: PredictionTable) -> ScoreSums | None:
-    """Sums per speaker over the items that can be scored; None where there are none."""
+    """Return the sums per speaker over the items that can be scored; None where there are none."""
     known = predictions.labelled | predictions.rated
     return all_sums(predictions.select(known)) if known.any() else None
 
 
 def all_sums(p: PredictionTable) -> ScoreSums:
-    """Sums per speaker behind all scores that get an interval; speakers without a label count as speakers too."""
+    """Return the sums per speaker behind all scores that get an interval; speakers without a label count as speakers
+    too.
+    """
     arguments: dict[str, Any] = {}
     if p.labelled.any():
         arguments = {"class_names": p.class_names, "labels": p.labels, "predicted": p.predicted}
@@ -162,7 +164,7 @@ def calibrate(predictions: PredictionTable, temperature: float | None) -> Calibr
 
 
 def broken_line(scores: Scores) -> str:
-    """What is said about items whose outputs are no numbers; empty without any."""
+    """Write what is said about items whose outputs are no numbers; empty without any."""
     if not scores.n_broken:
         return ""
     return (
@@ -172,7 +174,7 @@ def broken_line(scores: Scores) -> str:
 
 
 def convention(predictions: PredictionTable) -> str:
-    """What a reader must know about the means."""
+    """Say what a reader must know about the means."""
     return CONVENTION.format(n=len(predictions.class_names))
 
 

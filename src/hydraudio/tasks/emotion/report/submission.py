@@ -24,7 +24,7 @@ _MAX_LISTED = 5
 
 
 def write_submissions(folder: Path, predictions: PredictionTable) -> list[str]:
-    """Writes the files that the model can fill, and returns one line per file: written, or why not."""
+    """Write the files that the model can fill, and return one line per file: written, or why not."""
     lines = []
     if predictions.class_letters:
         letters = predictions.class_letters
@@ -47,7 +47,7 @@ def write_submissions(folder: Path, predictions: PredictionTable) -> list[str]:
 
 
 def attribute_rows(predictions: PredictionTable) -> list[Row]:
-    """Rows of task 2, clipped to the scale."""
+    """Return the rows of task 2, clipped to the scale."""
     ratings = to_rating(predictions.attributes)
     order = [predictions.attribute_names.index(name) for name in _ATTRIBUTES]
     return [
@@ -57,7 +57,7 @@ def attribute_rows(predictions: PredictionTable) -> list[Row]:
 
 
 def submission_defects(path: Path, file_names: Collection[str] | None = None) -> list[str]:
-    """What is wrong with a submission file, one line each; empty if nothing.
+    """Say what is wrong with a submission file, one line each; empty if nothing.
 
     Args:
         path: the file; its header tells the task.

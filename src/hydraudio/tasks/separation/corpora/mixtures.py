@@ -24,7 +24,7 @@ ROUNDING_TOLERANCE = 1.0 / 32768
 
 
 def collate_descriptions(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a batch says of its items beside their samples.
+    """Collect what a batch says of its items beside their samples.
 
     Returns:
         id and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
@@ -43,17 +43,17 @@ def level_db(signal: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def silence_message(where: str, component: str) -> str:
-    """The words for a signal that must not be silent."""
+    """Return the words for a signal that must not be silent."""
     return f"{where}: {component} is silent throughout; remove the row or write the file again"
 
 
 def is_silent(waveform: np.ndarray, scale: float = 1.0) -> bool:
-    """Whether (time,) never exceeds one 16-bit step after scaling."""
+    """Say whether (time,) never exceeds one 16-bit step after scaling."""
     return max(float(waveform.max()), -float(waveform.min())) * scale <= SILENT_PEAK
 
 
 def list_files(folder: Path) -> set[str]:
-    """Names of the plain files of a folder; empty if there is no such folder."""
+    """Return the names of the plain files of a folder; empty if there is no such folder."""
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:
@@ -77,7 +77,7 @@ def broken_samples(mixture: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[np
 
 
 def shared_talkers(folder: Path, heard: Mapping[str, set[str]], known_by: str = "") -> list[Defect]:
-    """A defect per pair of subsets that talkers are heard in both of.
+    """Return a defect per pair of subsets that talkers are heard in both of.
 
     Args:
         folder: the corpus, for the message.

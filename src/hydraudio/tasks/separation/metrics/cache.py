@@ -84,7 +84,7 @@ class ScoreCache:
 
 
 def content_digest(signal: np.ndarray, target: np.ndarray) -> str:
-    """Hash of the samples and shapes of an item's two float32 arrays."""
+    """Return the hash of the samples and shapes of an item's two float32 arrays."""
     digest = hashlib.blake2b(repr((signal.shape, target.shape)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(signal).data)
     digest.update(np.ascontiguousarray(target).data)

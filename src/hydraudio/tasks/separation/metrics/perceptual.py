@@ -180,7 +180,7 @@ class _Worker:
         self._lock = threading.Lock()
 
     def score(self, job: Job) -> Scores:
-        """Scores of an item; one that ends two processes is given up and gets an error for each metric."""
+        """Return the scores of an item; one that ends two processes is given up and gets an error for each metric."""
         scores = self._attempt(job)
         return self._attempt(job) if _crashed(scores) else scores
 

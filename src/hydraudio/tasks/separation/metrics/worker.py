@@ -38,19 +38,19 @@ class Job(TypedDict):
 
 
 def pesq(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
-    """PESQ as MOS-LQO, 1 to 4.64, of (time,) signals; raises where the package does."""
+    """Return PESQ as MOS-LQO, 1 to 4.64, of (time,) signals; raises where the package does."""
     from pesq import pesq as score
 
     return float(score(sample_rate_hz, target, signal, PESQ_MODES[sample_rate_hz]))
 
 
 def stoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
-    """Classic STOI (Taal et al. 2011), about 0 to 1, of (time,) signals; raises with too little speech."""
+    """Return classic STOI (Taal et al. 2011), about 0 to 1, of (time,) signals; raises with too little speech."""
     return _stoi(target, signal, sample_rate_hz, extended=False)
 
 
 def estoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
-    """Extended STOI (Jensen, Taal 2016), about 0 to 1, of (time,) signals; raises with too little speech."""
+    """Return extended STOI (Jensen, Taal 2016), about 0 to 1, of (time,) signals; raises with too little speech."""
     return _stoi(target, signal, sample_rate_hz, extended=True)
 
 
@@ -70,7 +70,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {
 
 
 def score_item(job: Job) -> Scores:
-    """All metrics of all sources of an item. What cannot be scored becomes NaN and a line in `errors`."""
+    """Return all metrics of all sources of an item. What cannot be scored becomes NaN and a line in `errors`."""
     target = job["target"]
     signal = np.broadcast_to(job["signal"], target.shape)
     scores: dict[str, list[float]] = {}

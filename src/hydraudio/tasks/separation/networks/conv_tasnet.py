@@ -58,7 +58,7 @@ class TemporalBlock(nn.Module):
         return x + self.project(y)
 
     def stream(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The next frames of a causal block; `past`: hidden frames before them, as returned by the last call."""
+        """Compute the next frames of a causal block; `past`: hidden frames before them, from the last call."""
         y, past = self.depthwise.stream(self.norm1(self.prelu1(self.expand(x))), past)
         return x + self.project(self.norm2(self.prelu2(y))), past
 
@@ -109,7 +109,7 @@ class ConvTasNetMaskNet(nn.Module):
         return self._masks(self.mask(x))
 
     def stream(self, features: Tensor, state: list[Tensor | None] | None) -> tuple[Tensor, list[Tensor | None]]:
-        """Masks of the next frames; `state`: what the last call returned."""
+        """Return the masks of the next frames; `state`: what the last call returned."""
         x = self.bottleneck(self.norm(features))
         state = list(state or [None] * len(self.blocks))
         for i, block in enumerate(self.blocks):

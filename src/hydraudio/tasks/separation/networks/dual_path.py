@@ -168,12 +168,14 @@ class DualPathMaskNet(nn.Module):
 
 
 def count_chunks(n_frames: Count, chunk_size: int) -> Count:
-    """Chunks that `split_into_chunks` makes of so many frames: int -> int, (batch,) -> (batch,). At least 2, even."""
+    """Return the chunks that `split_into_chunks` makes of so many frames: int -> int, (batch,) -> (batch,). At least 2,
+    even.
+    """
     return 2 * ((n_frames + chunk_size // 2) // chunk_size + 1)
 
 
 def split_into_chunks(x: Tensor, chunk_size: int) -> Tensor:
-    """(batch, frames, dim) -> (batch, chunks, chunk_size, dim), half overlapped.
+    """Map (batch, frames, dim) -> (batch, chunks, chunk_size, dim), half overlapped.
 
     chunk_size // 2 zeros come before the first frame, and after the last one as many as let every frame lie in
     exactly two chunks: the even ones cover the padded sequence from its start, the odd ones from chunk_size // 2 on.
@@ -189,7 +191,7 @@ def split_into_chunks(x: Tensor, chunk_size: int) -> Tensor:
 
 
 def overlap_add(chunks: Tensor, n_frames: int) -> Tensor:
-    """(batch, chunks, chunk_size, dim) -> (batch, n_frames, dim): sum of the two chunks that hold a frame."""
+    """Map (batch, chunks, chunk_size, dim) -> (batch, n_frames, dim): sum of the two chunks that hold a frame."""
     half = chunks.shape[2] // 2
     even, odd = chunks[:, 0::2].flatten(1, 2), chunks[:, 1::2].flatten(1, 2)
     return even[:, half : half + n_frames] + odd[:, :n_frames]

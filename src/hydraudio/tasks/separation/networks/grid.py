@@ -269,7 +269,7 @@ class GridNet(nn.Module):
         return level.unsqueeze(-1) * istft(estimate, mixture.shape[1], self.n_fft, self.hop, lengths)
 
     def estimate(self, spectrum: Tensor, n_frames: Tensor | None = None) -> Tensor:
-        """(batch, 2, frames, bins), zero after an item's `n_frames` -> (batch, n_sources, 2, frames, bins)."""
+        """Map (batch, 2, frames, bins), zero after an item's `n_frames` -> (batch, n_sources, 2, frames, bins)."""
         valid = None if n_frames is None else frame_mask(n_frames, spectrum.shape[2])[:, None, :, None]
         x = at_least_float32(self.encode(spectrum))  # the residual path stays so under autocast
         x = global_norm(x, self.norm.weight, self.norm.bias, self.eps, valid).permute(0, 2, 3, 1).contiguous()

@@ -23,7 +23,7 @@ class MambaBlock(nn.Module):
         return x + change.to(x.dtype)
 
     def stream(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
-        """The next steps of a block whose mixer is causal; `state`: what the last call returned."""
+        """Compute the next steps of a block whose mixer is causal; `state`: what the last call returned."""
         state = self.mixer.initial_state(len(x)) if state is None else state
         change, state = self.mixer.stream(self.norm(x), state)
         return x + change.to(x.dtype), state
@@ -67,7 +67,7 @@ class MambaStack(nn.Module):
         return self.norm(x)
 
     def stream(self, x: Tensor, states: list[MambaState | None] | None) -> tuple[Tensor, list[MambaState | None]]:
-        """The next steps of a causal stack; `states`: what the last call returned. Without gradients."""
+        """Compute the next steps of a causal stack; `states`: what the last call returned. Without gradients."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         states = list(states or [None] * len(self.blocks))
         for i, block in enumerate(self.blocks):

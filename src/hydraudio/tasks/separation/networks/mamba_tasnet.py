@@ -35,7 +35,7 @@ class MambaMaskNet(nn.Module):
         return self._masks(self.stack(x, n_frames))
 
     def stream(self, features: Tensor, states: Any) -> tuple[Tensor, Any]:
-        """Masks of the next frames; `states`: what the last call returned."""
+        """Return the masks of the next frames; `states`: what the last call returned."""
         x, states = self.stack.stream(self.bottleneck(self.norm(features).transpose(1, 2)), states)
         return self._masks(x), states
 

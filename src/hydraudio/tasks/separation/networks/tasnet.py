@@ -33,10 +33,10 @@ class StreamingSeparator(Separator, Protocol):
     causal: bool
 
     def stream(self, chunk: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """(batch, time), what the last call returned -> (batch, n_sources, time) that is final, the state."""
+        """Map (batch, time), what the last call returned -> (batch, n_sources, time) that is final, the state."""
 
     def flush(self, state: Any) -> Tensor:
-        """(batch, n_sources, time) that was still missing at the end of the stream."""
+        """Return (batch, n_sources, time) that was still missing at the end of the stream."""
 
 
 class MaskNet(Protocol):
@@ -59,7 +59,9 @@ class StreamingMaskNet(Protocol):
     """A mask net without a view of the future."""
 
     def stream(self, features: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Masks of the next frames, as the whole gives them; `state`: what the last call returned, None at first."""
+        """Return the masks of the next frames, as the whole gives them; `state`: what the last call returned, None at
+        first.
+        """
 
 
 class Encoder(nn.Module):
@@ -193,7 +195,7 @@ class TasNet(nn.Module):
         return self._stream_frames(torch.cat([state.samples, chunk], dim=-1), state)
 
     def flush(self, state: StreamState) -> Tensor:
-        """(batch, n_sources, time) that was still missing at the end of a stream."""
+        """Return (batch, n_sources, time) that was still missing at the end of a stream."""
         samples, n_out = state.samples, state.n_out
         if state.tail is None or samples.shape[-1] > self.kernel_size - self.stride:
             samples = self._pad_to_whole_frames(samples)

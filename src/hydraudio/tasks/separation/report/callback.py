@@ -76,7 +76,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
-        """Compares the reports of several checkpoints, by name; returns the page."""
+        """Compare the reports of several checkpoints, by name; returns the page."""
         return write_comparison({name: folder / "items.csv" for name, folder in reports.items()}, output_dir, seed=seed)
 
     def begin(self, trainer: Trainer, task: Task) -> None:
@@ -104,7 +104,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
     def write(
         self, trainer: Trainer, task: Task, parts: Sequence[tuple[list[Row], int]], pool: ExamplePool[Example]
     ) -> Written:
-        """Writes items.csv, variants.csv, slices.csv and index.html."""
+        """Write items.csv, variants.csv, slices.csv and index.html."""
         rows, n_repeated = unique_items(row for process_rows, _ in parts for row in process_rows)
         if not rows:
             raise ValueError(f"the test had no items, so there is nothing to report in {self.output_dir}")

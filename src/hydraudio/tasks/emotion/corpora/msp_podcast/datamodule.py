@@ -58,7 +58,7 @@ class MSPPodcastDataModule(EmotionDataModule):
         self.votes = votes
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """Turns and defects of the label files, with the raters' votes where they are wanted."""
+        """Return the turns and defects of the label files, with the raters' votes where they are wanted."""
         rows, defects = self._parse_corpus()
         if self.label_file is None:
             return rows, defects
@@ -89,13 +89,13 @@ class MSPPodcastDataModule(EmotionDataModule):
         return soft or find_votes(self.root) is not None
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Reads the whole corpus, of shards also their hashes, and returns every defect."""
+        """Read the whole corpus, of shards also their hashes, and return every defect."""
         defects = super().check(n_processes, on_row)
         return list(dict.fromkeys(defects + (check_webdataset(self.root) if is_webdataset(self.root) else [])))
 
 
 def find_consensus(root: Path) -> Path | None:
-    """The consensus labels; None where the folder has none."""
+    """Return the consensus labels; None where the folder has none."""
     return find_file(root, LABEL_FOLDERS, CONSENSUS_NAMES)
 
 

@@ -85,7 +85,7 @@ class MSPPodcastSpec:
             raise ValueError(f"consensus_form is {self.consensus_form!r}; choose one of {', '.join(CONSENSUS_FORMS)}")
 
     def n_turns(self) -> dict[str, int]:
-        """Turns of every split."""
+        """Return the turns of every split."""
         counts = (self.n_train, self.n_val, self.n_test1, self.n_test2, self.n_test3)
         return dict(zip(SPLITS, counts, strict=True))
 
@@ -121,7 +121,7 @@ def write_embedded_msp_podcast(
     old_spelling: bool = False,
     n_processes: int | None = None,
 ) -> Path:
-    """Writes the embedded corpus, or does nothing if it is there already.
+    """Write the embedded corpus, or does nothing if it is there already.
 
     The files depend on the arguments only, not on `n_processes`. The corpus is made in `<folder>.partial` and
     renamed when it is complete, so a folder that exists is whole.

@@ -77,7 +77,7 @@ class Turn:
 
 
 def plurality(primaries: Sequence[str]) -> str:
-    """Letter of the word that most raters chose, X if there is no single one."""
+    """Return the letter of the word that most raters chose, X if there is no single one."""
     letters = {word: letter for letter, word in WORD_OF.items()}
     ranks = Counter(letters[primary.split("-")[0]] for primary in primaries).most_common(2)
     return "X" if len(ranks) == 2 and ranks[0][1] == ranks[1][1] else ranks[0][0]
@@ -132,7 +132,7 @@ def _rating(worker: int, word: str, affect: Sequence[float], rng: np.random.Gene
 def write_labels(
     folder: Path, turns: Sequence[Turn], detailed_form: str, consensus_form: str, old_spelling: bool
 ) -> None:
-    """Writes labels.txt, the consensus and the detailed labels.
+    """Write labels.txt, the consensus and the detailed labels.
 
     Args:
         folder: `Labels`, which exists.

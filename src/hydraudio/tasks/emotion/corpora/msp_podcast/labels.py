@@ -38,7 +38,7 @@ _INTEGER = re.compile(r"(\d+)(\.0+)?")
 
 
 def read_consensus(root: Path) -> list[Utterance]:
-    """Every turn of a corpus folder: those of the label file in its order, then unlabelled Test3 files by name.
+    """Return every turn of a corpus folder: those of the label file in its order, then unlabelled Test3 files by name.
 
     Raises:
         FileNotFoundError: no such folder or label file.
@@ -50,7 +50,7 @@ def read_consensus(root: Path) -> list[Utterance]:
 
 
 def parse_consensus(root: Path) -> tuple[list[Utterance], list[Defect]]:
-    """The turns that can be used, and every defect of the label file.
+    """Return the turns that can be used, and every defect of the label file.
 
     Labels of Test3 are not published: files of the audio folder whose name contains `test3`, and which the label file
     does not name, are rows of the split Test3 without labels.
@@ -80,13 +80,15 @@ def parse_consensus(root: Path) -> tuple[list[Utterance], list[Defect]]:
 
 
 def audio_folder(root: Path) -> Path:
-    """`Audios`, or `Audio` of old releases where only that one exists."""
+    """Return `Audios`, or `Audio` of old releases where only that one exists."""
     folders = [Path(root) / name for name in AUDIO_FOLDERS]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def podcast_of(file_name: str) -> str:
-    """Number of the podcast that a turn is cut from: MSP-PODCAST_<podcast>_<turn>.wav; empty for other names."""
+    """Return the number of the podcast that a turn is cut from: MSP-PODCAST_<podcast>_<turn>.wav; empty for other
+    names.
+    """
     match = _PODCAST.match(file_name)
     return match.group(1) if match else ""
 

@@ -49,7 +49,7 @@ class ProcessedRow:
 
 
 def write_processed(rows: Sequence[Utterance], folder: Path, soft: bool, overwrite: bool = False) -> dict[Path, int]:
-    """Writes the hard file and the one with everything, and with `soft` (rows with votes) the two soft ones.
+    """Write the hard file and the one with everything, and with `soft` (rows with votes) the two soft ones.
 
     Files appear whole or not at all. Returns path -> number of rows.
 
@@ -88,7 +88,7 @@ def _extra(row: Utterance) -> list[str]:
 
 
 def parse_processed(path: Path) -> tuple[dict[str, ProcessedRow], list[Defect]]:
-    """File name -> row of a hard or soft file of any origin (columns by name, others ignored), and every defect."""
+    """Read file name -> row of a hard or soft file of any origin (columns by name), and every defect."""
     path = Path(path)
     if not path.is_file():
         return {}, [Defect("missing_csv", f"{path}: no such file; write it with scripts/emotion/process_labels_msp.py")]
@@ -133,7 +133,7 @@ def _parse_shares(cells: Sequence[str]) -> np.ndarray | None:
 
 
 def apply_processed(rows: Iterable[Utterance], processed: Mapping[str, ProcessedRow]) -> list[Utterance]:
-    """The rows with class and split of the file, and everything else as they had it.
+    """Return the rows with class and split of the file, and everything else as they had it.
 
     A turn that the file does not name loses its class. The class of a soft row is its largest share (the first column
     of several), and its shares become votes (what is missing from 1 goes to Other) and mentions.
@@ -157,7 +157,7 @@ def apply_processed(rows: Iterable[Utterance], processed: Mapping[str, Processed
 
 
 def rows_of_processed(processed: Mapping[str, ProcessedRow], audio: Path) -> list[Utterance]:
-    """Rows from the file alone, for a corpus without a consensus file: no attributes, speakers or genders.
+    """Return the rows from the file alone, for a corpus without a consensus file: no attributes, speakers or genders.
 
     Args:
         audio: folder of the audio files.

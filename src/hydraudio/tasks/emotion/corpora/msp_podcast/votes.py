@@ -70,7 +70,8 @@ class Vote(NamedTuple):
 
 
 def read_votes(root: Path) -> dict[str, list[Vote]]:
-    """File name -> its votes, from `labels_detailed.csv`, else `.json`, else `labels.txt`, in `Labels/` or the root.
+    """Read file name -> its votes, from `labels_detailed.csv`, else `.json`, else `labels.txt`, in `Labels/` or the
+    root.
 
     Raises:
         FileNotFoundError: none of these files is there.
@@ -82,7 +83,7 @@ def read_votes(root: Path) -> dict[str, list[Vote]]:
 
 
 def parse_votes(root: Path) -> tuple[dict[str, list[Vote]], list[Defect]]:
-    """The votes that can be used, and every defect of the file."""
+    """Return the votes that can be used, and every defect of the file."""
     path = find_votes(root)
     if path is None:
         message = f"{Path(root) / 'Labels' / VOTES_NAMES[0]}: no such file; soft targets need every rater's answer"
@@ -98,12 +99,12 @@ def parse_votes(root: Path) -> tuple[dict[str, list[Vote]], list[Defect]]:
 
 
 def find_votes(root: Path) -> Path | None:
-    """The file with every rater's answer; None where the corpus has none."""
+    """Return the file with every rater's answer; None where the corpus has none."""
     return find_file(Path(root), LABEL_FOLDERS, VOTES_NAMES)
 
 
 def add_votes(rows: Iterable[Utterance], votes: Mapping[str, Sequence[Vote]]) -> list[Utterance]:
-    """The rows with the shares of their votes; rows without any stay as they are."""
+    """Return the rows with the shares of their votes; rows without any stay as they are."""
     return [_with_votes(row, votes[row.file_name]) if row.file_name in votes else row for row in rows]
 
 
@@ -119,7 +120,7 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
 
 
 def make_vote(worker: str, primary: str, secondary: str, ratings: Sequence[str]) -> Vote:
-    """A vote from the texts of a file.
+    """Return a vote from the texts of a file.
 
     Args:
         secondary: tags separated by commas, may be empty.
@@ -148,7 +149,7 @@ def _rating(text: str) -> float:
 
 
 def parse_detail(text: str) -> Vote:
-    """A vote from "WORKER01; Happy; Happy,Excited; A:4; V:5; D:4;", where the third field may be missing.
+    """Return a vote from "WORKER01; Happy; Happy,Excited; A:4; V:5; D:4;", where the third field may be missing.
 
     Raises:
         ValueError: not of this form, or a rating is no number from 1 to 7.

@@ -44,7 +44,7 @@ Record = dict[str, Any]
 
 
 def is_webdataset(root: str | Path) -> bool:
-    """Whether the folder holds an indexed WebDataset."""
+    """Say whether the folder holds an indexed WebDataset."""
     return (Path(root) / INDEX).is_file()
 
 
@@ -52,7 +52,7 @@ def is_webdataset(root: str | Path) -> bool:
 
 
 def read_index(root: str | Path) -> list[Utterance]:
-    """All utterances in the order of the shards, from the index alone; `path` is "<shard.tar>#<key>".
+    """Return all utterances in the order of the shards, from the index alone; `path` is "<shard.tar>#<key>".
 
     Raises:
         FileNotFoundError: no index, or a shard that it lists is missing.
@@ -79,7 +79,7 @@ def read_index(root: str | Path) -> list[Utterance]:
 
 
 def read_member(path: str) -> tuple[np.ndarray, int]:
-    """One utterance, by its place in the shard; opens the shard anew, so any process may call it.
+    """Return one utterance, by its place in the shard; opens the shard anew, so any process may call it.
 
     Args:
         path: "<shard.tar>#<key>", as in `Utterance.path`.
@@ -168,7 +168,7 @@ def load_index(root: Path) -> Record:
 
 
 def decode_member(content: bytes, suffix: str, where: str) -> tuple[np.ndarray, int]:
-    """Content of a member (flac, wav or audio) -> ((time,) float32, sample rate in Hz)."""
+    """Decode the content of a member (flac, wav or audio) -> ((time,) float32, sample rate in Hz)."""
     if suffix != "audio":
         channels, sample_rate = decode_audio(content, where)
         return mixed_down(channels), sample_rate
@@ -199,7 +199,7 @@ def _decode_tensor(content: bytes, where: str) -> np.ndarray:
 
 
 def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """(key, suffix -> member) in the order of the shard; a key ends at the first dot of the file's name."""
+    """Map (key, suffix -> member) in the order of the shard; a key ends at the first dot of the file's name."""
     try:
         with tarfile.open(path, "r:") as archive:
             files = [member for member in archive if member.isfile()]
@@ -218,7 +218,7 @@ def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
 
 
 def check_webdataset(root: str | Path, on_shard: Callable[[int, int], None] | None = None) -> list[Defect]:
-    """All defects of the shards: missing, cut off, changed (sha256), or with other samples than the index lists.
+    """Return all defects of the shards: missing, cut off, changed (sha256), or with other samples than the index lists.
 
     Args:
         root: with an `index.json`.
@@ -283,7 +283,7 @@ _SPLITS = {
 
 
 def metadata_of(row: Utterance, corpus: str) -> dict[str, Any]:
-    """What the `.json` member holds.
+    """Read what the `.json` member holds.
 
     The eight probabilities are the shares of the raters' votes for the eight emotions, or 1 for the consensus where no
     votes are known; they sum to 1, and are left out where none of the eight was heard.
@@ -304,7 +304,7 @@ def metadata_of(row: Utterance, corpus: str) -> dict[str, Any]:
 
 
 def utterance_of(metadata: Mapping[str, Any], key: str, path: str, n_samples: int, sample_rate: int) -> Utterance:
-    """The utterance that the metadata describes.
+    """Return the utterance that the metadata describes.
 
     The consensus is `EmoClass`, else `dominant_emotion`, else the most probable of the eight emotions (the first of
     several). Probabilities stand for votes where those are not given.

@@ -42,7 +42,7 @@ def write_webdataset(
     n_processes: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Packs utterances; every shard appears whole or not at all, the index last.
+    """Pack utterances; every shard appears whole or not at all, the index last.
 
     Args:
         rows: with audio files as paths; their order is kept within each folder.
@@ -80,7 +80,7 @@ def write_webdataset(
 
 
 def write_index(root: str | Path, corpus: str) -> Path:
-    """Writes the index of existing shards, below `root` in `train`, `validation` and `test`; reads all of them once.
+    """Write the index of existing shards, below `root` in `train`, `validation` and `test`; reads all of them once.
 
     Raises:
         FileNotFoundError: no shards.

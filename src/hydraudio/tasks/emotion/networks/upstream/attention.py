@@ -86,7 +86,7 @@ def use_fused_attention(blocks: nn.ModuleList) -> None:
 
 
 def position_table(attention: Any, n_frames: int) -> Tensor:
-    """The biases of the first block's attention, which owns the table of all: (1, heads, n_frames, n_frames)."""
+    """Return the biases of the first block's attention, which owns the table of all: (1, heads, n_frames, n_frames)."""
     embedding: nn.Embedding = attention.rel_attn_embed
     distance = torch.arange(1 - n_frames, n_frames, device=embedding.weight.device)
     buckets = distance_buckets(distance, attention.num_buckets, attention.max_distance)

@@ -161,7 +161,9 @@ class Upstream(nn.Module):
         return self
 
     def parameter_groups(self, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Groups `{params, lr, name}` of trained parts; the top block gets `lr`, each below `layer_decay` times it."""
+        """Return the groups `{params, lr, name}` of trained parts; the top block gets `lr`, each below `layer_decay`
+        times it.
+        """
         return trainable.parameter_groups(self.model, lr, layer_decay)
 
     def merge_lora(self) -> None:
@@ -336,7 +338,7 @@ def _graph(kept: bool) -> torch.set_grad_enabled:
 
 
 def receptive_field(kernels: Sequence[int] = KERNELS, strides: Sequence[int] = STRIDES) -> int:
-    """Samples that one frame sees: the shortest waveform that gives a frame."""
+    """Return the samples that one frame sees: the shortest waveform that gives a frame."""
     field = 1
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         field = (field - 1) * stride + kernel
@@ -361,7 +363,7 @@ def frame_lengths(lengths: Count, kernels: Sequence[int] = KERNELS, strides: Seq
 
 
 def masked_group_norm(x: Tensor, n_frames: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """`norm` with one group per channel, its statistics over each item's own frames alone, in float32.
+    """Return `norm` with one group per channel, its statistics over each item's own frames alone, in float32.
 
     Encoders with feat_extract_norm="group" normalise the first convolution's output over time, padding included, so an
     utterance's features depend on the batch that it is in; with this they do not.

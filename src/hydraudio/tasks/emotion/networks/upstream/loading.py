@@ -81,7 +81,8 @@ class SpeechModel(nn.Module):
 def open_model(
     source: str | None, architecture: Mapping[str, Any] | None, revision: str | None, attention: str
 ) -> tuple[dict[str, Any], SpeechModel]:
-    """Content of config.json and the bare encoder, with the source's weights unless a state dict is to follow.
+    """Return the content of config.json and the bare encoder, with the source's weights unless a state dict is to
+    follow.
 
     Args:
         source: folder or name on the hub; None: random weights, of `architecture` or else of the miniature.
@@ -139,14 +140,14 @@ def check_architecture(architecture: Mapping[str, Any], origin: str) -> None:
 
 
 def build_model(architecture: Mapping[str, Any], attention: str) -> SpeechModel:
-    """The bare encoder with random weights, drawn from torch's CPU generator."""
+    """Return the bare encoder with random weights, drawn from torch's CPU generator."""
     config, model_class = _classes(architecture)
     model = model_class._from_config(config, attn_implementation=_implementation(architecture, attention))
     return _prepared(model, attention)
 
 
 def load_model(folder: Path, architecture: Mapping[str, Any], attention: str) -> SpeechModel:
-    """The bare encoder with the weights of a folder, in float32.
+    """Return the bare encoder with the weights of a folder, in float32.
 
     Raises:
         ValueError: the file lacks weights, or has weights that the encoder does not, other than those of known heads.

@@ -20,7 +20,7 @@ FEED_FORWARD_TARGETS = ("intermediate_dense", "output_dense")
 
 
 def upstream_parts(model: SpeechModel) -> dict[str, tuple[nn.Module, ...]]:
-    """The modules of each part of a transformers model, in the order of computation.
+    """Return the modules of each part of a transformers model, in the order of computation.
 
     A norm in front of the blocks (encoders with post-normalised blocks) belongs to `positional`; one behind them
     (pre-normalised blocks) is `final_norm`. The embedding of masked frames, a bare parameter of the model, is added to
@@ -38,7 +38,7 @@ def upstream_parts(model: SpeechModel) -> dict[str, tuple[nn.Module, ...]]:
 
 
 def part_parameters(model: SpeechModel, name: str) -> Iterator[nn.Parameter]:
-    """The parameters of one part."""
+    """Yield the parameters of one part."""
     for module in upstream_parts(model)[name]:
         yield from module.parameters()
     if name == "feature_projection" and hasattr(model, "masked_spec_embed"):
@@ -46,7 +46,7 @@ def part_parameters(model: SpeechModel, name: str) -> Iterator[nn.Parameter]:
 
 
 def trained_parts(names: Collection[str], n_blocks: int | str, extras: Collection[str]) -> set[str]:
-    """The parts to train: the top `n_blocks` blocks and the extras.
+    """Return the parts to train: the top `n_blocks` blocks and the extras.
 
     Args:
         names: all parts of the model.
@@ -68,7 +68,7 @@ def trained_parts(names: Collection[str], n_blocks: int | str, extras: Collectio
 
 
 def is_trained(model: SpeechModel, name: str) -> bool:
-    """Whether any parameter of the part gets gradients."""
+    """Say whether any parameter of the part gets gradients."""
     return any(parameter.requires_grad for parameter in part_parameters(model, name))
 
 
@@ -80,7 +80,7 @@ def mark_no_weight_decay(model: nn.Module) -> None:
 
 
 def parameter_groups(model: SpeechModel, lr: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Groups of trained parameters with layer-wise learning rates, from the bottom to the top.
+    """Return the groups of trained parameters with layer-wise learning rates, from the bottom to the top.
 
     The top block and the final norm get `lr`, each block below `layer_decay` times that of the one above, the
     positional part and the projection one step less than the lowest block, the convolutions another.
@@ -142,7 +142,7 @@ def add_lora(model: nn.Module, rank: int, alpha: int, targets: list[str]) -> Non
 
 
 def is_lora(parameter_name: str) -> bool:
-    """Whether a parameter belongs to an adapter."""
+    """Say whether a parameter belongs to an adapter."""
     return ".lora_" in parameter_name
 
 

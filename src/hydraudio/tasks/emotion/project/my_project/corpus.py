@@ -55,7 +55,7 @@ class ActedEmotions(EmotionDataModule):
         super().__init__(splits=fold_splits(list(FOLDS), fold), classes=classes, attributes=attributes, **common)
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
-        """All files that can be used, sorted by name, and the defects of the names of the others."""
+        """Return all files that can be used, sorted by name, and the defects of the names of the others."""
         rows, defects = [], []
         split_of = {speaker: split for split, speakers in FOLDS.items() for speaker in speakers}
         for path in sorted((self.root / "wav").glob("*.wav")):

@@ -50,7 +50,7 @@ def find_defects(
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
 ) -> list[Defect]:
-    """Every defect of the subsets that are used.
+    """Return every defect of the subsets that are used.
 
     Args:
         place: the audio of one sample rate and mode.

@@ -104,7 +104,7 @@ class Libri2MixDataModule(CorpusDataModule):
         return index_fingerprint(self.place, [index for index in indices if index is not None])
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Reads all subsets named here and returns every defect; `on_row` is told (rows done, rows in all)."""
+        """Read all subsets named here and return every defect; `on_row` is told (rows done, rows in all)."""
         if self._embedded is not None:
             self.prepare_data()
         return find_defects(self.place, self.subsets, self.problem, n_processes=n_processes, on_row=on_row)

@@ -111,7 +111,7 @@ class Libri2MixDataset(Dataset):
 
 
 def read_whole(index: MixtureIndex, row: int, part: str, sample_rate: int, length: int) -> np.ndarray:
-    """(time,) float32 in [-1, 1]: a whole file, which must have the length of its row."""
+    """Return (time,) float32 in [-1, 1]: a whole file, which must have the length of its row."""
     path = index.path(row, part)
     waveform = read_audio(path, sample_rate=sample_rate)
     if len(waveform) != length:
@@ -124,7 +124,7 @@ def read_whole(index: MixtureIndex, row: int, part: str, sample_rate: int, lengt
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stacks items, shorter ones padded with zeros at their end.
+    """Stack items, shorter ones padded with zeros at their end.
 
     Returns:
         mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (bool: the

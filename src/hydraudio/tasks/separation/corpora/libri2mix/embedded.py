@@ -75,7 +75,7 @@ class Libri2MixSpec:
             raise ValueError(f"min_s {self.min_s} and max_s {self.max_s} must be at least 0.5 s, in this order")
 
     def n_rows(self) -> dict[str, int]:
-        """Rows of every subset that is written."""
+        """Return the rows of every subset that is written."""
         counts = {"train-100": self.n_train, "train-360": self.n_train_360, "dev": self.n_val, "test": self.n_test}
         return {subset: count for subset, count in counts.items() if count}
 
@@ -107,7 +107,7 @@ def write_embedded_libri2mix(
     seed: int = 0,
     n_processes: int | None = None,
 ) -> Path:
-    """Writes the embedded corpus, or does nothing if it is there already.
+    """Write the embedded corpus, or does nothing if it is there already.
 
     The samples depend on the arguments only, not on `n_processes`. The corpus is made in `<root>.partial` and
     renamed when it is complete, so a root that exists is whole.
@@ -145,7 +145,7 @@ def write_embedded_libri2mix(
 
 
 def audio_folder(root: Path, sample_rate: int, mode: str) -> Path:
-    """`<root>/wav8k/min`, likewise for other rates and modes."""
+    """Return `<root>/wav8k/min`, likewise for other rates and modes."""
     return root / f"wav{sample_rate // 1000}k" / mode
 
 
@@ -177,7 +177,7 @@ def _talker(index: int, seed: int) -> Talker:
 
 
 def _write_row(shared: tuple[Libri2MixSpec, Path], job: tuple[str, int]) -> _Row:
-    """Makes and writes one mixture in all modes."""
+    """Make and write one mixture in all modes."""
     (spec, root), (subset, row) = shared, job
     place = ("train-100", "train-360", "dev", "test").index(subset)
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([spec.seed, 3, place, row])))

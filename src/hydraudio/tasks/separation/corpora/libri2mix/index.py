@@ -83,7 +83,7 @@ class MixtureIndex:
         return len(self.ids)
 
     def path(self, row: int, part: str) -> Path:
-        """File of a row; the part is a folder's name."""
+        """Return the file of a row; the part is a folder's name."""
         return self.folder / part / f"{self.ids[row]}.wav"
 
     def talkers(self, row: int) -> list[str]:
@@ -95,7 +95,8 @@ class MixtureIndex:
         return f"{self.table}: line {self.lines[row]}" if self.table else f"{self.path(row, self.problem)}"
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """(m,) samples of the rows: of the table, else from the headers of the mixtures (a file is opened for each).
+        """Return (m,) samples of the rows: of the table, else from the headers of the mixtures (a file is opened for
+        each).
 
         Raises:
             ValueError: a mixture cannot be read.
@@ -111,7 +112,7 @@ class MixtureIndex:
 
 
 def read_index(place: Place, subset: str, problem: str) -> MixtureIndex:
-    """Reads the rows of a subset.
+    """Read the rows of a subset.
 
     Raises:
         FileNotFoundError: no such folder or file.
@@ -124,7 +125,7 @@ def read_index(place: Place, subset: str, problem: str) -> MixtureIndex:
 
 
 def parse_index(place: Place, subset: str, problem: str) -> tuple[MixtureIndex | None, list[Defect]]:
-    """The rows that can be used (None where there are none), and every defect of the tables and folders."""
+    """Return the rows that can be used (None where there are none), and every defect of the tables and folders."""
     folder = place.folder / subset
     defect = _missing_folder(place, subset, problem)
     if defect:
@@ -155,7 +156,7 @@ def parse_index(place: Place, subset: str, problem: str) -> tuple[MixtureIndex |
 
 
 def find_table(place: Place, subset: str, problem: str) -> Path | None:
-    """The table of the rows: what the generator wrote beside the audio, else what it was made from; else None."""
+    """Find the table of the rows: what the generator wrote beside the audio, else what it was made from; else None."""
     beside_audio = f"mixture_{subset}_{problem}.csv"
     for folder in (place.folder / "metadata", place.folder / subset, place.folder / "metadata" / subset):
         if (folder / beside_audio).is_file():
@@ -164,7 +165,7 @@ def find_table(place: Place, subset: str, problem: str) -> Path | None:
 
 
 def missing_files(index: MixtureIndex, rows: np.ndarray, parts: tuple[str, ...]) -> list[Defect]:
-    """Files that the rows need and the disk does not have; one directory listing per part."""
+    """Return the files that the rows need and the disk does not have; one directory listing per part."""
     defects = []
     for part in parts:
         present = list_files(index.folder / part)
@@ -174,7 +175,8 @@ def missing_files(index: MixtureIndex, rows: np.ndarray, parts: tuple[str, ...])
 
 
 def index_fingerprint(place: Place, indices: list[MixtureIndex]) -> str:
-    """sha256 (hex) over sample rate, mode, problem and the identifiers and lengths of all rows; audio is not read.
+    """Return sha256 (hex) over sample rate, mode, problem and the identifiers and lengths of all rows; audio is not
+    read.
 
     Identifiers name LibriSpeech's utterances, so another corpus has others; a table without lengths counts as is.
     """

@@ -54,7 +54,7 @@ def find_defects(
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
 ) -> list[Defect]:
-    """Every defect of a corpus (WAV files or a pack).
+    """Return every defect of a corpus (WAV files or a pack).
 
     Args:
         root: the corpus.
@@ -173,7 +173,7 @@ def _audio_defects(
 
 
 def _equal_mixes(groups: Iterable[list[str]]) -> list[Defect]:
-    """Mixes with the same samples under different names (equal names are found in the table)."""
+    """Mix with the same samples under different names (equal names are found in the table)."""
     return [
         Defect("duplicate_row", f"{', '.join(paths)}: mixes hold the same samples; keep one of these rows")
         for paths in (sorted(set(group)) for group in groups)

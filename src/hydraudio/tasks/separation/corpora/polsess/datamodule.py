@@ -144,7 +144,7 @@ class PolSESSDataModule(CorpusDataModule):
                 self.datasets["train"] = self._make_dataset("train")
 
     def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Reads the whole corpus and returns every defect; `on_row` is told (rows done, rows in all)."""
+        """Read the whole corpus and return every defect; `on_row` is told (rows done, rows in all)."""
         if self._embedded is not None:
             self.prepare_data()
         return find_defects(self.root, self.sample_rate, n_processes=n_processes, on_row=on_row)

@@ -260,7 +260,7 @@ class PolSESSDataset(Dataset):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stacks items of one length.
+    """Stack items of one length.
 
     Returns:
         mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (False), id

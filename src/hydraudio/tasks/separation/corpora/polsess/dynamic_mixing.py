@@ -136,7 +136,7 @@ class Mixer:
         self._events = _events_by_scene(index, rows)
 
     def draw(self, epoch: int, index: int, indoor: bool) -> Remix | None:
-        """The remix of an item that is to be indoors or outdoors; None leaves the item as the table has it."""
+        """Return the remix of an item that is to be indoors or outdoors; None leaves the item as the table has it."""
         key = (self.seed, epoch, index, 1)
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         # one draw per decision, always in this order: changing one setting leaves the other draws as they are
@@ -162,7 +162,7 @@ class Mixer:
 
 
 def remixed_parts(remix: Remix, names: Iterable[str], read: ReadClip, sample_rate: int) -> dict[str, np.ndarray]:
-    """Component -> (time,) float32: the whole clips of a remixed row, at their levels.
+    """Map component -> (time,) float32: the whole clips of a remixed row, at their levels.
 
     Args:
         remix: what is to be mixed.
@@ -192,7 +192,7 @@ def remixed_parts(remix: Remix, names: Iterable[str], read: ReadClip, sample_rat
 
 
 def peak_gain(signals: Iterable[np.ndarray]) -> float:
-    """The factor, at most 1, that brings the largest absolute sample of all signals to `MAX_PEAK`."""
+    """Return the factor, at most 1, that brings the largest absolute sample of all signals to `MAX_PEAK`."""
     peak = max(max(float(signal.max()), -float(signal.min())) for signal in signals)
     return 1.0 if peak <= MAX_PEAK else MAX_PEAK / peak
 
@@ -264,7 +264,7 @@ class _TalkerPool:
 
 
 def voices_of(index: CorpusIndex, distinct: str) -> np.ndarray:
-    """(n, 2) int64: equal numbers for the same talker ("talker") or recording ("file").
+    """Return (n, 2) int64: equal numbers for the same talker ("talker") or recording ("file").
 
     Where the table does not tell, a clip's file stands for its recording, and a recording for its talker.
     """

@@ -101,7 +101,7 @@ def write_embedded_corpus(
     seed: int = 0,
     n_processes: int | None = None,
 ) -> Path:
-    """Writes the embedded corpus, or does nothing if it is there already.
+    """Write the embedded corpus, or does nothing if it is there already.
 
     The samples depend on the arguments only, not on `n_processes`. The corpus is made in `<root>.partial` and
     renamed when it is complete, so a root that exists is whole.
@@ -142,7 +142,7 @@ def _talker(index: int, seed: int) -> Talker:
 
 
 def _write_row(shared: tuple[CorpusSpec, Path], job: tuple[str, int]) -> dict[str, Value]:
-    """Makes and writes one row; returns its line of the table."""
+    """Make and write one row; returns its line of the table."""
     (spec, root), (subset, row) = shared, job
     seeds = np.random.SeedSequence([spec.seed, 2, SUBSETS.index(subset), row])
     rng = np.random.Generator(np.random.Philox(seeds))

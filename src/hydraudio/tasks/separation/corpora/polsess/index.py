@@ -87,7 +87,7 @@ class CorpusIndex:
 
 
 def read_index(root: Path, subset: str) -> CorpusIndex:
-    """Reads a subset's table.
+    """Read a subset's table.
 
     Raises:
         FileNotFoundError: no such folder or table.
@@ -100,7 +100,7 @@ def read_index(root: Path, subset: str) -> CorpusIndex:
 
 
 def parse_index(root: Path, subset: str) -> tuple[CorpusIndex | None, list[Defect]]:
-    """The rows that can be used (None without a usable table) and every defect of the table."""
+    """Return the rows that can be used (None without a usable table) and every defect of the table."""
     table, defect = find_table(root, subset)
     if table is None:
         return None, [defect] if defect else []
@@ -111,7 +111,7 @@ def parse_index(root: Path, subset: str) -> tuple[CorpusIndex | None, list[Defec
 
 
 def find_table(root: Path, subset: str) -> tuple[Path | None, Defect | None]:
-    """`corpus_<basename(root)>_<subset>_final.csv`, or else the only `corpus_*_final.csv` of the folder."""
+    """Return `corpus_<basename(root)>_<subset>_final.csv`, or else the only `corpus_*_final.csv` of the folder."""
     folder = root / subset
     if not folder.is_dir():
         return None, Defect("missing_subset", f"{folder}: no such folder; a PolSESS root holds {', '.join(SUBSETS)}")
@@ -129,7 +129,7 @@ def find_table(root: Path, subset: str) -> tuple[Path | None, Defect | None]:
 
 
 def corpus_fingerprint(root: Path) -> str:
-    """sha256 (hex) over the name, size and content of each subset's table, in the order train, val, test.
+    """Return sha256 (hex) over the name, size and content of each subset's table, in the order train, val, test.
 
     File names in a PolSESS table are random per row, so another corpus has another table; audio is not read.
     """
@@ -145,7 +145,7 @@ def corpus_fingerprint(root: Path) -> str:
 def missing_files(
     index: CorpusIndex, rows: np.ndarray, components_by_room: Mapping[bool, Iterable[str]]
 ) -> list[Defect]:
-    """Files that the table names and the disk does not have; one directory listing per folder.
+    """Return the files that the table names and the disk does not have; one directory listing per folder.
 
     Args:
         rows: (m,) row numbers to look at.
@@ -286,7 +286,7 @@ class Store(Protocol):
     sample_rate: int
 
     def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """(time,) int16 or float32, to be multiplied by `scale`; n_samples None reads the whole clip."""
+        """Return (time,) int16 or float32, to be multiplied by `scale`; n_samples None reads the whole clip."""
         ...
 
 
@@ -300,7 +300,7 @@ class WavStore:
         self.n_samples = clip_length(index)
 
     def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """(time,) float32 in [-1, 1]."""
+        """Return (time,) float32 in [-1, 1]."""
         path = self.index.path(row, component)
         if n_samples is not None and n_samples < self.n_samples:
             return read_audio(path, sample_rate=self.sample_rate, start=start, n_samples=n_samples)
@@ -325,13 +325,13 @@ class PackedStore:
         self.n_samples = pack.groups[self._group[bool(index.indoor[0])]].n_samples
 
     def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """(time,) int16, a view of the memory map."""
+        """Return (time,) int16, a view of the memory map."""
         group = self._group[bool(self._indoor[row])]
         return self.pack.read(group, int(self._position[row]), component, start, n_samples)
 
 
 def open_store(root: Path, index: CorpusIndex, sample_rate: int) -> WavStore | PackedStore:
-    """The store of a subset; a root with a pack's manifest is read as a pack."""
+    """Return the store of a subset; a root with a pack's manifest is read as a pack."""
     if not is_pack(root):
         return WavStore(index, sample_rate)
     pack = Pack(root)
@@ -346,7 +346,7 @@ def open_store(root: Path, index: CorpusIndex, sample_rate: int) -> WavStore | P
 
 
 def read_clip(path: Path, sample_rate: int, n_samples: int) -> np.ndarray:
-    """(time,) float32 in [-1, 1]: a whole file, which must have the corpus's rate and length."""
+    """Return (time,) float32 in [-1, 1]: a whole file, which must have the corpus's rate and length."""
     waveform = read_audio(path, sample_rate=sample_rate)
     if len(waveform) != n_samples:
         raise ValueError(
@@ -357,7 +357,7 @@ def read_clip(path: Path, sample_rate: int, n_samples: int) -> np.ndarray:
 
 
 def clip_length(index: CorpusIndex) -> int:
-    """Samples per clip: the median over the headers of up to nine mixes or talkers, spread over the subset.
+    """Return the samples per clip: the median over the headers of up to nine mixes or talkers, spread over the subset.
 
     Unreadable files among them are passed over (they are reported when they are read) unless all are
     unreadable.
@@ -372,7 +372,7 @@ def clip_length(index: CorpusIndex) -> int:
 
 
 def group_name(subset: str, indoor: bool) -> str:
-    """What the rows of a subset and place are called in a pack."""
+    """Name the rows of a subset and place in a pack."""
     return f"{subset}/{'indoor' if indoor else 'outdoor'}"
 
 

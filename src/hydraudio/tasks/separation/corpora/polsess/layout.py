@@ -99,7 +99,7 @@ _DECAY_LOOP_S = (10_645 + 10_944) / 4 / 29_761
 
 
 def csv_path(root: str | Path, subset: str) -> Path:
-    """`<root>/<subset>/corpus_<basename(root)>_<subset>_final.csv`."""
+    """Return `<root>/<subset>/corpus_<basename(root)>_<subset>_final.csv`."""
     root = Path(os.path.abspath(root))
     return root / subset / f"corpus_{root.name}_{subset}_final.csv"
 
@@ -116,7 +116,7 @@ def random_id(rng: np.random.Generator) -> str:
 
 
 def draw_file_names(rng: np.random.Generator, *, indoor: bool) -> dict[str, str]:
-    """File names of one row by column; the reverb columns are empty outdoors."""
+    """Return the file names of one row by column; the reverb columns are empty outdoors."""
     speaker1, speaker2, scene, event, reverb = (random_id(rng) for _ in range(5))
     parts = [speaker1, speaker2, scene, event] + ([reverb] if indoor else [])
     return {
@@ -132,7 +132,7 @@ def draw_file_names(rng: np.random.Generator, *, indoor: bool) -> dict[str, str]
 
 
 def format_csv(rows: Iterable[Mapping[str, Value]]) -> str:
-    """The CSV text: 15 significant digits, and `NaN`, as MATLAB's writetable writes numbers."""
+    """Return the CSV text: 15 significant digits, and `NaN`, as MATLAB's writetable writes numbers."""
     lines = []
     for row in rows:
         if set(row) != set(COLUMNS):
@@ -145,17 +145,17 @@ def format_csv(rows: Iterable[Mapping[str, Value]]) -> str:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Value]]) -> Path:
-    """Writes the table atomically."""
+    """Write the table atomically."""
     return write_text(path, format_csv(rows))
 
 
 def decay_factor(rt60_s: float) -> float:
-    """The `decay` column for a reverberation time: the loop gain that falls by 60 dB within `rt60_s`."""
+    """Return the `decay` column for a reverberation time: the loop gain that falls by 60 dB within `rt60_s`."""
     return float(10.0 ** (-3.0 * _DECAY_LOOP_S / rt60_s))
 
 
 def reverb_columns(room: Room) -> dict[str, Value]:
-    """The seven reverb columns of a row indoors."""
+    """Return the seven reverb columns of a row indoors."""
     delay1_s, delay2_s, event_s = room.pre_delays_s
     return {
         "preDelayForEvent": event_s,
@@ -191,7 +191,7 @@ class Components:
         return self.speech1_reverb is not None
 
     def present(self) -> dict[str, np.ndarray]:
-        """The parts that this row has, by field name."""
+        """Return the parts that this row has, by field name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in named.items() if part is not None}
 
@@ -224,7 +224,7 @@ class Levels:
 
 
 def set_levels(parts: Components, levels: Levels) -> tuple[Components, float]:
-    """Scales the parts of a row: speech2 against speech1, then scene and event against the speech mix.
+    """Scale the parts of a row: speech2 against speech1, then scene and event against the speech mix.
 
     A reverb takes the gain of its dry signal. If a part or the mix would exceed 0.9999 the whole row is
     turned down, which leaves all ratios as they are.
@@ -244,7 +244,7 @@ def set_levels(parts: Components, levels: Levels) -> tuple[Components, float]:
 
 
 def quantise(parts: Components) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rounds every part to 16 bits and sums: ({part: (time,) int16}, mix (time,) int16)."""
+    """Round every part to 16 bits and sum: ({part: (time,) int16}, mix (time,) int16)."""
     signals = parts.present()
     codes = {name: np.rint(signal.astype(np.float64) * _FULL_SCALE) for name, signal in signals.items()}
     mix = np.sum(list(codes.values()), axis=0)
@@ -255,7 +255,7 @@ def quantise(parts: Components) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def write_row(root: Path, subset: str, names: Mapping[str, str], parts: Components, sample_rate: int) -> None:
-    """Writes the 8 (indoors) or 5 (outdoors) WAV files of a row, the mix last."""
+    """Write the 8 (indoors) or 5 (outdoors) WAV files of a row, the mix last."""
     codes, mix = quantise(parts)
     for part, code in codes.items():
         column = _COLUMN_OF_PART[part]

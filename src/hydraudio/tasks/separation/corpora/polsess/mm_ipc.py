@@ -60,7 +60,7 @@ class Recipe:
 
 @cache
 def recipe(problem: str, variant: str, indoor: bool, construction: str = "auto", exchanged: bool = False) -> Recipe:
-    """The recipe of a (problem, variant) for an indoor or an outdoor row.
+    """Return the recipe of a (problem, variant) for an indoor or an outdoor row.
 
     Args:
         construction: "subtract" from the mix, "add" the kept parts, or "auto" for the one that reads fewer
@@ -93,12 +93,12 @@ _TARGETS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def n_sources(problem: str) -> int:
-    """Number of targets: 1 for ES and EB, 2 for SB."""
+    """Return the number of targets: 1 for ES and EB, 2 for SB."""
     return len(_TARGETS[check_problem(problem)])
 
 
 def kept_parts(problem: str, variant: str, indoor: bool) -> tuple[str, ...]:
-    """The parts that are in the input, in the order of `parts_of`.
+    """Return the parts that are in the input, in the order of `parts_of`.
 
     >>> kept_parts("SB", "SE", indoor=False)
     ('sp1', 'sp2', 'scene', 'event')
@@ -117,17 +117,17 @@ def kept_parts(problem: str, variant: str, indoor: bool) -> tuple[str, ...]:
 
 
 def parts_of(indoor: bool) -> tuple[str, ...]:
-    """The parts whose sum is the mix."""
+    """Return the parts whose sum is the mix."""
     return INDOOR_PARTS if indoor else OUTDOOR_PARTS
 
 
 def is_degenerate(problem: str, variant: str) -> bool:
-    """Whether the input equals the target, so that an improvement over it means nothing (C of ES and EB)."""
+    """Say whether the input equals the target, so that an improvement over it means nothing (C of ES and EB)."""
     return variant == "C" and n_sources(problem) == 1
 
 
 def compatible_variants(indoor: bool, allowed: Iterable[str] | None = None) -> tuple[str, ...]:
-    """The variants that fit the row, among the allowed ones (None = all), in canonical order."""
+    """Return the variants that fit the row, among the allowed ones (None = all), in canonical order."""
     fitting = _variants_of(indoor)
     return fitting if allowed is None else tuple(name for name in fitting if name in set(allowed))
 
@@ -135,27 +135,27 @@ def compatible_variants(indoor: bool, allowed: Iterable[str] | None = None) -> t
 def needed_components(
     problem: str, variants: Iterable[str], indoor: bool, construction: str = "auto", exchangeable: bool = False
 ) -> set[str]:
-    """Everything that may have to be read for these variants."""
+    """Return everything that may have to be read for these variants."""
     orders = (False, True) if exchangeable else (False,)
     recipes = [recipe(problem, name, indoor, construction, order) for name in variants for order in orders]
     return {component for each in recipes for component in each.files}
 
 
 def sampling_weights(variants: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
-    """Probabilities of `variants`, shape (n,); a variant without a weight counts 1."""
+    """Return the probabilities of `variants`, shape (n,); a variant without a weight counts 1."""
     raw = np.array([1.0 if weights is None else float(weights.get(name, 1.0)) for name in variants])
     return raw / raw.sum()
 
 
 def pick_variant(variants: Sequence[str], probabilities: np.ndarray, uniform: float) -> str:
-    """The variant that a number in [0, 1) selects (inverse of the cumulative distribution)."""
+    """Return the variant that a number in [0, 1) selects (inverse of the cumulative distribution)."""
     cumulative = np.cumsum(probabilities)
     # divided by its last value, so that rounding cannot leave a gap below 1
     return variants[int(np.searchsorted(cumulative / cumulative[-1], uniform, side="right"))]
 
 
 def stable_variant(name: str, variants: Sequence[str]) -> str:
-    """One variant per name, independent of order and of other rows.
+    """Return one variant per name, independent of order and of other rows.
 
     The variant with the highest hash of (name, variant) wins, so forbidding a variant moves only the rows
     that had it.
@@ -164,17 +164,17 @@ def stable_variant(name: str, variants: Sequence[str]) -> str:
 
 
 def check_problem(problem: str) -> str:
-    """Returns the problem, or raises ValueError with the valid ones."""
+    """Return the problem, or raises ValueError with the valid ones."""
     return _check_name(problem, PROBLEMS, "problem")
 
 
 def check_construction(construction: str) -> str:
-    """Returns the construction, or raises ValueError with the valid ones."""
+    """Return the construction, or raises ValueError with the valid ones."""
     return _check_name(construction, CONSTRUCTIONS, "construction")
 
 
 def check_variants(names: str | Iterable[str] | None, argument: str) -> tuple[str, ...] | None:
-    """Validates one variant or a list of them; None stays None.
+    """Validate one variant or a list of them; None stays None.
 
     Raises:
         ValueError: an empty list or an unknown variant (the message names the nearest).

@@ -32,7 +32,7 @@ def pack_corpus(
     n_processes: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Packs every subset of a PolSESS corpus of 16-bit WAV files; the tables are copied along."""
+    """Pack every subset of a PolSESS corpus of 16-bit WAV files; the tables are copied along."""
     present = [subset for subset in SUBSETS if (root / subset).is_dir()]
     if not present:
         raise FileNotFoundError(f"{root}: holds none of the folders {', '.join(SUBSETS)}; check the path")

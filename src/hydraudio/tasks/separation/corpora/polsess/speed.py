@@ -38,7 +38,7 @@ class Speed:
     noises: bool = False
 
     def draw(self, seed: int, epoch: int, index: int) -> Mapping[str, float]:
-        """Component -> factor, a pure function of the arguments. A reverb has the factor of its dry signal."""
+        """Map component -> factor, a pure function of the arguments. A reverb has the factor of its dry signal."""
         seeds = np.random.SeedSequence([seed, epoch, index, 2])
         uniform = np.random.Generator(np.random.Philox(seeds)).random(len(_TALKERS + _NOISES))
         changed = _TALKERS + (_NOISES if self.noises else ())
@@ -50,12 +50,12 @@ class Speed:
         return factors | {wet: factors[dry] for wet, dry in _DRY_OF.items() if dry in factors}
 
     def longest_excerpt(self, n_samples: int) -> int:
-        """Samples that the fastest excerpt takes from its clip."""
+        """Return the samples that the fastest excerpt takes from its clip."""
         return max(excerpt_length(n_samples, round(factor * _STEPS) / _STEPS) for factor in (1.0, self.high))
 
 
 def check_speed(limits: Sequence[float] | None, noises: bool) -> Speed | None:
-    """The speed range of a configuration, [lowest, highest], or None.
+    """Return the speed range of a configuration, [lowest, highest], or None.
 
     Raises:
         ValueError: not an increasing pair of factors in [0.5, 2], or `noises` without a range.
@@ -70,10 +70,10 @@ def check_speed(limits: Sequence[float] | None, noises: bool) -> Speed | None:
 
 
 def excerpt_length(n_samples: int, factor: float) -> int:
-    """Samples to read for an item of n_samples."""
+    """Return the samples to read for an item of n_samples."""
     return n_samples if factor == 1.0 else math.ceil(n_samples * factor) + _SPARE_SAMPLES
 
 
 def change_speed(excerpt: np.ndarray, factor: float, n_samples: int) -> np.ndarray:
-    """(n_samples,) float32 from (excerpt_length(n_samples, factor),)."""
+    """Return (n_samples,) float32 from (excerpt_length(n_samples, factor),)."""
     return resample(excerpt, round(factor * _STEPS), _STEPS)[:n_samples]

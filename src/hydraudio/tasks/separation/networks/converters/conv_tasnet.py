@@ -45,7 +45,9 @@ _KEYS = FRAME_KEYS | {  # ours: (SpeechBrain's part, key), of all but the blocks
 
 
 def conv_tasnet_from_speechbrain(parts: dict[str, StateDict], norm: str, causal: bool) -> ConvTasNet:
-    """The net with these weights. `norm` ("gLN", "cLN") and `causal` as given to SpeechBrain: no shape tells them."""
+    """Return the net with these weights. `norm` ("gLN", "cLN") and `causal` as given to SpeechBrain: no shape tells
+    them.
+    """
     given = arguments(parts, norm, causal)
     net = ConvTasNet(**given)
     keys = _speechbrain_keys(net)
@@ -57,7 +59,9 @@ def conv_tasnet_from_speechbrain(parts: dict[str, StateDict], norm: str, causal:
 
 
 def conv_tasnet_to_speechbrain(net: ConvTasNet, causal: bool) -> dict[str, StateDict]:
-    """The three state dicts for SpeechBrain's modules, `causal` as MaskNet will get it; refuses what differs there."""
+    """Return the three state dicts for SpeechBrain's modules, `causal` as MaskNet will get it; refuses what differs
+    there.
+    """
     options = _options(net)
     _check_expressible(options, causal)
     n_taps = options["block_kernel_size"]
@@ -95,7 +99,7 @@ def _options(net: ConvTasNet) -> dict[str, Any]:
 
 
 def arguments(parts: dict[str, StateDict], norm: str, causal: bool) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes; options as in `conv_tasnet_from_speechbrain`."""
+    """Return the constructor arguments, read from the shapes; options as in `conv_tasnet_from_speechbrain`."""
     if norm not in ("gLN", "cLN"):
         raise ValueError(f"norm={norm!r}: SpeechBrain's Conv-TasNet runs with 'gLN' or 'cLN' alone")
     mask_net = parts["masknet"]

@@ -15,14 +15,16 @@ _TYPE_OF_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
 
 def dprnn_from_speechbrain(parts: dict[str, StateDict], chunk_size: int, norm: str) -> DPRNN:
-    """The net with these weights. `chunk_size` [K] and `norm` ("gLN", "cLN") as in SpeechBrain: no shape tells them."""
+    """Return the net with these weights. `chunk_size` [K] and `norm` ("gLN", "cLN") as in SpeechBrain: no shape tells
+    them.
+    """
     net = DPRNN(**arguments(parts, chunk_size, norm))
     dual_path.load(net, parts, _block_key, "DPRNN")
     return net
 
 
 def dprnn_to_speechbrain(net: DPRNN) -> dict[str, StateDict]:
-    """The three state dicts for SpeechBrain's modules, with norm "ln" for "gLN" and "cln" for "cLN"."""
+    """Return the three state dicts for SpeechBrain's modules, with norm "ln" for "gLN" and "cln" for "cLN"."""
     layer = cast(DualPathLayer, cast(DualPathMaskNet, net.mask_net).layers[0])
     if not cast(RecurrentBlock, layer.inter).rnn.bidirectional:
         raise ValueError("SpeechBrain's DPRNN runs with bidirectional=True alone")
@@ -30,7 +32,7 @@ def dprnn_to_speechbrain(net: DPRNN) -> dict[str, StateDict]:
 
 
 def arguments(parts: dict[str, StateDict], chunk_size: int, norm: str) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes; options as in `dprnn_from_speechbrain`."""
+    """Return the constructor arguments, read from the shapes; options as in `dprnn_from_speechbrain`."""
     prefix = "dual_mdl.0.inter_mdl.mdl.rnn.weight_hh_l"
     recurrent = {key.removeprefix(prefix): value for key, value in parts["masknet"].items() if key.startswith(prefix)}
     if "0" not in recurrent:

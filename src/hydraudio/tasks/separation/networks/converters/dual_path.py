@@ -43,7 +43,7 @@ def load(net: TasNet, parts: dict[str, StateDict], block_key: BlockKey, network:
 
 
 def dump(net: TasNet, block_key: BlockKey) -> dict[str, StateDict]:
-    """The three state dicts for SpeechBrain's modules."""
+    """Return the three state dicts for SpeechBrain's modules."""
     parts: dict[str, StateDict] = {part: {} for part in SPEECHBRAIN_FILES}
     for ours, value in net.state_dict().items():
         part, key = _speechbrain_key(ours, block_key)
@@ -52,7 +52,7 @@ def dump(net: TasNet, block_key: BlockKey) -> dict[str, StateDict]:
 
 
 def frame_arguments(parts: dict[str, StateDict]) -> dict[str, Any]:
-    """Constructor arguments of the frame, read from the shapes; `n_layers` counts the dual-path layers."""
+    """Return the constructor arguments of the frame, read from the shapes; `n_layers` counts the dual-path layers."""
     mask_net = parts["masknet"]
     n_filters, _, kernel_size = parts["encoder"]["conv1d.weight"].shape
     layers = [int(key.split(".")[1]) for key in mask_net if key.startswith("dual_mdl.")]

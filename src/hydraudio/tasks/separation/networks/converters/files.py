@@ -18,7 +18,7 @@ FRAME_KEYS = {  # ours: (SpeechBrain's part, key), of every network
 
 
 def read_speechbrain_folder(folder: str | Path) -> dict[str, StateDict]:
-    """The three state dicts of a recipe's checkpoint folder."""
+    """Return the three state dicts of a recipe's checkpoint folder."""
     paths = {part: Path(folder) / name for part, name in SPEECHBRAIN_FILES.items()}
     missing = [str(path) for path in paths.values() if not path.is_file()]
     if missing:
@@ -34,7 +34,7 @@ def write_speechbrain_folder(parts: dict[str, StateDict], folder: str | Path) ->
 
 
 def check_all_used(parts: dict[str, StateDict], used: set[tuple[str, str]], network: str) -> None:
-    """Refuses a checkpoint with tensors that the network does not have. used: (part, key) of those that it has."""
+    """Refuse a checkpoint with tensors that the network does not have. used: (part, key) of those that it has."""
     given = {(part, key) for part, state in parts.items() for key in state}
     if given != used:
         first = ", ".join(sorted(f"{part}.ckpt: {key}" for part, key in given ^ used)[:3])

@@ -33,7 +33,7 @@ _BLOCKS = {"segment_blocks": "seg_model", "memory_blocks": "mem_model"}
 def resepformer_from_speechbrain(
     parts: dict[str, StateDict], n_heads: int, segment_frames: int, mask_activation: Literal["relu", "sigmoid"] = "relu"
 ) -> RESepFormer:
-    """The net with these weights.
+    """Return the net with these weights.
 
     `n_heads` [nhead], `segment_frames` [segment_size] and `mask_activation` [nonlinear] as given to SpeechBrain: no
     shape tells them.
@@ -47,7 +47,7 @@ def resepformer_from_speechbrain(
 
 
 def resepformer_to_speechbrain(net: RESepFormer) -> dict[str, StateDict]:
-    """The three state dicts for SpeechBrain's modules."""
+    """Return the three state dicts for SpeechBrain's modules."""
     parts: dict[str, StateDict] = {part: {} for part in SPEECHBRAIN_FILES}
     for ours, value in net.state_dict().items():
         part, key = _speechbrain_key(ours)
@@ -64,7 +64,7 @@ def resepformer_to_speechbrain(net: RESepFormer) -> dict[str, StateDict]:
 def arguments(
     parts: dict[str, StateDict], n_heads: int, segment_frames: int, mask_activation: Literal["relu", "sigmoid"] = "relu"
 ) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes; options as in `resepformer_from_speechbrain`."""
+    """Return the constructor arguments, read from the shapes; options as in `resepformer_from_speechbrain`."""
     mask_net, layers = parts["masknet"], "model.seg_model.0.mdl.layers."
     if f"{layers}0.pos_ffn.ffn.0.weight" not in mask_net:
         raise ValueError(

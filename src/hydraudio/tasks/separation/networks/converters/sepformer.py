@@ -18,7 +18,7 @@ _TABLE = "pos_enc.pe"
 
 
 def sepformer_from_speechbrain(parts: dict[str, StateDict], chunk_size: int, n_heads: int) -> SepFormer:
-    """The net with these weights. `chunk_size` [K] and `n_heads` as given to SpeechBrain: no shape tells them."""
+    """Build the net with these weights. `chunk_size` [K] and `n_heads` as given to SpeechBrain: no shape tells them."""
     net = SepFormer(**arguments(parts, chunk_size, n_heads))
     weights = {key: value for key, value in _mask_net(parts).items() if not key.endswith(_TABLE)}
     dual_path.load(net, parts | {"masknet": weights}, _block_key, "SepFormer")
@@ -26,7 +26,7 @@ def sepformer_from_speechbrain(parts: dict[str, StateDict], chunk_size: int, n_h
 
 
 def sepformer_to_speechbrain(net: SepFormer) -> dict[str, StateDict]:
-    """The three state dicts for SpeechBrain's modules."""
+    """Return the three state dicts for SpeechBrain's modules."""
     parts = dual_path.dump(net, _block_key)
     if net.positional_encoding:
         table = sinusoids(SPEECHBRAIN_MAX_STEPS, net.n_filters)[None]
@@ -41,7 +41,7 @@ def _mask_net(parts: dict[str, StateDict]) -> StateDict:
 
 
 def arguments(parts: dict[str, StateDict], chunk_size: int, n_heads: int) -> dict[str, Any]:
-    """Constructor arguments, read from the shapes; options as in `sepformer_from_speechbrain`."""
+    """Return the constructor arguments, read from the shapes; options as in `sepformer_from_speechbrain`."""
     mask_net = _mask_net(parts)
     frame = dual_path.frame_arguments(parts)
     prefix = "dual_mdl.0.intra_mdl.mdl.layers."
@@ -66,7 +66,7 @@ def _block_key(role: str, ours: str) -> str:
 
 
 def transformer_key(ours: str) -> str:
-    """Key of `hydraudio.nn.layers.transformer.TransformerEncoder` -> of SpeechBrain's TransformerEncoder."""
+    """Return the key of `hydraudio.nn.layers.transformer.TransformerEncoder` -> of SpeechBrain's TransformerEncoder."""
     if ours.startswith("norm."):
         return ours.replace("norm.", "norm.norm.")
     _, index, rest = ours.split(".", 2)

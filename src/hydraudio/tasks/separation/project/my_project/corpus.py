@@ -55,7 +55,7 @@ class NoisySpeech(CorpusDataModule):
         return sha256_of_json([[str(path.relative_to(self.root)), read_info(path).n_samples] for path in files])
 
     def check(self, **unused: Any) -> list[Defect]:
-        """Every defect of the corpus: missing files, other rates, unequal lengths, silence."""
+        """Return every defect of the corpus: missing files, other rates, unequal lengths, silence."""
         defects = []
         for use, folder in FOLDERS.items():
             found = missing_files(self.root / folder)
@@ -119,7 +119,7 @@ class MixtureDataset(Dataset):
 
 
 def missing_files(folder: Path) -> list[Defect]:
-    """What a folder lacks of the layout."""
+    """Say what a folder lacks of the layout."""
     names = sorted(path.name for path in (folder / MIXTURES).glob("*.wav"))
     if not names:
         return [Defect("missing_root", f"{folder / MIXTURES}: no mixtures; set data.root to {NoisySpeech.layout}")]

@@ -39,7 +39,7 @@ _FADE_S = 0.05
 
 
 def cut_speech(recordings: Sequence[Recording], n_samples: int, sample_rate: int, rng: np.random.Generator) -> Excerpt:
-    """A stretch of one talker with enough speech in it.
+    """Return a stretch of one talker with enough speech in it.
 
     A file is drawn; if it is too short, further files of the talker follow after pauses of 0.1 to 0.4 s (and
     silence, if there are no more). Of eight random places the first with 60 % speech frames is taken, else the
@@ -74,7 +74,7 @@ def cut_speech(recordings: Sequence[Recording], n_samples: int, sample_rate: int
 
 
 def cut_scene(recording: Recording, n_samples: int, sample_rate: int, rng: np.random.Generator) -> Excerpt:
-    """A random stretch that is not silent; a shorter recording is repeated with cross-fades of 50 ms."""
+    """Return a random stretch that is not silent; a shorter recording is repeated with cross-fades of 50 ms."""
     for start, stop in _windows(recording, n_samples / sample_rate, rng):
         waveform = _read(recording, start, stop, sample_rate)
         if _rms(waveform) > _MIN_RMS:
@@ -84,7 +84,7 @@ def cut_scene(recording: Recording, n_samples: int, sample_rate: int, rng: np.ra
 
 
 def cut_event(recording: Recording, n_samples: int, sample_rate: int, rng: np.random.Generator) -> Excerpt:
-    """The sound without the silence around it, its start at a random place in a clip that is silent else.
+    """Return the sound without the silence around it, its start at a random place in a clip that is silent else.
 
     A sound that is longer than the clip is cut off at the clip's end, with a short fade.
     """
@@ -177,7 +177,7 @@ def _require_sound(waveform: np.ndarray, recordings: Sequence[Recording]) -> Non
 
 
 def require_audible(recordings: Iterable[Recording]) -> None:
-    """Refuses recordings that are silent throughout; of others, only the beginning is read."""
+    """Refuse recordings that are silent throughout; of others, only the beginning is read."""
     silent = [recording.path for recording in recordings if _is_silent(recording)]
     if silent:
         raise ValueError(f"{', '.join(silent)}: silent throughout (RMS below {_MIN_RMS:.0e}); remove these files")

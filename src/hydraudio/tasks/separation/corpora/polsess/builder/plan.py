@@ -140,7 +140,7 @@ class Plan:
 
 
 def make_plan(config: BuildConfig, root: Path) -> Plan:
-    """Lists and splits the sources.
+    """List and splits the sources.
 
     Raises:
         ValueError, FileNotFoundError: sources that are missing, unreadable, or too few for the subsets.
@@ -202,7 +202,7 @@ def _split_talkers(config: BuildConfig, talkers: Classes) -> dict[str, Classes]:
 
 
 def _split_files(config: BuildConfig, classes: Classes, kind: str) -> dict[str, Classes]:
-    """Splits the files of each class; a class with too few files misses in test, then in val."""
+    """Split the files of each class; a class with too few files misses in test, then in val."""
     number = {"speech": 2, "indoor": 3, "outdoor": 4, "event": 5}[kind]
     split: dict[str, Classes] = {subset: {} for subset in SUBSETS}
     for index, (name, recordings) in enumerate(sorted(classes.items())):

@@ -39,7 +39,7 @@ class Recording:
 
 
 def list_recordings(folder: Path, base: Path) -> list[Recording]:
-    """All audio files below a folder in sorted order, headers read.
+    """Return all audio files below a folder in sorted order, headers read.
 
     Raises:
         ValueError: a file that cannot be read, or none at all.
@@ -71,7 +71,7 @@ def list_classes(folder: Path, base: Path) -> dict[str, list[Recording]]:
 
 
 def split_items(items: Sequence[Item], fractions: Fractions, rng: np.random.Generator) -> dict[str, list[Item]]:
-    """Splits a list at random; every wanted subset gets one item as far as there are enough (train first)."""
+    """Split a list at random; every wanted subset gets one item as far as there are enough (train first)."""
     order = [items[index] for index in rng.permutation(len(items))]
     wanted = [subset for subset in SUBSETS if fractions.get(subset, 0.0) > 0.0]
     counts = dict.fromkeys(wanted[: len(order)], 1)
@@ -101,7 +101,7 @@ def split_talkers(
 
 
 def voice_of(talker: str, prefixes: Sequence[str]) -> str:
-    """The prefix that a name starts with, else the name: it must differ between the talkers of a row."""
+    """Return the prefix that a name starts with, else the name: it must differ between the talkers of a row."""
     return next((f"{prefix}*" for prefix in prefixes if talker.startswith(prefix)), talker)
 
 
@@ -118,7 +118,7 @@ def read_split_file(path: Path, talkers: Sequence[str]) -> dict[str, list[str]]:
 
 
 def check_talkers(split: Mapping[str, Sequence[str]], talkers: Sequence[str], source: str) -> None:
-    """Refuses talkers without a folder and talkers in two subsets."""
+    """Refuse talkers without a folder and talkers in two subsets."""
     named = [talker for subset in SUBSETS for talker in split.get(subset, ())]
     unknown = sorted(set(named) - set(talkers))
     if unknown:
@@ -148,7 +148,7 @@ def read_matches(path: Path) -> dict[str, frozenset[str]]:
 
 
 def parse_assignments(words: Sequence[str], what: str) -> dict[str, str]:
-    """`train=... val=...` -> {subset: text}."""
+    """Return `train=... val=...` -> {subset: text}."""
     parsed = {}
     for word in words:
         match = re.fullmatch(r"(train|val|test)=(.+)", word)
