@@ -190,14 +190,14 @@ def read_trained(
 
 
 def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
-    """The trained task, in evaluation mode, from what :func:`read_trained` returned."""
+    """Return the trained task, in evaluation mode, from what :func:`read_trained` returned."""
     task = build_task(trained)
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
 
 
 def build_task(trained: DictConfig) -> Task:
-    """The task of a configuration whose targets are checked, with weights that a state dict is to replace."""
+    """Return the task of a configuration whose targets are checked, with weights that a state dict is to replace."""
     from hydraudio.core.pretrained import weights_come_later
 
     with weights_come_later():
@@ -206,7 +206,7 @@ def build_task(trained: DictConfig) -> Task:
 
 
 def build_untrained(cfg: DictConfig) -> Task:
-    """The task of a configuration composed from ``configs/train.yaml``, as :func:`train` begins with it."""
+    """Return the task of a configuration composed from ``configs/train.yaml``, as :func:`train` begins with it."""
     check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
 
     import torch
@@ -221,7 +221,7 @@ def build_untrained(cfg: DictConfig) -> Task:
 
 
 def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) -> LightningDataModule:
-    """The datamodule of a trained configuration with what ``cfg.data`` gives (root, problem ...) laid over it.
+    """Return the datamodule of a trained configuration with what ``cfg.data`` gives (root, problem ...) laid over it.
 
     A ``cfg.data`` that is a whole corpus (an option of ``configs/data``) takes its place instead.
     """
@@ -236,7 +236,7 @@ def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) ->
 
 
 def choose_device(cfg: DictConfig) -> torch.device:
-    """The device that ``cfg.trainer`` stands for."""
+    """Return the device that ``cfg.trainer`` stands for."""
     trainer: Trainer = instantiate(cfg.trainer)
     return trainer.strategy.root_device
 

@@ -32,7 +32,7 @@ Part = TypeVar("Part")
 
 
 class Report(Callback, Generic[Part, Kept]):
-    """Collects what a task gives in a test and writes the report of its floor at the end.
+    """Collect what a task gives in a test and write the report of its floor at the end.
 
     A floor's report implements :meth:`begin`, :meth:`collect`, :meth:`collected` and :meth:`write`. The scores go into
     ``metrics.json`` of the run folder, the page (sections as the task's specification lists them) into `output_dir`.

@@ -61,7 +61,7 @@ class ExamplePool(Generic[Kept]):
         return list(unique.values())
 
     def add(self, examples: Iterable[Kept]) -> None:
-        """Takes over what another pool kept."""
+        """Take over what another pool kept."""
         for example in examples:
             self.offer(example.group, example.item_id, example.score, functools.partial(_same, example))
 

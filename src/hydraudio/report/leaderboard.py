@@ -109,7 +109,7 @@ class Entry:
         return statistics.fmean(values) if values else math.nan
 
     def deviation(self, metric: str) -> float:
-        """Standard deviation over the seeds, NaN for a single one."""
+        """Return the standard deviation over the seeds, NaN for a single one."""
         values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
@@ -145,7 +145,7 @@ def _run_folders(log_dir: Path) -> Iterator[Path]:
 
 
 def read_run(folder: Path, trusted_prefixes: Sequence[str] = ()) -> Run | None:
-    """The run in a folder; None if it is no training.
+    """Return the run in a folder; None if it is no training.
 
     Raises:
         IncompleteRun: it has no readable configuration, no checkpoint or no test.
@@ -234,7 +234,7 @@ def group(runs: Sequence[Run]) -> list[Entry]:
 
 
 def by_task(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """The entries of each task."""
+    """Return the entries of each task."""
     tasks: dict[str, list[Entry]] = {}
     for entry in entries:
         tasks.setdefault(entry.spec.name, []).append(entry)
@@ -269,11 +269,11 @@ class TaskTable:
         return [m for m in self.spec.metrics if m.main and any(entry.values(m.name) for entry in self.entries)]
 
     def rows(self) -> list[Row]:
-        """One row per entry for the CSV file, columns in order."""
+        """Return one row per entry for the CSV file, columns in order."""
         return [self._row(entry, cost) for entry, cost in zip(self.entries, self.costs, strict=True)]
 
     def table(self) -> TableData:
-        """The table for the terminal and the page; numbers that one seed cannot give are dashes."""
+        """Return the table for the terminal and the page; numbers that one seed cannot give are dashes."""
         labels = [metric.label for metric in self.metrics]
         columns = ("Experiment", "Corpus", "Seeds", *labels, "Params", "GMAC/s", "RTF", "Hours", "Steps")
         return TableData(columns, tuple(TableRow(tuple(self._cells(row))) for row in self.rows()))

@@ -99,7 +99,7 @@ def write_matrix(
 
 
 def read_matrix(found: Mapping[tuple[str, str], Path | str], spec: TaskSpec) -> Matrix:
-    """The scores of all pairs; arguments as in :func:`write_matrix`."""
+    """Return the scores of all pairs; arguments as in :func:`write_matrix`."""
     tested = {pair: read_run_scores(place) for pair, place in found.items() if isinstance(place, Path)}
     cells = []
     for pair, place in found.items():

@@ -49,7 +49,7 @@ class Signal:
 
 
 def wav_in_page(name: str, wav: bytes) -> str:
-    """The sound as a part of the page, for notebooks and pages that are one file."""
+    """Return the sound as a part of the page, for notebooks and pages that are one file."""
     return data_uri(wav, "audio/wav")
 
 

@@ -93,7 +93,7 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
 
 
 def render(template: str, macro: str, *arguments: object) -> Markup:
-    """What a macro of a template makes of its arguments.
+    """Render a macro of a template with its arguments.
 
     Args:
         template: name of one of ours, or ``package/file`` of another package.
@@ -104,7 +104,7 @@ def render(template: str, macro: str, *arguments: object) -> Markup:
 
 
 def asset(name: str) -> str:
-    """The text of the style sheet or the script."""
+    """Return the text of the style sheet or the script."""
     return importlib.resources.files(_OURS).joinpath(name).read_text(encoding="utf-8")
 
 

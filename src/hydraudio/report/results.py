@@ -67,11 +67,11 @@ class Results(Generic[Kept]):
         raise NotImplementedError
 
     def card(self, kind: str, example: Kept, is_open: bool) -> Markup:
-        """An example to look at and listen to; kind is worst, best or typical."""
+        """Return an example to look at and listen to; kind is worst, best or typical."""
         raise NotImplementedError
 
     def panels(self, n_bytes: int) -> tuple[list[Panel], int]:
-        """The examples that fit into so many bytes, the most wanted first, and how many do not."""
+        """Return the examples that fit into so many bytes, the most wanted first, and how many do not."""
         groups = self.groups()
         wanted = [(rank, place, *one) for place, g in enumerate(groups) for rank, one in enumerate(self._wanted(g))]
         cards: dict[int, list[Markup]] = {}

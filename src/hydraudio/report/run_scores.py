@@ -46,7 +46,7 @@ def write_run_scores(folder: Path, found: RunScores) -> Path:
 
 
 def read_run_scores(folder: Path) -> RunScores:
-    """What :func:`write_run_scores` wrote.
+    """Read what :func:`write_run_scores` wrote.
 
     Raises:
         FileNotFoundError: the run was not tested.
@@ -64,7 +64,7 @@ def read_run_scores(folder: Path) -> RunScores:
 
 
 def interval_entry(interval: Interval) -> dict[str, float | int]:
-    """The parts of an interval by name."""
+    """Return the parts of an interval by name."""
     return {"value": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
@@ -74,7 +74,7 @@ def _interval(entry: Mapping[str, Any]) -> Interval:
 
 
 def finite(content: Any) -> Any:
-    """The content with None in place of NaN, which JSON does not know."""
+    """Return the content with None in place of NaN, which JSON does not know."""
     if isinstance(content, Mapping):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -24,7 +24,7 @@ class Slice:
 
 
 def slice_tables(found: Sequence[Slice], titles: Mapping[str, str], digits: int) -> dict[str, TableData]:
-    """One table per property; titles: of the metrics that it shows, by name."""
+    """Return one table per property; titles: of the metrics that it shows, by name."""
     groups: dict[str, list[TableRow]] = {}
     for one in found:
         cells = [Cell("") if one.suppressed else interval_cell(one.scores.get(m, _NOTHING), digits) for m in titles]
@@ -34,7 +34,7 @@ def slice_tables(found: Sequence[Slice], titles: Mapping[str, str], digits: int)
 
 
 def slice_rows(found: Sequence[Slice]) -> list[Row]:
-    """Rows of slices.csv; slices that were suppressed say why."""
+    """Return the rows of slices.csv; slices that were suppressed say why."""
     return [
         {"slice": s.name, "value": s.value, "n": s.n_items, "suppressed": s.suppressed}
         | interval_entries(s.scores, with_n=True)

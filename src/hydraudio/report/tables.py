@@ -60,7 +60,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequenc
 
 
 def read_csv(path: str | Path, text_columns: Collection[str] = (), *, growing: bool = False) -> list[Row]:
-    """Rows of a CSV file; empty fields become None.
+    """Return the rows of a CSV file; empty fields become None.
 
     Outside text_columns, fields that are numbers become floats, True and False booleans. `growing` says that a program
     may be appending to the file.
@@ -88,18 +88,18 @@ def count(value: int) -> str:
 
 
 def interval_cell(interval: Interval, digits: int = 2) -> Cell:
-    """Mean with its interval as the note."""
+    """Return the mean with its interval as the note."""
     return Cell(number(interval.mean, digits), interval_note(interval, digits))
 
 
 def change_cell(before: Interval, after: Interval, digits: int = 2) -> Cell:
-    """`before → after` of two means, with the interval of the latter as the note."""
+    """Return `before → after` of two means, with the interval of the latter as the note."""
     text = f"{number(before.mean, digits)} → {number(after.mean, digits)}"
     return Cell(text, interval_note(after, digits))
 
 
 def interval_note(interval: Interval, digits: int) -> str:
-    """`low … high`, empty where there is no interval."""
+    """Return `low … high`, empty where there is no interval."""
     if not is_number(interval.low):
         return ""
     return f"{number(interval.low, digits)} … {number(interval.high, digits)}"
@@ -127,13 +127,13 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def floats(rows: Iterable[Mapping[str, object]], column: str) -> list[float]:
-    """One column as floats; NaN where it is missing."""
+    """Return one column as floats; NaN where it is missing."""
     values = (row.get(column) for row in rows)
     return [float(value) if isinstance(value, (int, float)) else math.nan for value in values]
 
 
 def rich_table(title: str, data: TableData) -> Table:
-    """The table for the terminal, dense enough for 80 columns."""
+    """Return the table for the terminal, dense enough for 80 columns."""
     table = Table(
         title=title,
         title_justify="left",

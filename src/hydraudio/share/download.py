@@ -106,7 +106,7 @@ def _same_revision(record: Mapping[str, Any], wanted: str | None, given: str | N
 
 
 def _fetch(api: HfApi, model_id: str, folder: Path, revision: str | None) -> str:
-    """Download the files; returns their commit."""
+    """Download the files; return their commit."""
     at = f" at revision {revision}" if revision else ""
     action = f"{model_id}{at} could not be fetched"
     with explained(api, action):

@@ -63,5 +63,5 @@ class Corpus:
         return found[:limit]
 
     def batch(self, number: int) -> dict[str, Any]:
-        """Reads an item as a batch of one."""
+        """Read an item as a batch of one."""
         return self._collate([self.dataset[(0, number)]])

@@ -154,7 +154,7 @@ class Page:
         return gr.Dropdown(choices=choices, value=value), facts
 
     def on_checkpoint(self, path: str | None, name: str, root: str) -> tuple[Any, ...]:
-        """Opens a checkpoint and the corpus, and offers its corpora, problems, groups and items."""
+        """Open a checkpoint and the corpus, and offer its corpora, problems, groups and items."""
         nothing = [gr.Dropdown(choices=[], value=None)] * 3
         if not path:
             return gr.skip(), gr.skip(), *nothing, ""
@@ -197,7 +197,7 @@ class Page:
             return gr.skip(), problem_card(explain(error))
 
     def on_surprise(self, path: str | None, name: str, root: str, problem: str | None, group: str) -> tuple[Any, str]:
-        """Chooses any item of a group."""
+        """Choose any item of a group."""
         try:
             corpus = self.session.corpus(_chosen(path), name, root, problem)
             found = corpus.find(None if group == ALL_GROUPS else group, limit=None)
@@ -210,7 +210,7 @@ class Page:
     def on_run_item(
         self, path: str | None, name: str, root: str, problem: str | None, group: str | None, number: int | None
     ) -> str:
-        """Runs the chosen item in the chosen group."""
+        """Run the chosen item in the chosen group."""
 
         def run() -> Heard:
             corpus = self.session.corpus(_chosen(path), name, root, problem)
@@ -219,7 +219,7 @@ class Page:
         return self._show(run)
 
     def on_run_file(self, path: str | None, recording: str | None, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
-        """Runs what was dropped or recorded."""
+        """Run what was dropped or recorded."""
 
         def run() -> Heard:
             if recording is None:
@@ -235,7 +235,7 @@ class Page:
             return problem_card(explain(error))
 
     def _keep_sound(self, name: str) -> Callable[[str, bytes], str]:
-        """Writes players' sound into a folder of its own and gives the server's address of it."""
+        """Write players' sound into a folder of its own and give the server's address of it."""
         folder = self.sound_dir / name
         folder.mkdir(parents=True)
         self._kept.append(folder)
@@ -279,7 +279,7 @@ def _text(attribute: str, value: Any) -> str:
 def serve(
     session: Session, announce: Callable[[str], None], port: int | None = None, open_browser: bool = False
 ) -> None:
-    """Serves the page on 127.0.0.1 and returns when it is stopped with Ctrl-C.
+    """Serve the page on 127.0.0.1 and return when it is stopped with Ctrl-C.
 
     Args:
         session: what the page shows; it is closed at the end.

@@ -72,7 +72,7 @@ class Session:
         return [AS_TRAINED, *names]
 
     def open(self, path: str | Path) -> Task:
-        """Makes a checkpoint the one in memory and returns its task, in evaluation mode on the device.
+        """Make a checkpoint the one in memory and return its task, in evaluation mode on the device.
 
         Raises:
             FileNotFoundError, ValueError: there is no such file, it is damaged, names classes that are not trusted, or

@@ -279,7 +279,7 @@ def write_embedded_iemocap(
 def _plan_dialog(
     root: Path, session: int, dialog: str, n_turns: int, range_s: tuple[float, float], rng: np.random.Generator
 ) -> list[Clip]:
-    """Turns of a dialog; writes its evaluations and transcriptions."""
+    """Plan the turns of a dialog; write its evaluations and transcriptions."""
     codes = rng.permutation(_iemocap_codes(n_turns))
     clips, blocks, lines, start_s = [], [], [], 2.0
     for row, code in enumerate(codes):

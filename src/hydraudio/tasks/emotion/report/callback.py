@@ -44,7 +44,7 @@ PREDICTIONS_FILE, DETAILS_FILE = "predictions.npz", "details.json"
 
 
 class EmotionReport(Report[list[PredictionTable], EmotionExample]):
-    """Collects what `test_step` returns and writes the report at the end of the test.
+    """Collect what `test_step` returns and write the report at the end of the test.
 
     Written are items.csv and predictions.npz (every prediction), summary.csv (every score with its interval),
     details.json (scores, classes, groups, slices and gaps, for programs), confusion.csv and .png, slices.csv,
@@ -86,7 +86,7 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
-        """Compare the reports of several checkpoints, by name; returns the page."""
+        """Compare the reports of several checkpoints, by name; return the page."""
         return write_comparison(
             {name: folder / PREDICTIONS_FILE for name, folder in reports.items()}, output_dir, seed=seed
         )

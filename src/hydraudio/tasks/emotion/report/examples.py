@@ -34,7 +34,7 @@ class EmotionExample:
 
 
 def with_sound(example: EmotionExample, sample_rate: int, max_s: float) -> EmotionExample:
-    """The example with its waveform read from its file; where that fails it says why."""
+    """Return the example with its waveform read from its file; where that fails it says why."""
     if example.waveform is not None:
         return example
     if not example.path:
@@ -47,7 +47,7 @@ def with_sound(example: EmotionExample, sample_rate: int, max_s: float) -> Emoti
 
 
 def read_recording(path: str, sample_rate: int) -> np.ndarray:
-    """A file, or `shard.tar#key` a member of an archive, as mono (time,) float32 at sample_rate in Hz."""
+    """Return a file, or `shard.tar#key` a member of an archive, as mono (time,) float32 at sample_rate in Hz."""
     archive, separator, key = path.rpartition("#")
     if separator and archive.endswith(".tar"):
         channels, file_rate = _read_member(Path(archive), key)
@@ -59,7 +59,7 @@ def read_recording(path: str, sample_rate: int) -> np.ndarray:
 def example_card(
     kind: str, example: EmotionExample, item: PredictionTable, sample_rate: int, is_open: bool = False
 ) -> Markup:
-    """Finished HTML of one example; kind is "worst", "best" or "typical", item its predictions (one item)."""
+    """Return finished HTML of one example; kind is "worst", "best" or "typical", item its predictions (one item)."""
     heading = _category_heading(item) if example.group == CATEGORY else _attribute_heading(item)
     heard = None
     if example.waveform is not None and example.waveform.size:

@@ -104,13 +104,13 @@ class PredictionTable:
         return dataclasses.replace(self, **arrays)
 
     def unique(self) -> tuple[PredictionTable, int]:
-        """Every item once, in the order of ids, and how many repetitions were left out."""
+        """Return every item once, in the order of ids, and how many repetitions were left out."""
         _, first = np.unique(self.ids, return_index=True)
         return self.select(first), len(self) - len(first)
 
 
 def join(parts: Sequence[PredictionTable]) -> PredictionTable:
-    """One set of several, of the same model."""
+    """Return one set of several, of the same model."""
     if not parts:
         raise ValueError("the test had no items, so there is nothing to report")
     arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _array_names()}
@@ -126,7 +126,7 @@ def save_predictions(path: Path, predictions: PredictionTable) -> Path:
 
 
 def load_predictions(path: str | Path) -> PredictionTable:
-    """What `save_predictions` wrote; other files raise ValueError."""
+    """Read what `save_predictions` wrote; other files raise ValueError."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there are no predictions {path}; evaluate the checkpoint first to write them")
@@ -141,7 +141,7 @@ def load_predictions(path: str | Path) -> PredictionTable:
 
 
 def item_columns(predictions: PredictionTable) -> list[str]:
-    """Columns of items.csv."""
+    """Return the columns of items.csv."""
     columns = ["id", "split", "speaker", "podcast", "gender", "duration_s"]
     if predictions.class_names:
         columns += ["label", "prediction", "probability", "nll", "vote_entropy"]
@@ -152,7 +152,7 @@ def item_columns(predictions: PredictionTable) -> list[str]:
 
 
 def item_rows(predictions: PredictionTable, n_at_once: int = 500) -> Iterator[Row]:
-    """Rows of items.csv; attributes on the scale from 1 to 7."""
+    """Yield the rows of items.csv; attributes on the scale from 1 to 7."""
     for start in range(0, len(predictions), n_at_once):
         p = predictions.select(np.arange(start, min(start + n_at_once, len(predictions))))
         table: dict[str, list[object]] = {name: getattr(p, name).tolist() for name in ("split", "speaker", "podcast")}

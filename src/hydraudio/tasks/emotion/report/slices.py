@@ -46,7 +46,7 @@ class SpeakerSpread:
 
 
 def slices(predictions: PredictionTable, options: Options) -> list[Slice]:
-    """All slices with more than one value; small ones are suppressed."""
+    """Return all slices with more than one value; small ones are suppressed."""
     p = predictions.select(predictions.labelled | predictions.rated)
     found = []
     for name, values, order in _properties(p):
@@ -57,14 +57,14 @@ def slices(predictions: PredictionTable, options: Options) -> list[Slice]:
 
 
 def table_metrics(predictions: PredictionTable) -> list[str]:
-    """Metrics of the tables of slices; the files have all."""
+    """Return the metrics of the tables of slices; the files have all."""
     category = ["macro_f1", "uar", "accuracy", "nll"] if predictions.labelled.any() else []
     attributes = ["ccc", *(f"ccc_{name}" for name in predictions.attribute_names)] if predictions.rated.any() else []
     return category + attributes[: 1 if category else None]
 
 
 def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
-    """Differences between women and men: scores, and recall of each class (equal opportunity).
+    """Return the differences between women and men: scores, and recall of each class (equal opportunity).
 
     Empty where one of them is missing. Speakers have one gender each, so both sides are resampled independently.
     """
@@ -82,7 +82,7 @@ def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
 
 
 def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpread:
-    """Scores of each known speaker with enough items.
+    """Return the scores of each known speaker with enough items.
 
     The recall of a speaker is averaged over the classes that the speaker has: hardly anyone has them all.
     """
@@ -102,7 +102,7 @@ def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpr
 
 
 def gap_rows(gaps: Sequence[Gap]) -> list[Row]:
-    """Rows of gender.csv."""
+    """Return the rows of gender.csv."""
     return [
         {"metric": g.metric, "female": g.female, "male": g.male, **interval_entries({"difference": g.difference})}
         | {"ratio": g.ratio, "suppressed": g.suppressed}

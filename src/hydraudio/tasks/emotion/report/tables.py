@@ -18,14 +18,14 @@ _SHORT = {"macro_f1": "Macro-F1", "uar": "UAR", "accuracy": "Accuracy", "nll": "
 
 
 def category_table(scores: Scores) -> TableData:
-    """One line per score of the categories."""
+    """Return one line per score of the categories."""
     found = [(title, scores.intervals[m]) for m, title in CATEGORY_METRICS.items() if m in scores.intervals]
     rows = [TableRow((Cell(title), interval_cell(i, DIGITS), Cell(count(i.n)))) for title, i in found]
     return TableData(("Categories", "Score", "Items"), tuple(rows))
 
 
 def attribute_table(scores: Scores, names: Sequence[str]) -> TableData:
-    """One line per attribute and one for their mean."""
+    """Return one line per attribute and one for their mean."""
     rows = []
     for name in (*names, ""):
         cells = [scores.intervals[f"{metric}_{name}" if name else metric] for metric in ATTRIBUTE_METRICS]
@@ -84,7 +84,7 @@ def spread_table(spread: SpeakerSpread) -> TableData:
 
 
 def speaker_table(spread: SpeakerSpread, n_rows: int) -> TableData:
-    """The speakers with the lowest scores."""
+    """Return the speakers with the lowest scores."""
     metrics = list(spread.percentiles)
     rows = [
         TableRow(
@@ -100,7 +100,7 @@ def speaker_table(spread: SpeakerSpread, n_rows: int) -> TableData:
 
 
 def metric_title(metric: str) -> str:
-    """Name of a metric for people."""
+    """Return the name of a metric for people."""
     kind, _, rest = metric.partition("/")
     if rest:
         return f"{kind.capitalize() if kind != 'f1' else 'F1'} of {rest}"
@@ -111,7 +111,7 @@ def metric_title(metric: str) -> str:
 
 
 def summary_rows(scores: Scores) -> list[Row]:
-    """Rows of summary.csv: every score with its interval."""
+    """Return the rows of summary.csv: every score with its interval."""
     rows: list[Row] = [{"metric": name, **interval_entry(i)} for name, i in scores.intervals.items()]
     for group, found in scores.groups.items():
         rows += [{"metric": f"{group}/{m}", "value": found[m], "n": found["n"]} for m in ("accuracy", "recall", "f1")]
@@ -119,7 +119,7 @@ def summary_rows(scores: Scores) -> list[Row]:
 
 
 def confusion_rows(scores: Scores, names: Sequence[str]) -> list[Row]:
-    """Rows of confusion.csv: counts, then shares of the true class."""
+    """Return the rows of confusion.csv: counts, then shares of the true class."""
     rows: list[Row] = []
     for true, counts in zip(names, scores.per_class["confusion"], strict=True):
         pairs = list(zip(names, counts.tolist(), strict=True))
@@ -137,7 +137,7 @@ def summary(
     information: Mapping[str, str],
     convention: str,
 ) -> dict[str, Any]:
-    """What details.json holds; null stands for what has no number."""
+    """Say what details.json holds; null stands for what has no number."""
     names = predictions.class_names
     per_class = {
         name: {metric: float(scores.per_class[metric][k]) for metric in ("precision", "recall", "f1", "support")}

@@ -44,7 +44,7 @@ Key = tuple[str, str]
 
 
 class SeparationReport(Report[tuple[list[Row], int], Example]):
-    """Collects what `evaluate_batch` returns during a test and writes the report at its end.
+    """Collect what `evaluate_batch` returns during a test and write the report at its end.
 
     Written are items.csv, variants.csv, slices.csv and index.html. Degenerate items (input equals target) are
     reported apart and never averaged. An item that a metric cannot score keeps its place; it is counted and
@@ -76,7 +76,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
 
     @staticmethod
     def compare(reports: Mapping[str, Path], output_dir: Path, seed: int) -> Path:
-        """Compare the reports of several checkpoints, by name; returns the page."""
+        """Compare the reports of several checkpoints, by name; return the page."""
         return write_comparison({name: folder / "items.csv" for name, folder in reports.items()}, output_dir, seed=seed)
 
     def begin(self, trainer: Trainer, task: Task) -> None:

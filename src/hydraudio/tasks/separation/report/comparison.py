@@ -51,7 +51,7 @@ def write_comparison(
 
 
 def pair_items(items_by_model: Mapping[str, str | Path | Sequence[Row]]) -> tuple[Rows, int]:
-    """The items that all models have, in one order, and how many others there are."""
+    """Return the items that all models have, in one order, and how many others there are."""
     comparison.check_models(list(items_by_model))
     tables = {name: _usual_rows(items) for name, items in items_by_model.items()}
     keys = set.intersection(*(set(rows) for rows in tables.values()))
@@ -66,7 +66,7 @@ def pair_items(items_by_model: Mapping[str, str | Path | Sequence[Row]]) -> tupl
 
 
 def compare(rows: Rows, n_unpaired: int, bootstrap: Bootstrap) -> Comparison:
-    """A section per metric that every model has, a line per variant and one for all of them."""
+    """Return a section per metric that every model has, a line per variant and one for all of them."""
     variants = sorted({str(row["variant"]) for row in next(iter(rows.values()))}, key=variant_key)
     scopes = [*variants, ALL] if len(variants) > 1 else variants
     shared = [m for m in METRICS if all(any(is_number(row.get(m.name)) for row in r) for r in rows.values())]

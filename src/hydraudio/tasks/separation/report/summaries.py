@@ -52,7 +52,7 @@ class Summary:
 
 
 def item_columns(n_sources: int, with_perceptual: bool) -> list[str]:
-    """Columns of items.csv."""
+    """Return the columns of items.csv."""
     columns = ["id", "variant", "degenerate", *METADATA, "permutation"]
     for metric in (*SI_SDR, *(PERCEPTUAL if with_perceptual else ())):
         columns.append(metric)
@@ -70,7 +70,7 @@ def set_scores(row: Row, metric: str, per_source: Sequence[float]) -> None:
 
 
 def unique_items(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """One row per (id, variant), in a fixed order, and how many repetitions were left out.
+    """Return one row per (id, variant), in a fixed order, and how many repetitions were left out.
 
     Repetitions come from samplers that even out the processes, or from a corpus that lists an item twice.
     """
@@ -81,13 +81,13 @@ def unique_items(rows: Iterable[Row]) -> tuple[list[Row], int]:
 
 
 def variant_key(name: str) -> tuple[int, str]:
-    """Sorting key: the known variants from most to least disturbed, then others by name."""
+    """Return the sorting key: the known variants from most to least disturbed, then others by name."""
     known = VARIANT_ORDER.index(name) if name in VARIANT_ORDER else len(VARIANT_ORDER)
     return known, name
 
 
 def summarise(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Summary]:
-    """One summary per variant, then macro and micro over them, then the degenerate variants apart."""
+    """Return one summary per variant, then macro and micro over them, then the degenerate variants apart."""
     usual = [row for row in rows if not row["degenerate"]]
     degenerate = [row for row in rows if row["degenerate"]]
     summaries = [_summary("variant", name, group, bootstrap) for name, group in _by_variant(usual)]
@@ -98,7 +98,7 @@ def summarise(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Summary]:
 
 
 def slices(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Slice]:
-    """Means over indoor/outdoor, levels and classes; degenerate items are left out.
+    """Return the means over indoor/outdoor, levels and classes; degenerate items are left out.
 
     Scene properties are taken over variants that keep the scene (S), event properties over those that keep
     the event (E).
@@ -117,12 +117,12 @@ def slices(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Slice]:
 
 
 def problems(rows: Iterable[Row]) -> list[str]:
-    """One line per item that could not be scored completely."""
+    """Return one line per item that could not be scored completely."""
     return [f"{row['variant']} {row['id']}: {row['error']}" for row in rows if row.get("error")]
 
 
 def summary_table(summaries: Sequence[Summary]) -> TableData:
-    """The main table: one line per variant, totals below; degenerate variants are not in it."""
+    """Return the main table: one line per variant, totals below; degenerate variants are not in it."""
     with_perceptual = any("pesq" in summary.scores for summary in summaries)
     columns = ["Variant", "Items", "SI-SDR\nmixture", "SI-SDR\nestimate", "Improvement"]
     columns += ["PESQ", "STOI"] if with_perceptual else []
@@ -131,7 +131,7 @@ def summary_table(summaries: Sequence[Summary]) -> TableData:
 
 
 def degenerate_line(summary: Summary) -> str:
-    """What is said about a variant whose input equals its target."""
+    """Say what is said about a variant whose input equals its target."""
     estimate = summary.scores["si_sdr"]
     return (
         f"{summary.name} ({summary.n_items} items): SI-SDR of the estimate {number(estimate.mean)} dB "
@@ -141,7 +141,7 @@ def degenerate_line(summary: Summary) -> str:
 
 
 def summary_rows(summaries: Sequence[Summary]) -> list[Row]:
-    """Rows of variants.csv."""
+    """Return the rows of variants.csv."""
     return [
         {"kind": s.kind, "variant": s.name, "n_items": s.n_items, **interval_entries(s.scores, with_n=True)}
         for s in summaries

@@ -117,7 +117,7 @@ class Upstream(nn.Module):
         return len(self.states) if self.states else 1
 
     def stand_alone(self) -> dict[str, Any]:
-        """Fold the adapters into the weights; gives the arguments that build the result without its source."""
+        """Fold the adapters into the weights; return the arguments that build the result without its source."""
         self.merge_lora()
         return {"source": None, "revision": None, "architecture": dict(self.architecture), "lora": None}
 

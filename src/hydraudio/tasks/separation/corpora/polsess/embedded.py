@@ -142,7 +142,7 @@ def _talker(index: int, seed: int) -> Talker:
 
 
 def _write_row(shared: tuple[CorpusSpec, Path], job: tuple[str, int]) -> dict[str, Value]:
-    """Make and write one row; returns its line of the table."""
+    """Make and write one row; return its line of the table."""
     (spec, root), (subset, row) = shared, job
     seeds = np.random.SeedSequence([spec.seed, 2, SUBSETS.index(subset), row])
     rng = np.random.Generator(np.random.Philox(seeds))

@@ -32,7 +32,7 @@ from hydraudio.tasks.separation.corpora.polsess.layout import (
 
 
 def make_row(plan: Plan, job: tuple[str, int]) -> dict[str, Value]:
-    """Make and write one row; returns its line of the table."""
+    """Make and write one row; return its line of the table."""
     subset, row = job
     config, pool = plan.config, plan.pools[subset]
     rng = make_generator(config, 6, SUBSETS.index(subset), row)
