@@ -47,9 +47,7 @@ class CheckpointContents(Callback):
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of torch's, numpy's and Python's global generators, in types that load with
-    ``weights_only=True``.
-    """
+    """Return the states of all global generators, in types that load with ``weights_only=True``."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     states: dict[str, Any] = {

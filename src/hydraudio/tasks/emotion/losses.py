@@ -136,9 +136,7 @@ def concordance(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gather_rows(x: Tensor, fill: float) -> Tensor:
-    """Return the rows of all ranks, with gradients; ranks with fewer rows are filled up with `fill`. (batch, n) ->
-    (all, n).
-    """
+    """Gather the rows of all ranks, with gradients; fewer are filled up with `fill`. (batch, n) -> (all, n)."""
     size = torch.tensor([len(x)], device=x.device)
     dist.all_reduce(size, dist.ReduceOp.MAX)
     missing = int(size) - len(x)

@@ -191,9 +191,7 @@ class EmotionTask(Task):
         return {"cache_features": None, "cache_dir": None, "mixup": None}
 
     def export_module(self) -> Exportable:
-        """Return ``waveform`` (1, time) to ``probabilities`` (1, n_classes) and ``attributes`` (1, n_attributes) in [0,
-        1].
-        """
+        """Map ``waveform`` (1, time) to ``probabilities`` (1, classes) and ``attributes`` (1, attributes) in [0, 1]."""
         lists = {"class_names": self.class_names, "attribute_names": self.attribute_names}
         names = tuple(name for name in ("probabilities", "attributes") if lists[_LIST_OF[name]])
         metadata = {name: json.dumps(values) for name, values in lists.items()}

@@ -88,9 +88,7 @@ class SeparationListening(Listening):
     def gains(
         self, inputs: Signals, outputs: Signals, references: Signals
     ) -> tuple[Mapping[str, Sequence[float]], str]:
-        """Return the losses that do not see the level leave it open: estimates get that of their target or of the
-        mixture.
-        """
+        """Bring estimates to the level of their target or of the mixture, which some losses leave open."""
         estimates = outputs["estimate"]
         if "target" not in references:
             gains = mixture_gains(inputs["mixture"][0], estimates)

@@ -141,9 +141,7 @@ def sums_of(predictions: PredictionTable) -> ScoreSums | None:
 
 
 def all_sums(p: PredictionTable) -> ScoreSums:
-    """Return the sums per speaker behind all scores that get an interval; speakers without a label count as speakers
-    too.
-    """
+    """Sum per speaker what all scores with an interval are made of; speakers without a label count, too."""
     arguments: dict[str, Any] = {}
     if p.labelled.any():
         arguments = {"class_names": p.class_names, "labels": p.labels, "predicted": p.predicted}

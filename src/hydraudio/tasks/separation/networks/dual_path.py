@@ -168,9 +168,7 @@ class DualPathMaskNet(nn.Module):
 
 
 def count_chunks(n_frames: Count, chunk_size: int) -> Count:
-    """Return the chunks that `split_into_chunks` makes of so many frames: int -> int, (batch,) -> (batch,). At least 2,
-    even.
-    """
+    """Count the chunks of `split_into_chunks` for so many frames, int or (batch,) -> same. They are even, from 2."""
     return 2 * ((n_frames + chunk_size // 2) // chunk_size + 1)
 
 

@@ -59,9 +59,7 @@ class StreamingMaskNet(Protocol):
     """A mask net without a view of the future."""
 
     def stream(self, features: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Return the masks of the next frames, as the whole gives them; `state`: what the last call returned, None at
-        first.
-        """
+        """Return the masks of the next frames, as the whole gives them; `state`: of the last call, None at first."""
 
 
 class Encoder(nn.Module):

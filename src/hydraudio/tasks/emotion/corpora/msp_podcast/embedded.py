@@ -85,7 +85,7 @@ class MSPPodcastSpec:
             raise ValueError(f"consensus_form is {self.consensus_form!r}; choose one of {', '.join(CONSENSUS_FORMS)}")
 
     def n_turns(self) -> dict[str, int]:
-        """Return the turns of every split."""
+        """Count the turns of every split."""
         counts = (self.n_train, self.n_val, self.n_test1, self.n_test2, self.n_test3)
         return dict(zip(SPLITS, counts, strict=True))
 

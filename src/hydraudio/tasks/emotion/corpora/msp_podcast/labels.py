@@ -86,9 +86,7 @@ def audio_folder(root: Path) -> Path:
 
 
 def podcast_of(file_name: str) -> str:
-    """Return the number of the podcast that a turn is cut from: MSP-PODCAST_<podcast>_<turn>.wav; empty for other
-    names.
-    """
+    """Return the number of a turn's podcast: MSP-PODCAST_<podcast>_<turn>.wav; empty for other names."""
     match = _PODCAST.match(file_name)
     return match.group(1) if match else ""
 

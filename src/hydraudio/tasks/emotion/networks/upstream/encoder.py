@@ -161,9 +161,7 @@ class Upstream(nn.Module):
         return self
 
     def parameter_groups(self, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Return the groups `{params, lr, name}` of trained parts; the top block gets `lr`, each below `layer_decay`
-        times it.
-        """
+        """Group trained parts as `{params, lr, name}`; the top block gets `lr`, each below `layer_decay` times it."""
         return trainable.parameter_groups(self.model, lr, layer_decay)
 
     def merge_lora(self) -> None:

@@ -75,7 +75,7 @@ class Libri2MixSpec:
             raise ValueError(f"min_s {self.min_s} and max_s {self.max_s} must be at least 0.5 s, in this order")
 
     def n_rows(self) -> dict[str, int]:
-        """Return the rows of every subset that is written."""
+        """Count the rows of every subset that is written."""
         counts = {"train-100": self.n_train, "train-360": self.n_train_360, "dev": self.n_val, "test": self.n_test}
         return {subset: count for subset, count in counts.items() if count}
 

@@ -164,12 +164,12 @@ def stable_variant(name: str, variants: Sequence[str]) -> str:
 
 
 def check_problem(problem: str) -> str:
-    """Return the problem, or raises ValueError with the valid ones."""
+    """Return the problem, or raise ValueError with the valid ones."""
     return _check_name(problem, PROBLEMS, "problem")
 
 
 def check_construction(construction: str) -> str:
-    """Return the construction, or raises ValueError with the valid ones."""
+    """Return the construction, or raise ValueError with the valid ones."""
     return _check_name(construction, CONSTRUCTIONS, "construction")
 
 

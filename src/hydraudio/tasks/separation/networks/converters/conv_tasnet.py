@@ -59,9 +59,7 @@ def conv_tasnet_from_speechbrain(parts: dict[str, StateDict], norm: str, causal:
 
 
 def conv_tasnet_to_speechbrain(net: ConvTasNet, causal: bool) -> dict[str, StateDict]:
-    """Return the three state dicts for SpeechBrain's modules, `causal` as MaskNet will get it; refuses what differs
-    there.
-    """
+    """Make the three state dicts for SpeechBrain's modules, `causal` as for MaskNet; refuse what differs there."""
     options = _options(net)
     _check_expressible(options, causal)
     n_taps = options["block_kernel_size"]
