@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
 from hydra_preflight.catalogue import Case, Catalogue
@@ -47,17 +46,17 @@ def compose_train(tmp_path, monkeypatch):
     return lambda *overrides: compose_run(overrides, tmp_path)
 
 
-ALL = [case for case in Catalogue(CONFIGS).first_cases() if case.primary == "train.yaml"]
+PLAIN, WITH_TARGETS = Catalogue(CONFIGS), Catalogue(CONFIGS, targets=True)
+ALL = [case for case in PLAIN.first_cases() if case.primary == "train.yaml"]
 CASES = [case for case in ALL if case.choices and not is_pair(case)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_composes_and_passes_the_check(compose_train, case):
-    from hydra_preflight import check_targets
-
-    cfg = compose_train(*case.choices)
-    if case.choices[-1].partition("=")[2] not in NEEDS_PACKAGE:
-        check_targets(cfg, HydraConfig.get())
+def test_composes_and_passes_the_check(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROJECT_ROOT", str(ROOT))
+    monkeypatch.setenv("HYDRAUDIO_LOG_DIR", str(tmp_path / "logs"))
+    catalogue = PLAIN if case.choices[-1].partition("=")[2] in NEEDS_PACKAGE else WITH_TARGETS
+    assert catalogue.check(case).failure is None
 
 
 @pytest.mark.parametrize("option", options("experiment"))
