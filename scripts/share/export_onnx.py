@@ -1,7 +1,8 @@
-"""Write the network of a checkpoint as ONNX and check the file with onnxruntime at two lengths.
+"""Write a trained network as ONNX and check the file with onnxruntime at two lengths.
 
     python scripts/share/export_onnx.py logs/NAME/latest/checkpoints/best.ckpt network.onnx
 
+Instead of a checkpoint, a run folder or the folder of a shared model will do, as for `hydraudio.load`.
 The graph takes the waveform (1, time) float32 of any length and gives the outputs of the task's specification, with one
 item along the axis of the batch. Needs the packages of the extra `export`. A checkpoint with classes of another package
 needs --trusted-target PACKAGE.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import rootutils
 
-ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
+rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_env_var=True, dotenv=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,15 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trusted-target", action="append", default=[], help="as extras.trusted_targets")
     arguments = parser.parse_args(argv)
 
-    from hydra_preflight.compose import compose_run
-    from hydraudio.run import open_checkpoint, restore_task
+    import hydraudio
     from hydraudio.share.onnx import export_onnx
 
-    trusted = f"extras.trusted_targets=[{','.join(arguments.trusted_target)}]"
-    cfg = compose_run(["ckpt_path=.", "input=.", trusted], ROOT / "logs", "predict.yaml")
     try:
-        task = restore_task(*open_checkpoint(cfg, arguments.checkpoint))
-        network = task.export_module()
+        network = hydraudio.load(arguments.checkpoint, arguments.trusted_target).export_module()
         difference = export_onnx(network, arguments.output)
     except (ValueError, FileNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@
 
 The folder holds model.safetensors (float32, adapters folded in), config.json, preprocessor_config.json, README.md (the
 model card, with the metrics of the run's report) and metrics.json. --dry-run needs no network. A repository is private
-unless --public is given; one that exists with another model is only replaced with --update. The token is taken from
+unless --public is given; one that holds a model is only replaced with --update. The token is taken from
 HUGGINGFACE_TOKEN, HF_TOKEN or the stored login (`hf auth login`). Needs the extra `ssl`.
 """
 
@@ -45,10 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=lambda text: Path(text.removeprefix("ckpt_path=")))
     parser.add_argument("--repo", help="USER/NAME on the hub")
-    visibility = parser.add_mutually_exclusive_group()
-    visibility.add_argument("--private", action="store_true", help="the default")
-    visibility.add_argument("--public", action="store_true")
-    parser.add_argument("--update", action="store_true", help="replace the model of a repository that exists")
+    parser.add_argument(
+        "--public", action="store_true", help="a repository that everybody sees; default: a private one"
+    )
+    parser.add_argument("--update", action="store_true", help="replace the model of a repository that holds one")
     parser.add_argument("--dry-run", action="store_true", help="write and check the folder only")
     parser.add_argument("--output", type=Path, help="keep the folder here")
     parser.add_argument(

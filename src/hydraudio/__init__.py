@@ -28,12 +28,13 @@ def load(path: str | Path, trusted_targets: Sequence[str] = ()) -> Task:
         FileNotFoundError: there is no such file or folder, or none of the two kinds.
         ValueError: the file is damaged, is not one of ours, or names a class that may not be instantiated.
     """
+    from hydraudio.core.pretrained import CONFIG
     from hydraudio.core.run_folder import best_checkpoint
     from hydraudio.run import read_trained, restore_task
-    from hydraudio.share.model_folder import is_model_folder, load_model_folder
+    from hydraudio.share.model_folder import load_model_folder
 
     path = Path(path)
-    if is_model_folder(path):
+    if (path / CONFIG).is_file():
         return load_model_folder(path, trusted_targets)
     return restore_task(*read_trained(best_checkpoint(path) if path.is_dir() else path, trusted_targets))
 

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+from huggingface_hub import ModelCard
+
 
 @dataclass
 class Repo:
@@ -259,6 +262,10 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, data, headers
 
     def validate_card(self, body: bytes) -> Any:
+        try:
+            ModelCard(json.loads(body)["content"])
+        except (ValueError, yaml.YAMLError) as error:
+            return 400, {"errors": [{"message": str(error)}], "warnings": []}, {}
         return {"errors": [], "warnings": []}
 
     def preupload(self, body: bytes, name: str, revision: str) -> Any:

@@ -174,3 +174,10 @@ def test_a_folder_with_a_token_or_a_pickle_is_never_sent(hub, other_folder):
         publish(other_folder, "me/model")
     assert "optimizer.pt" in str(error.value)
     assert hub.requests == []
+
+
+def test_a_card_that_the_hub_cannot_read_leaves_nothing_behind(hub, other_folder):
+    (other_folder / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
+        publish(other_folder, "me/model")
+    assert hub.repos == {}

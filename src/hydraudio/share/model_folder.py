@@ -121,11 +121,6 @@ def write_model_folder(
     return folder
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder is that of a model and not of a run."""
-    return (folder / CONFIG).is_file()
-
-
 def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Task:
     """The task of a folder that :func:`write_model_folder` wrote, in evaluation mode; no other file is read.
 
@@ -209,7 +204,8 @@ def content_problems(folder: Path) -> list[str]:
     others = [name for name in names if name not in ALLOWED and Path(name).suffix not in _PICKLES]
     problems += [f"{name} does not belong to the model" for name in others]
     texts = [name for name in names if Path(name).suffix not in {".safetensors", *_PICKLES}]
-    return problems + [f"{name} holds what looks like a token" for name in texts if _has_token(folder / name)]
+    leaks = [name for name in texts if _TOKENS.search((folder / name).read_bytes())]
+    return problems + [f"{name} holds what looks like a token" for name in leaks]
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -262,7 +258,3 @@ def run_name(checkpoint: Path) -> str:
 
 def _run(checkpoint: Path) -> Path:
     return checkpoint.resolve().parent.parent
-
-
-def _has_token(path: Path) -> bool:
-    return _TOKENS.search(path.read_bytes()) is not None

@@ -80,7 +80,7 @@ def publish(
     if bool(present.private) != private:
         raise ValueError(
             f"{repo} exists and is {visibility[bool(present.private)]}, not {visibility[private]} as asked; change it "
-            "on the hub, or ask for what it is (--private, --public)"
+            "on the hub, or ask for what it is, with or without --public"
         )
     if not update and any(file.rfilename != _KEPT for file in present.siblings or []):
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import untrained
 from scipy.special import softmax
 
 from hydraudio.share.model_folder import Trained, open_trained, write_model_folder
@@ -40,25 +40,11 @@ NETWORK = (
 
 def write_run(folder: Path, root: Path, overrides: tuple[str, ...] = ()) -> Path:
     """A checkpoint as the training writes it, of a network as it begins; returns its path."""
-    from hydra.utils import instantiate
-
-    from hydra_preflight.compose import compose_run
-    from hydra_preflight.resolvers import bind_data_attributes
-    from hydraudio.core.run_folder import portable_config
-
     settings = ["experiment=emotion/msp_wavlm_joint", f"data.root={root}", "data.num_workers=0", *NETWORK, *overrides]
-    architecture = f"model.net.upstream.architecture={{{ARCHITECTURE}}}"
-    cfg = compose_run([*settings, architecture, f"paths.data_dir={root.parent / 'sharing_cache'}"], folder)
-    datamodule = instantiate(cfg.data)
-    bind_data_attributes(datamodule)
-    torch.manual_seed(0)
-    task = instantiate(cfg.model)
-    path = folder / "checkpoints" / "best.ckpt"
-    path.parent.mkdir(parents=True)
-    about = {"version": "0.1.0", "git_revision": "0" * 40, "fingerprint": datamodule.fingerprint}
-    contents = {"state_dict": task.state_dict(), "hydraudio_config": portable_config(cfg), "hydraudio": about}
-    torch.save({**contents, "epoch": 3, "global_step": 40}, path)
-    return path
+    settings.append(f"model.net.upstream.architecture={{{ARCHITECTURE}}}")
+    settings.append(f"paths.data_dir={root.parent / 'sharing_cache'}")
+    about = {"version": "0.1.0", "git_revision": "0" * 40, "fingerprint": "f" * 64}
+    return untrained.write_run(folder, *settings, hydraudio=about, epoch=3, global_step=40)
 
 
 def metrics_of(checkpoint: Path) -> dict[str, Any]:
