@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from hydra_preflight.errors import DataMismatchError
+from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydraudio.core.callbacks.continuation import Continuation
 from hydraudio.core.corpus import corpus_of
 from hydraudio.core.exportable import Exportable
 from hydraudio.core.spec import TaskSpec
@@ -62,6 +63,7 @@ class Task(LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self._scheduler_interval, self._scheduler_monitor = scheduler_interval, scheduler_monitor
         self._compile = compile
+        self._continuation = Continuation()
 
     def setup(self, stage: str) -> None:
         corpus = corpus_of(self.trainer)
@@ -97,27 +99,60 @@ class Task(LightningModule):
         scheduler = self._scheduler(optimizer, **self._total_steps())
         config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": self._scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
-            if self._scheduler_monitor is None:
-                raise ValueError("ReduceLROnPlateau needs model.scheduler_monitor, e.g. val/loss")
-            config["monitor"] = self._scheduler_monitor
+            config |= {"monitor": self._checked_monitor(), "strict": False}  # before the first validation there is none
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What every run needs, whatever callbacks are configured."""
+        self._continuation = Continuation()
+        return [self._continuation]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a scheduler; a ReduceLROnPlateau that reads a validation only when there was a new one."""
+        is_plateau = isinstance(scheduler, ReduceLROnPlateau)
+        reads_validation = str(self._scheduler_monitor).startswith("val/")
+        if not (is_plateau and reads_validation) or self._continuation.has_news_for(self.trainer, scheduler):
+            super().lr_scheduler_step(scheduler, metric)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Group the parameters for the optimizer; a group without a learning rate has the optimizer's."""
         return parameter_groups(self.parameters())
+
+    def _checked_monitor(self) -> str:
+        """Name of the metric that a ReduceLROnPlateau reads.
+
+        Raises:
+            ConfigError: the training will give no such metric.
+        """
+        stage, _, _ = (name := str(self._scheduler_monitor)).partition("/")
+        names = {each: self.metric_names(each) for each in ("train", "val")}
+        if name not in names.get(stage, []):
+            known = ", ".join([*names["val"], *names["train"]])
+            raise ConfigError(
+                f"model.scheduler_monitor={name}: no such metric is logged in training; choose one of {known}"
+            )
+        if stage == "val" and not self.trainer.enable_validation:
+            raise ConfigError(
+                f"model.scheduler_monitor={name}: there is no validation; set trainer.limit_val_batches=null, or "
+                "choose another scheduler, e.g. model/scheduler=warmup_cosine"
+            )
+        return name
 
     def _total_steps(self) -> dict[str, int]:
         given = getattr(self._scheduler, "keywords", {})
         wants = self._scheduler is not None and "n_steps" in inspect.signature(self._scheduler).parameters
         if not wants or given.get("n_steps") is not None:
             return {}
+        return {"n_steps": self._continuation.count_steps(self.trainer, self._estimated_steps)}
+
+    def _estimated_steps(self) -> int:
         n_steps = self.trainer.estimated_stepping_batches
         if not 0 < n_steps < math.inf:
             raise ValueError(
                 "the schedule needs the length of the training: set trainer.max_epochs or trainer.max_steps"
             )
         forget_train_loader(self.trainer)
-        return {"n_steps": int(n_steps)}
+        return int(n_steps)
 
     def evaluate_batch(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Run the network on a batch and score it; no gradients are needed."""
