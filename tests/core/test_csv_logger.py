@@ -61,10 +61,24 @@ def test_row_that_a_kill_cut_is_removed(tmp_path, rest):
     assert all(None not in row and row["a"] for row in rows)
 
 
-def test_foreign_file_is_refused(tmp_path):
-    (tmp_path / "metrics.csv").write_text("time,value\n1,2\n")
-    with pytest.raises(ValueError, match="move the file away"):
-        CSVMetricsLogger(tmp_path).log_metrics({"a": 1.0}, step=0)
+@pytest.mark.parametrize(
+    "bad", ["5,1\n", "5,1,0.7,0.8\n", "5,1,0.55,1,0.7\n", "\0" * 40 + "\n", "x,1,2\n", "\ufffd,,\n"]
+)
+def test_damaged_rows_are_set_aside_with_a_warning(tmp_path, bad, caplog):
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"step,epoch,a\n1,0,0.25\n{bad}9,1,0.5\n")
+    CSVMetricsLogger(tmp_path).log_metrics({"a": 0.5, "epoch": 2}, step=12)
+    assert [row["step"] for row in read(path)] == ["1", "9", "12"]
+    assert (tmp_path / "metrics.csv.bad").read_text() == bad
+    assert "1 damaged rows were moved to metrics.csv.bad" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["time,value\n1,2\n", "\0" * 100, ""])
+def test_a_file_without_our_header_is_set_aside(tmp_path, content):
+    (tmp_path / "metrics.csv").write_text(content)
+    CSVMetricsLogger(tmp_path).log_metrics({"a": 1.0}, step=0)
+    assert read(tmp_path / "metrics.csv") == [{"step": "0", "epoch": "", "a": "1.0"}]
+    assert [path.read_text() for path in tmp_path.glob("metrics.1.csv")] == ([content] if content else [])
 
 
 class Tiny(LightningModule):

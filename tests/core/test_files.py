@@ -1,11 +1,16 @@
 """Files are whole or absent; hashes and tables are those of independent implementations."""
 
 import csv
+import errno
 import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
+import torch
 
 from hydraudio.core import files
 
@@ -40,6 +45,37 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, durable):
     with files.whole_file(path, durable=durable) as file:
         file.write(b"whole")
     assert path.read_bytes() == b"whole"
+
+
+def test_two_writers_never_share_a_temporary_name(tmp_path):
+    names = {files.partial_path(tmp_path / "x").name for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith(".x.") and name.endswith(".partial") for name in names)
+
+
+def test_partial_files_of_processes_that_are_gone_are_removed(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    ours = files.partial_path(tmp_path / "a" / "x")
+    dead = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{gone.stdout.strip()}-"))
+    elsewhere = ours.with_name(".x.another-machine-1-0123abcd.partial")
+    for path in (ours, dead, elsewhere):
+        files.write_text(path, "half")
+    files.remove_dead_partials(tmp_path)
+    assert dead.exists()
+    files.remove_dead_partials(tmp_path, "**/.*.partial")
+    assert names(tmp_path / "a") == sorted([ours.name, elsewhere.name])
+
+
+@pytest.mark.parametrize("write", [lambda file: file.write(b"x"), lambda file: torch.save({"x": torch.ones(9)}, file)])
+def test_a_full_disk_is_named_with_its_folder(tmp_path, write):
+    def fail() -> None:
+        with files.whole_path(tmp_path / "x.ckpt"), open("/dev/full", "wb", buffering=0) as full:
+            write(full)
+
+    with pytest.raises(files.FullDiskError, match=f"no space left in {tmp_path}, x.ckpt was not written") as caught:
+        fail()
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
 
 
 def test_text_and_json(tmp_path):

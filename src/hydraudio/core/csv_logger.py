@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from hydraudio.core.files import write_bytes
+from hydraudio.core.files import naming_full_disk, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class CSVMetricsLogger(Logger):
     ``metrics.2.csv`` and so on. Test and validation runs only add rows.
 
     Every value is on disk when `log_metrics` returns. A kill in the middle of a write costs at most the row
-    that was being written, and the next run repairs the file.
+    that was being written. Rows that are damaged go to ``metrics.csv.bad`` when the next run begins, a file with
+    another header becomes ``metrics.1.csv``; both with a warning.
 
     Hyperparameters are not written: the run's ``config.yaml`` holds them.
 
@@ -104,7 +105,7 @@ class MetricsTable:
     The one table that is not written whole: a row is appended, or the last one replaced, at every step.
 
     Args:
-        path: read if it exists; a row that a kill left unfinished is removed.
+        path: read if it exists; what is no row of it is set aside.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +114,7 @@ class MetricsTable:
         self._last: dict[str, str] = {}
         self._last_offset = 0
         if path.exists():
-            self._rewrite(self._read(repair=True))
+            self._rewrite(self._repaired())
 
     @property
     def last_step(self) -> int:
@@ -133,7 +134,7 @@ class MetricsTable:
             self._last = text | {"step": str(step)}
             self._last_offset = self.path.stat().st_size
         line = self._line(self._last)
-        with open(self.path, "r+b") as file:
+        with naming_full_disk(self.path), open(self.path, "r+b") as file:
             file.seek(self._last_offset)
             file.write(line)
             file.truncate()
@@ -155,23 +156,39 @@ class MetricsTable:
         self._last = rows[-1] if rows else {}
         self._last_offset = len(header) + sum(map(len, lines[:-1]))
 
-    def _read(self, repair: bool = False) -> list[dict[str, str]]:
-        text = self.path.read_bytes().decode()
-        complete = text.endswith("\n") or not repair
-        header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
-        if text and header[:2] != ["step", "epoch"]:
-            raise ValueError(
-                f"{self.path}: the columns {header[:2]} are not step, epoch; move the file away, "
-                "it is not one of Hydraudio's"
-            )
-        self.columns = header or self.columns
-        if repair and rows and (not complete or len(rows[-1]) != len(header)):
-            log.warning("%s: the last row is incomplete and was removed", self.path)
-            rows.pop()
-        for row in rows:
-            if len(row) != len(header):
-                raise ValueError(f"{self.path}: row {row} does not have {len(header)} fields; mend or move the file")
+    def _read(self) -> list[dict[str, str]]:
+        """The rows, which this object has written or repaired itself."""
+        header, *rows = csv.reader(io.StringIO(self.path.read_text(encoding="utf-8")))
         return [dict(zip(header, row, strict=True)) for row in rows]
+
+    def _repaired(self) -> list[dict[str, str]]:
+        """The sound rows of a file that another process wrote, which may have been killed or lost its power."""
+        lines = self.path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+        header, *rows = [_cells(line) for line in lines] or [self.columns]
+        if header[:2] != ["step", "epoch"]:
+            log.warning("%s has the columns %s, not step, epoch and metrics", self.path, header)
+            _set_aside(self.path)
+            return []
+        self.columns = header
+        sound = [len(row) == len(header) and row[0].isdecimal() for row in rows]
+        bad = [line for line, is_sound in zip(lines[1:], sound, strict=True) if not is_sound]
+        if lines and not lines[-1].endswith("\n") and (not sound or sound[-1]):
+            bad.append(lines[-1])
+            sound[-1:] = [False]
+        if bad:
+            aside = self.path.with_name(f"{self.path.name}.bad")
+            log.warning("%s: %d damaged rows were moved to %s", self.path, len(bad), aside.name)
+            with aside.open("a", encoding="utf-8") as file:
+                file.writelines(bad)
+        return [dict(zip(header, row, strict=True)) for row, is_sound in zip(rows, sound, strict=True) if is_sound]
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line; one that is not CSV is one cell."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return [line]
 
 
 def _number(value: Any) -> Any:

@@ -14,12 +14,11 @@ identity of the audio is a hash of its content, so that copies, other splits and
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.data import DataLoader, Dataset
 
 from hydraudio.audio.io import missing_text
-from hydraudio.core.files import sha256_of, sha256_of_json, whole_file, write_json
+from hydraudio.core.files import locked, remove_dead_partials, sha256_of, sha256_of_json, whole_file, write_json
 from hydraudio.core.parallel import map_in_threads
 
 log = logging.getLogger(__name__)
@@ -38,15 +37,6 @@ SHARD_VALUES = 128 * 2**20
 
 Compute = Callable[[dict[str, Any]], list[np.ndarray]]
 """Batch -> one array per item."""
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def stat_digest(paths: Sequence[Path | str], file_of: Callable[[Path | str], Path] = Path) -> str:
@@ -79,6 +69,7 @@ def kept_array(path: Path, shape: tuple[int, ...], compute: Callable[[], np.ndar
     """
     with locked(path.parent / path.parent.name):
         if not path.is_file():
+            remove_dead_partials(path.parent)
             with whole_file(path) as file:
                 np.save(file, compute())
     try:
@@ -138,7 +129,7 @@ class FeatureCache:
                 self._places |= self._read_index(index)
                 self._read_shards.add(index.stem)
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[bool]:
         """Keep other processes from computing features under this key, as a context manager."""
         return locked(self.folder / "features")
 
@@ -185,6 +176,7 @@ class FeatureCache:
         write_json(self.folder / f"{number}.json", {"n_values": sum(sizes), "arrays": places}, indent=None)
 
     def _remove_incomplete(self) -> None:
+        remove_dead_partials(self.folder)
         for shard in self.folder.glob("*.npy"):
             if not shard.with_suffix(".json").is_file():
                 shard.unlink()

@@ -6,15 +6,24 @@ It needs the standard library only, so that every room may import it.
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
+import platform
 import re
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What a file system without locks answers to `flock`."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -22,23 +31,107 @@ def whole_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a path to write to that becomes `path` only when the block has ended well; else nothing is left of it.
 
     It lies beside `path`, whose folder is made if needed, under a hidden name that ends with `.partial`: a kill may
-    leave it behind, and no pattern such as `*.ckpt` finds it.
+    leave it behind, and no pattern such as `*.ckpt` finds it (:func:`remove_dead_partials` does).
 
     Args:
         path: of the file; one that exists is replaced.
         durable: also wait until the disk has the content, so that a power cut cannot leave an empty file.
+
+    Raises:
+        OSError: with the folder, where the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            if durable:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """A hidden name beside `path` that no other writer has: it ends with machine, process and a random number."""
+    owner = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{owner}.partial")
+
+
+def remove_dead_partials(folder: Path, pattern: str = ".*.partial") -> None:
+    """Removes what processes of this machine that are gone left half-written in a folder.
+
+    Args:
+        pattern: `**/.*.partial` looks into the folders inside it, too.
+    """
+    for path in folder.glob(pattern):
+        found = re.search(r"-(\d+)-[0-9a-f]{8}\.partial$", path.name)
+        if found and path.name[: found.start()].endswith(f".{platform.node()}") and not is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether this machine has such a process."""
     try:
-        yield partial
-        if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Say which folder has no space left, where what was raised does not.
+
+    Raises:
+        OSError: instead of an error that a full disk has caused, also where a library words it otherwise.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_full_disk(error, path) or isinstance(error, FullDiskError):
+            raise
+        folder = path if path.is_dir() else path.parent
+        raise FullDiskError(
+            errno.ENOSPC, f"no space left in {folder}, {path.name} was not written; free some, then repeat the command"
+        ) from error
+
+
+class FullDiskError(OSError):
+    """There is no space left; the message names the folder."""
+
+
+def is_full_disk(error: BaseException | None, path: Path) -> bool:
+    """Whether an error comes of a full disk: by its number, or because nothing is left where `path` lies."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno in _FULL
+        if isinstance(error, RuntimeError) and path.parent.is_dir() and shutil.disk_usage(path.parent).free < 2**16:
+            return True  # libraries of C++ and C for tensors and audio raise their own
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Holds an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is.
+
+    Gives whether it holds: some network file systems have no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            yield False
+            return
+        yield True
 
 
 @contextmanager

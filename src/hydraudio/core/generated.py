@@ -10,12 +10,11 @@ import importlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydraudio.core.files import sha256_of_json, write_json
+from hydraudio.core.files import naming_full_disk, partial_path, remove_dead_partials, sha256_of_json, write_json
 
 MARKER = "synthetic.json"
 """File in the root that says what was generated."""
@@ -55,17 +54,19 @@ def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> 
 
 def write_once(folder: Path, write: Callable[..., Any]) -> None:
     """Write a corpus beside its place and move it there, so that it is complete or absent."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write(scratch / folder.name)
+    scratch = partial_path(folder)
+    with naming_full_disk(folder):
+        scratch.mkdir(parents=True)
+        remove_dead_partials(folder.parent)
         try:
-            os.replace(scratch / folder.name, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same corpus
-                raise
-    finally:
-        shutil.rmtree(scratch)
+            write(scratch / folder.name)
+            try:
+                os.replace(scratch / folder.name, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, with the same corpus
+                    raise
+        finally:
+            shutil.rmtree(scratch)
 
 
 def _is_complete(root: Path, marker: Mapping[str, object]) -> bool:

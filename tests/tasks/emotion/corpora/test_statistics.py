@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.core.feature_cache import locked
+from hydraudio.core.files import locked
 from hydraudio.tasks.emotion.corpora import audio
 from hydraudio.tasks.emotion.corpora.audio import compute_statistics, waveform_statistics
 

@@ -21,8 +21,8 @@ from hydraudio.audio.io import (
     resample,
     resampled_length,
 )
-from hydraudio.core.feature_cache import kept_array, locked, stat_digest
-from hydraudio.core.files import sha256_of, sha256_of_file, write_json
+from hydraudio.core.feature_cache import kept_array, stat_digest
+from hydraudio.core.files import locked, sha256_of, sha256_of_file, write_json
 from hydraudio.core.parallel import map_in_processes, map_in_threads
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, manifest_fingerprint
 from hydraudio.tasks.emotion.corpora.webdataset.reader import read_member
