@@ -8,6 +8,7 @@ said in one message.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections import deque
@@ -46,8 +47,8 @@ class HouseConfigs(SearchPathPlugin):
 def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | None = None) -> None:
     """Call a function with the configuration of the command line, as ``hydra.main`` does.
 
-    A ``ConfigError`` is printed without a traceback, and the exit status is 1. Every other exception keeps its full
-    traceback.
+    A ``ConfigError`` and a full disk are said without a traceback, and the exit status is 1. Every other exception
+    keeps its full traceback.
 
     Args:
         function: takes the configuration.
@@ -73,6 +74,11 @@ def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | 
         if message is None:
             raise
         sys.stderr.write(f"Configuration error:\n{message}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stderr.write(f"Error: {error.strerror}\n")
         sys.exit(1)
 
 

@@ -1,4 +1,5 @@
-"""Interpolations beside OmegaConf's: ``data_attribute``, ``run_dir``, ``existing_dir`` and those of the project."""
+"""Interpolations beside OmegaConf's: of the data (``data_attribute``), of run folders (``run_dir``, ``sweep_subdir``,
+``existing_dir``) and those of the project."""
 
 from __future__ import annotations
 
@@ -35,6 +36,9 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
         lambda log_dir, name, ckpt_path=None: run_dir(log_dir, name, ckpt_path, claim=claim_run_dir),
         replace=True,
     )
+    OmegaConf.register_new_resolver(
+        "sweep_subdir", lambda sweep_dir, stem: sweep_subdir(sweep_dir, stem, claim=claim_run_dir), replace=True
+    )
     for name, dotted in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, _imported_when_read(dotted) if read_sources else _null, replace=True)
 
@@ -55,13 +59,42 @@ def run_dir(log_dir: str, name: str, ckpt_path: str | None = None, *, claim: boo
     """
     parent = Path(log_dir) / str(name)
     if ckpt_path == "last":
-        return str(_latest_run(parent))
+        return str(_run_to_continue(parent))
+    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if not claim:
-        return str(_free_folder(parent, claim=False))
+        return str(_free_folder(parent, stem, claim=False))
     key = (str(log_dir), str(name), str(ckpt_path))
     if key not in _claimed:
-        _claimed[key] = str(_free_folder(parent, claim=True))
+        _claimed[key] = str(_free_folder(parent, stem, claim=True))
     return _claimed[key]
+
+
+def sweep_subdir(sweep_dir: str, stem: str, *, claim: bool = False) -> str:
+    """Name of the folder of one job of a sweep: `stem`, with a number where another sweep has it already.
+
+    Args:
+        sweep_dir: folder of all jobs.
+        stem: date, time and number of the job.
+        claim: create the folder; the answer stays the same for the rest of the process.
+    """
+    key = (sweep_dir, stem, "")
+    if claim and key not in _claimed:
+        _claimed[key] = str(_free_folder(Path(sweep_dir), stem, claim=True))
+    return Path(_claimed.get(key, stem)).name
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether this process made the folder for a run."""
+    return str(folder) in _claimed.values()
+
+
+def latest_run(parent: Path) -> Path | None:
+    """The folder that ``latest`` names: a link, or a text file where links are impossible. None if there is none."""
+    latest = parent / LATEST
+    if latest.is_file():
+        name = latest.read_text(encoding="utf-8", errors="replace").strip()
+        return parent / name if name and Path(name).name == name and (parent / name).is_dir() else None
+    return latest.resolve() if latest.is_dir() else None
 
 
 def existing_dir(folder: str, *, claim: bool = False) -> str:
@@ -123,18 +156,18 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
-def _latest_run(parent: Path) -> Path:
-    latest = parent / LATEST
-    if not latest.is_dir():
+def _run_to_continue(parent: Path) -> Path:
+    latest = latest_run(parent)
+    if latest is None:
         raise ConfigError(
-            f"command line: ckpt_path=last: there is no run to continue, {latest} does not exist. Start one without "
-            "ckpt_path, name the earlier run with name=NAME, or give the file: ckpt_path=FILE"
+            f"command line: ckpt_path=last: there is no run to continue, {parent / LATEST} names none (a run is named "
+            "there when its first checkpoint is written). Start one without ckpt_path, name the earlier run with "
+            "name=NAME, or give the file: ckpt_path=FILE"
         )
-    return latest.resolve()
+    return latest
 
 
-def _free_folder(parent: Path, claim: bool) -> Path:
-    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+def _free_folder(parent: Path, stem: str, claim: bool) -> Path:
     number = 1
     while True:
         folder = parent / (stem if number == 1 else f"{stem}_{number}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -18,7 +21,16 @@ from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.resolvers import bind_data_attributes
 from hydra_preflight.task_rules import floor_of
-from hydraudio.core.files import write_text
+from hydraudio.core.files import naming_full_disk, remove_dead_partials, write_text
+from hydraudio.core.run_folder import (
+    changed_settings,
+    hold,
+    how_to_continue,
+    link_if_none,
+    open_run_folder,
+    portable_config,
+    removing_failed_start,
+)
 from hydraudio.core.spec import load_spec
 
 if TYPE_CHECKING:
@@ -41,46 +53,87 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
         ``cfg.optimized_metric`` of the best checkpoint, for hyper-parameter searches: one number for a name, a tuple
         for a list of names; None if not asked for.
     """
-    check_structure(cfg, HydraConfig.get())
-    check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
+    folder = Path(cfg.paths.output_dir)
+    with removing_failed_start(folder):
+        check_structure(cfg, HydraConfig.get())
+        check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
+        with naming_full_disk(folder), _ending_with_words(folder):
+            return _train(cfg, folder)
 
+
+def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
     import lightning.pytorch as pl
-    from lightning.pytorch.utilities import rank_zero_only
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from hydraudio.core.checkpoints import read_checkpoint
     from hydraudio.core.cpu_memory import keep_freed_memory
-    from hydraudio.core.run_folder import open_run_folder, portable_config
 
     _apply_extras(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: LightningDataModule = instantiate(cfg.data)
     bind_data_attributes(datamodule)
     config_text = portable_config(cfg)
-    folder = Path(cfg.paths.output_dir)
-    resume_from = _resume_from(cfg, folder, config_text)
-    rank_zero_only(open_run_folder)(folder, config_text)
-    task: Task = instantiate(cfg.model)
-    _check_monitor(cfg, task)
-    if cfg.init_from:
-        task.load_state_dict(read_checkpoint(cfg.init_from)["state_dict"])
-    trainer = _build_trainer(cfg)
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
-    for logger in trainer.loggers:
-        logger.log_hyperparams(yaml.safe_load(config_text))
-
-    try:
+    with _holding(folder):
+        resume_from = _resume_from(cfg, folder, config_text, datamodule)
+        _open_run_folder(cfg, folder, config_text, resume_from)
+        task: Task = instantiate(cfg.model)
+        _check_monitor(cfg, task)
+        if cfg.init_from:
+            task.load_state_dict(read_checkpoint(cfg.init_from)["state_dict"])
+        trainer = _build_trainer(cfg)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(config_text))
         if cfg.train:
             trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
         value = _optimized_values(trainer, cfg.optimized_metric)
         if cfg.test:
             weights = _best_checkpoint(trainer) if cfg.train else resume_from
             trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
-    except SIGTERMException:
-        log.warning("Terminated; continue with the same command and ckpt_path=last.")
-        sys.exit(143)  # 128 + SIGTERM
+        if trainer.is_global_zero:
+            link_if_none(folder)
     return value
+
+
+@contextmanager
+def _ending_with_words(folder: Path) -> Iterator[None]:
+    """After SIGTERM and Ctrl-C say how to continue, and exit with the status of the signal."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    try:
+        yield
+        return
+    except SIGTERMException as error:
+        signum = getattr(error, "signum", signal.SIGTERM)
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signum = signal.SIGINT
+    log.warning(how_to_continue(folder, is_sweep=HydraConfig.get().mode == RunMode.MULTIRUN))
+    sys.exit(128 + signum)
+
+
+def _holding(folder: Path) -> AbstractContextManager[None]:
+    """The lock of the run folder, in the process that speaks for all."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return hold(folder) if rank_zero_only.rank == 0 else nullcontext()
+
+
+def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_from: str | None = None) -> None:
+    """Write down what begins here; of a resumed run also what is configured differently now."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from hydraudio.core.checkpoints import read_checkpoint
+
+    note = ""
+    if resume_from is not None and cfg.train:
+        changes = changed_settings(read_checkpoint(resume_from, mmap=True)["hydraudio_config"], config_text)
+        note = f"continued from: {resume_from}\nwith other settings: {'; '.join(changes) or 'none'}\n"
+        if changes:
+            log.warning("From %s on these settings are others than before: %s", resume_from, "; ".join(changes))
+    overrides = HydraConfig.get().overrides.task
+    rank_zero_only(open_run_folder)(folder, config_text, cfg, overrides, note)
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -91,12 +144,16 @@ def evaluate(cfg: DictConfig) -> None:
     """
     check_structure(cfg, HydraConfig.get())
 
-    from hydraudio.core.run_folder import open_run_folder, portable_config
-
     _apply_extras(cfg)
     paths = list(cfg.ckpt_path) if isinstance(cfg.ckpt_path, ListConfig) else [cfg.ckpt_path]
     folder = Path(cfg.paths.output_dir)
-    open_run_folder(folder, portable_config(cfg))
+    with removing_failed_start(folder), naming_full_disk(folder), _holding(folder):
+        _open_run_folder(cfg, folder, portable_config(cfg))
+        _evaluate(cfg, paths, folder)
+        link_if_none(folder)
+
+
+def _evaluate(cfg: DictConfig, paths: Sequence[str], folder: Path) -> None:
     if len(paths) == 1:
         evaluate_checkpoint(cfg, paths[0], folder)
         return
@@ -118,7 +175,6 @@ def evaluate_matrix(corpora: Mapping[str, DictConfig], ckpt_paths: Sequence[str]
     Returns:
         Path of the page.
     """
-    from hydraudio.core.run_folder import portable_config
     from hydraudio.report.matrix import write_matrix
 
     first = next(iter(corpora.values()))
@@ -144,6 +200,14 @@ def predict(cfg: DictConfig) -> None:
     Args:
         cfg: composed from ``configs/predict.yaml``.
     """
+    folder = Path(cfg.paths.output_dir)
+    with removing_failed_start(folder), naming_full_disk(folder):
+        all_went_well = _predict(cfg)
+    if not all_went_well:
+        sys.exit(1)
+
+
+def _predict(cfg: DictConfig) -> bool:
     check_structure(cfg, HydraConfig.get())
 
     trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
@@ -157,10 +221,10 @@ def predict(cfg: DictConfig) -> None:
     check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=origin)
     predictor = instantiate(trained.predict)
     task = restore_task(trained, checkpoint)
+    remove_dead_partials(Path(cfg.output), "**/.*.partial")
     failures = predictor.run(task, cfg.input, cfg.output, device=choose_device(cfg), overwrite=cfg.overwrite)
     log.info("The results are in %s", cfg.output)
-    if failures:
-        sys.exit(1)
+    return not failures
 
 
 def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig, dict[str, Any]]:
@@ -308,18 +372,35 @@ def _build_trainer(cfg: DictConfig) -> Trainer:
     return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or DummyLogger())
 
 
-def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
-    """Checkpoint to continue from, which must hold the networks of this configuration."""
-    from hydraudio.core.checkpoints import read_checkpoint
+def _resume_from(cfg: DictConfig, folder: Path, config_text: str, datamodule: object) -> str | None:
+    """Checkpoint to continue from or to test, which must hold the networks of this configuration and suit its data.
 
+    Raises:
+        DataMismatchError: it was trained with other classes, another sample rate ... or on another corpus.
+    """
+    if cfg.init_from:
+        _compare_with(cfg.init_from, config_text, None)
     if not cfg.ckpt_path:
         return None
     path = folder / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
     if cfg.ckpt_path == "last" and not path.is_file():
         raise ConfigError(f"{path}: the run was stopped before its first checkpoint; start it again without ckpt_path")
-    ours = OmegaConf.create(config_text).model
-    trained = OmegaConf.create(read_checkpoint(path)["hydraudio_config"]).model
+    _compare_with(path, config_text, datamodule)
+    return str(path)
+
+
+def _compare_with(path: str | Path, config_text: str, datamodule: object | None) -> None:
+    """Refuse a checkpoint whose past does not suit; without a datamodule only what its outputs are called counts."""
+    from hydraudio.core.checkpoints import read_checkpoint
+
+    checkpoint = read_checkpoint(path, mmap=True)
+    ours, trained = OmegaConf.create(config_text).model, OmegaConf.create(checkpoint["hydraudio_config"]).model
     task_class: type[Task] = get_class(ours._target_)
+    for name in task_class.spec.agree if datamodule is not None else task_class.spec.names.values():
+        if ours.get(name) != trained.get(name):
+            raise DataMismatchError(name, ours.get(name), trained.get(name))
+    if datamodule is None:
+        return
     for part in task_class.parts:
         here, there = ours.get(part) or {}, trained.get(part) or {}
         differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
@@ -329,7 +410,16 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str) -> str | None:
                 f"ckpt_path: {path} was trained with another network: model.{part}.{listed}. Give the run a name of "
                 "its own (name=NAME), or repeat the settings of the run that is to be continued"
             )
-    return str(path)
+    _compare_corpus(checkpoint.get("hydraudio", {}).get("fingerprint"), datamodule)
+
+
+def _compare_corpus(trained_on: str | None, datamodule: Any) -> None:
+    if trained_on is None:
+        return
+    datamodule.prepare_data()  # a generated corpus may have to be made first
+    fingerprint = getattr(datamodule, "fingerprint", None)
+    if fingerprint is not None and fingerprint != trained_on:
+        raise DataMismatchError("corpus fingerprint", fingerprint, trained_on)
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:
@@ -369,6 +459,8 @@ def _apply_extras(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Lightning takes it for an oversight that frozen parts of a network stay in evaluation mode.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
+    # Said of every epoch before the first validation; Task refuses a metric that will never come.
+    warnings.filterwarnings("ignore", message="ReduceLROnPlateau conditioned on metric")
     if cfg.extras.ignore_warnings:
         warnings.filterwarnings("ignore")
     if cfg.extras.print_config:

@@ -12,16 +12,28 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from hydraudio.core.files import whole_file
+from hydraudio.core.run_folder import link_latest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write to a temporary file beside the target and rename it, so that a kill never leaves half a checkpoint."""
+    """Write to a temporary file beside the target and rename it, so that a kill never leaves half a checkpoint.
+
+    Args:
+        run_folder: ``latest`` points at it from its first checkpoint on; None: no link is made.
+    """
+
+    def __init__(self, run_folder: str | None = None) -> None:
+        super().__init__()
+        self._unlinked = None if run_folder is None else Path(run_folder)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any | None = None
     ) -> None:
         with whole_file(Path(path), durable=True) as file:
             torch.save(checkpoint, file)
+        if self._unlinked is not None:
+            link_latest(self._unlinked)
+            self._unlinked = None
 
 
 def _require_stored(file: Path) -> None:

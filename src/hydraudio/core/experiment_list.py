@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.resolvers import latest_run
 from hydraudio.core.files import read_csv, sha256_of_json
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
@@ -108,8 +109,9 @@ def find_state(log_dir: Path, name: str, wanted: str) -> State:
     finished = [run for run in same if (run / "report" / "index.html").is_file()]
     if finished:
         return State("finished", finished[-1])
-    latest = (parent / "latest").resolve()
-    if latest in [run.resolve() for run in same] and (latest / "checkpoints" / "last.ckpt").is_file():
+    latest = latest_run(parent)
+    is_same = latest is not None and latest.resolve() in [run.resolve() for run in same]
+    if latest is not None and is_same and (latest / "checkpoints" / "last.ckpt").is_file():
         return State("interrupted", latest)
     return State("new")
 

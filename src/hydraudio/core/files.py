@@ -55,13 +55,13 @@ def whole_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """A hidden name beside `path` that no other writer has: it ends with machine, process and a random number."""
+    """Give a hidden name beside `path` that no other writer has: it ends with machine, process and a random number."""
     owner = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{owner}.partial")
 
 
 def remove_dead_partials(folder: Path, pattern: str = ".*.partial") -> None:
-    """Removes what processes of this machine that are gone left half-written in a folder.
+    """Remove what processes of this machine that are gone left half-written in a folder.
 
     Args:
         pattern: `**/.*.partial` looks into the folders inside it, too.
@@ -73,7 +73,7 @@ def remove_dead_partials(folder: Path, pattern: str = ".*.partial") -> None:
 
 
 def is_running(process_id: int) -> bool:
-    """Whether this machine has such a process."""
+    """Tell whether this machine has such a process."""
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
@@ -106,7 +106,7 @@ class FullDiskError(OSError):
 
 
 def is_full_disk(error: BaseException | None, path: Path) -> bool:
-    """Whether an error comes of a full disk: by its number, or because nothing is left where `path` lies."""
+    """Tell whether an error comes of a full disk: by its number, or because nothing is left where `path` lies."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno in _FULL
@@ -118,7 +118,7 @@ def is_full_disk(error: BaseException | None, path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is.
+    """Hold an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is.
 
     Gives whether it holds: some network file systems have no locks.
     """

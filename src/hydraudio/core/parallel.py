@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -63,6 +64,8 @@ _worker: dict[str, Any] = {}  # filled in the worker processes only
 
 
 def _initialise(function: Callable[[Any, Any], Any], shared: object) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):  # the group gets them; the parent decides
+        signal.signal(signum, signal.SIG_IGN)
     _worker.update(function=function, shared=shared)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

@@ -6,6 +6,7 @@ index), so neither the number of workers nor the number of devices nor a restart
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -255,10 +256,20 @@ def build_loader(
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate_fn,
+        worker_init_fn=_outlive_signals,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _outlive_signals(worker_id: int) -> None:
+    """Leave Ctrl-C and SIGTERM, which a whole process group gets, to the training process: it ends its workers.
+
+    A second SIGTERM acts; it is how Python ends a worker that hangs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:

@@ -8,13 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 from torch.utils.data import Dataset
 
 from hydraudio.core.callbacks.checkpoint_contents import CheckpointContents
 from hydraudio.core.callbacks.ema import EMA
-from hydraudio.core.callbacks.last_checkpoint import LastCheckpoint
+from hydraudio.core.callbacks.last_checkpoint import LastCheckpoint, StoppedError
 from hydraudio.core.checkpoints import AtomicCheckpointIO, read_checkpoint
 from hydraudio.core.sampling import build_loader
 
@@ -77,6 +76,14 @@ class Crash(Callback):
             raise self.error("crash")
 
 
+@pytest.fixture(autouse=True)
+def interrupts_arrive():
+    """As in a terminal; a shell starts background jobs with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Record(Callback):
     """Writes down every batch's sum and learning rate."""
 
@@ -92,14 +99,15 @@ class Record(Callback):
 
 
 class Terminate(Callback):
-    """Sends SIGTERM during the given batch."""
+    """Sends a signal during the given batch."""
 
-    def __init__(self, at_step: int) -> None:
-        self.at_step = at_step
+    def __init__(self, at_step: int, signum: signal.Signals = signal.SIGTERM, times: int = 1) -> None:
+        self.at_step, self.signum, self.times = at_step, signum, times
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.at_step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.signum)
 
 
 def run(folder: Path, *extra: Callback, resume: bool = False, num_workers: int = 0, ema: bool = False, **last) -> Tiny:
@@ -148,15 +156,26 @@ def test_resume_after_a_crash_is_exact(tmp_path, every_n_steps, at_step):
     assert same(run(cut, resume=True), reference)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("at_step", [2, 4, 9])
-def test_sigterm_writes_the_running_batch_too(tmp_path, at_step):
+def test_a_signal_writes_the_running_batch_too(tmp_path, at_step, signum):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
     reference = run(whole)
-    with pytest.raises(SIGTERMException):
-        run(cut, Terminate(at_step))
+    with pytest.raises(StoppedError) as stopped:
+        run(cut, Terminate(at_step, signum))
+    assert stopped.value.signum == signum
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     assert read_checkpoint(cut / "last.ckpt")["global_step"] == at_step + 1
     assert same(run(cut, resume=True), reference)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, Terminate(7, signal.SIGINT, times=2))
+    assert isinstance(stopped.value.__context__, KeyboardInterrupt)
+    assert read_checkpoint(tmp_path / "last.ckpt")["global_step"] == 5
+    assert same(run(tmp_path, resume=True), run(tmp_path))
 
 
 @pytest.mark.parametrize("at_step", [3, 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,18 @@ from hydraudio.core.callbacks.nan_guard import NonFiniteError
 from hydraudio.core.distributed import setting
 
 
+class StoppedError(SIGTERMException):
+    """The run was told to stop, and has written ``last.ckpt``.
+
+    Attributes:
+        signum: by which signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
 class LastCheckpoint(Callback):
     """Write ``last.ckpt`` between two batches, so that a resumed run ends with the weights of an uninterrupted one.
 
@@ -23,9 +36,9 @@ class LastCheckpoint(Callback):
     done. This one is written when a batch is about to begin and everything before it has ended (optimizer, schedulers,
     validation, averaging), and at the end of training. The loop counters in it say just that.
 
-    SIGTERM writes it too, after the running optimizer step or the running validation, and at the same step in all
-    processes. Any other exception writes ``on_exception.ckpt`` instead if there is one process, which is good for
-    looking at but may lie inside a batch.
+    SIGTERM and Ctrl-C write it too, after the running optimizer step or the running validation, and at the same step in
+    all processes; a second Ctrl-C stops at once. Any other exception writes ``on_exception.ckpt`` instead if there is
+    one process, which is good for looking at but may lie inside a batch.
 
     Args:
         dirpath: folder of the two files.
@@ -44,7 +57,7 @@ class LastCheckpoint(Callback):
         self._written_at_s = 0.0
         self._written_step = -1
         self._between_batches = False
-        self._sigterm_arrived = False
+        self._stop_signal = 0  # that has arrived and not been heeded yet
         self._n_logged_steps: int | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -54,9 +67,11 @@ class LastCheckpoint(Callback):
         if trainer.ckpt_path:  # resumed: the file that it came from says all of this
             self._written_step = trainer.global_step
             self._written_at_s = time.monotonic()
-        self._sigterm_arrived = False
-        if threading.current_thread() is threading.main_thread():  # in no other can it be set
-            signal.signal(signal.SIGTERM, self._note_sigterm)  # Lightning takes it back after training
+        self._stop_signal = 0
+        if threading.current_thread() is threading.main_thread():  # in no other can they be set
+            signal.signal(signal.SIGTERM, self._note_signal)  # Lightning takes both back after training
+            if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._note_signal)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # From here on nothing is special about a resumed run. Lightning would still leave out the plateau scheduler
@@ -67,12 +82,12 @@ class LastCheckpoint(Callback):
             self._n_logged_steps = None
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients of an unfinished step are in no checkpoint
-        self._heed_sigterm(trainer)
+        self._heed_signal(trainer)
         if self._due(trainer, batch_idx):
             self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._heed_sigterm(trainer)
+        self._heed_signal(trainer)
         self._write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -87,14 +102,18 @@ class LastCheckpoint(Callback):
         if self._between_batches:
             settle_loops(checkpoint["loops"]["fit_loop"])
 
-    def _note_sigterm(self, signum: int, frame: FrameType | None) -> None:
+    def _note_signal(self, signum: int, frame: FrameType | None) -> None:
         """Only remember it: Lightning's handler talks to the other processes, which may be in the midst of a step."""
-        self._sigterm_arrived = True
+        self._stop_signal = signum
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # not by logging, which may be what was interrupted
+            os.write(2, b"\nStopping after this step; Ctrl-C again stops at once, without last.ckpt.\n")
 
-    def _heed_sigterm(self, trainer: Trainer) -> None:
+    def _heed_signal(self, trainer: Trainer) -> None:
         """Stop in all processes at the same batch, when any of them was told to."""
-        if trainer.strategy.reduce_boolean_decision(self._sigterm_arrived, all=False):
-            raise SIGTERMException
+        if trainer.strategy.reduce_boolean_decision(bool(self._stop_signal), all=False):
+            raise StoppedError(self._stop_signal or signal.SIGTERM)
 
     def _due(self, trainer: Trainer, batch_idx: int) -> bool:
         if trainer.global_step == self._written_step:

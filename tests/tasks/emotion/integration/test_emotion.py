@@ -281,3 +281,16 @@ def test_one_batch_can_be_overfitted(msp_root, tmp_path):
         task.evaluate_batch(batch | features)["loss"].backward()
         optimizer.step()
     assert task.evaluate_batch(batch)["loss"].item() < 0.1 * before
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_classes_is_refused(msp_root, tmp_path):
+    classes = ["data.classes=[Angry,Sad,Happy,Neutral]", "data.classes=[Neutral,Happy,Sad,Angry]"]
+    common = ["trainer.max_epochs=1", "test=false", *PATIENT]
+    folder = train(tmp_path, msp_root, "msp_wavlm_category", *common, classes[0])
+    file = f"{folder}/checkpoints/best.ckpt"
+    for given in (["ckpt_path=last"], [f"ckpt_path={file}", "train=false", "test=true"], [f"init_from={file}"]):
+        arguments = ["experiment=emotion/msp_wavlm_category", f"data.root={msp_root}", "name=tiny", *TINY, *common]
+        text = run(tmp_path, *arguments, classes[1], *given, status=1)
+        assert "the data has class_names=['Neutral', 'Happy', 'Sad', 'Angry']" in text, given
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.resolve().name, "latest"])

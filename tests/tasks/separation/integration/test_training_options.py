@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+
+from hydra_preflight.errors import DataMismatchError
+from hydraudio.core.run_folder import hold
 
 Command = Callable[..., subprocess.CompletedProcess]
 TINY = [
@@ -201,6 +205,31 @@ def test_terminated_test_says_so_and_can_be_repeated(polsess_root, tmp_path, mon
     assert len(items(tmp_path)) == 27
 
 
+def test_a_checkpoint_of_other_data_is_refused(polsess_root, tmp_path):
+    run = train(polsess_root, tmp_path / "run", "trainer.max_epochs=1", "test=false")
+    record = (run / "config.yaml").read_text()
+    other = tmp_path / "corpus"
+    shutil.copytree(polsess_root, other)
+    table = next(iter(sorted(other.rglob("*.csv"))))
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    for given in ("ckpt_path=last", f"ckpt_path={run}/checkpoints/best.ckpt"):
+        for more in ((), ("train=false",)):
+            with pytest.raises(DataMismatchError, match="sample_rate=16000"):
+                train(polsess_root, run, given, *more, "data.sample_rate=16000")
+            with pytest.raises(DataMismatchError, match="corpus fingerprint"):
+                train(other, run, given, *more)
+    assert (run / "config.yaml").read_text() == record
+
+
+def test_the_record_of_a_continued_run_lists_what_changed(polsess_root, tmp_path, caplog):
+    run = train(polsess_root, tmp_path, "trainer.max_epochs=1", "test=false")
+    train(polsess_root, run, "ckpt_path=last", "trainer.max_epochs=2", "test=false", "model.optimizer.lr=5e-5")
+    changes = "model.optimizer.lr=5e-05 (was 0.001); trainer.max_epochs=2 (was 1)"
+    assert changes in (run / "environment.txt").read_text()
+    assert changes in caplog.text
+    assert load(run)["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(5e-5)
+
+
 def test_schedule_needs_an_end(polsess_root, tmp_path):
     with pytest.raises(ValueError, match=r"set trainer\.max_epochs"):
         train(polsess_root, tmp_path, "model/scheduler=warmup_cosine", "trainer.max_epochs=-1")
@@ -274,11 +303,12 @@ def test_loggers_write_what_they_say(polsess_root, tmp_path, command, options, w
     assert not [file for file in (run / "checkpoints").iterdir() if set("=,") & set(file.name)]
 
 
-def terminate(root: Path, folder: Path, *arguments: str) -> str:
-    """Send SIGTERM to the main process of a run after its first checkpoint; returns what it printed."""
+def terminate(root: Path, folder: Path, *arguments: str, signum: int = signal.SIGTERM, everyone: bool = False) -> str:
+    """Send a signal to the main process of a run, or to its group, after its first checkpoint; what it printed."""
     script = Path(__file__).parents[4] / "src" / "train.py"
     environment = {**os.environ, "HYDRAUDIO_LOG_DIR": str(folder / "logs"), "OMP_NUM_THREADS": "1"}
     last = folder / "logs" / "run" / "latest" / "checkpoints" / "last.ckpt"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would hand on that it is ignored
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, str(script), *TINY, f"data.root={root}", *arguments],
@@ -286,15 +316,48 @@ def terminate(root: Path, folder: Path, *arguments: str) -> str:
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         while process.poll() is None and not last.is_file():
             time.sleep(0.02)
         time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signum) if everyone else process.send_signal(signum)
         status = process.wait(timeout=60)
     text = (folder / "output.txt").read_text()
-    assert status == 143, text
+    assert status == 128 + signum, text
     return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_run_and_its_workers_is_answered_in_words(polsess_root, tmp_path, signum):
+    common = ["trainer=cpu", "trainer.max_epochs=5000", "test=false", "name=run", "logger=csv", "data.num_workers=2"]
+    text = terminate(polsess_root, tmp_path, *common, signum=signum, everyone=True)
+    assert "continue with the same command and ckpt_path=last." in text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) < 60
+
+
+@pytest.mark.slow
+def test_a_second_process_is_refused_and_changes_nothing(polsess_root, tmp_path, command):
+    folder = tmp_path / "logs" / "run" / "held"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
+    (folder.parent / "latest").symlink_to("held")
+    with hold(folder):
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        result = train_command(command, polsess_root, "name=run", "ckpt_path=last", check=False)
+        assert result.returncode == 1
+        assert f"process {os.getpid()} on" in result.stderr
+        after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".log"}
+        assert after == before
+
+
+@pytest.mark.slow
+def test_a_start_that_fails_leaves_no_folder_and_not_latest(polsess_root, tmp_path, command):
+    for corpus, more in ((tmp_path / "none", ()), (polsess_root, ("model.net.kernel_size=-1",))):
+        assert train_command(command, corpus, "name=run", *more, check=False).returncode == 1
+        assert not list((tmp_path / "logs").rglob("*"))
 
 
 @pytest.mark.slow
