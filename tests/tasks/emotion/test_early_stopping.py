@@ -346,6 +346,17 @@ def test_a_stopped_run_stays_stopped(tmp_path):
     assert saved_steps(callback.best_model_path) == 4
 
 
+@pytest.mark.parametrize(("n_failures", "stop"), [(2, "smoothed_f1"), (3, None)])
+def test_more_patience_lets_a_stopped_rule_go_on(n_failures, stop):
+    rule = HybridRule(n_failures=2)
+    for score in (0.3, 0.2, 0.1):
+        rule.update(1.0, score)
+    assert rule.stop == "smoothed_f1"
+    resumed = HybridRule(n_failures=n_failures)
+    resumed.load_state_dict(rule.state_dict())
+    assert resumed.stop == stop
+
+
 def test_resumed_in_another_folder_still_knows_the_best(tmp_path):
     _, first = fit(tmp_path / "first", Scripted([0.3, 0.4, 0.5]), max_epochs=2)
     (tmp_path / "second").mkdir()

@@ -99,8 +99,9 @@ class HybridEarlyStopping(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stop_reason is not None:
             log.warning(
-                "This run was stopped after validation %d (%s) and stays so. To train on regardless, leave the "
-                "callback out (callbacks.hybrid_early_stopping=null), or start a run of its own with init_from=FILE",
+                "This run was stopped after validation %d (%s) and stays so. To train on regardless, give it more "
+                "patience (with strict=false), leave the callback out (callbacks.hybrid_early_stopping=null), or start "
+                "a run of its own with init_from=FILE",
                 self.rule.n_events,
                 self.stop_reason,
             )
@@ -304,11 +305,12 @@ class HybridRule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` returned."""
+        """Continue from what :meth:`state_dict` returned; with more patience than then, a stop is no more."""
         self.scores = list(state["scores"])
         self.min_loss, self.best = state["min_loss"], state["best"]
         self.best_event, self.failures_in_a_row = state["best_event"], state["failures_in_a_row"]
-        self.stop = state["stop"]
+        has_patience_left = self.failures_in_a_row < self.n_failures and state["stop"] != "non_finite"
+        self.stop = None if has_patience_left else state["stop"]
 
     def _failure(self, loss: float, smoothed: float) -> Reason | None:
         if loss > self.loss_threshold + TOLERANCE * max(1.0, abs(self.min_loss)):
