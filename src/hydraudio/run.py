@@ -114,10 +114,11 @@ def _ending_with_words(folder: Path) -> Iterator[None]:
 
 
 def _holding(folder: Path) -> AbstractContextManager[None]:
-    """The lock of the run folder, in the process that speaks for all."""
+    """Give the lock of the run folder to the process that speaks for all."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    return hold(folder) if rank_zero_only.rank == 0 else nullcontext()
+    held: AbstractContextManager[None] | None = rank_zero_only(hold)(folder)
+    return held or nullcontext()
 
 
 def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_from: str | None = None) -> None:

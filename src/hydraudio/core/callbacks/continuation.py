@@ -31,15 +31,15 @@ class Continuation(Callback):
         self._configured: dict[str, Any] = {}
         self._loaded: dict[str, Any] | None = None
 
-    def has_news_for(self, trainer: Trainer, scheduler: object) -> bool:
-        """Whether a validation has ended since this question was answered with yes for that scheduler."""
+    def has_news_for(self, trainer: Trainer, scheduler: Any) -> bool:
+        """Tell whether a validation has ended since this question was answered with yes for that scheduler."""
         number = str([config.scheduler for config in trainer.lr_scheduler_configs].index(scheduler))
         is_new = self._n_validations > self._stepped_at.get(number, 0)
         self._stepped_at[number] = self._n_validations
         return is_new
 
     def count_steps(self, trainer: Trainer, count: Callable[[], int]) -> int:
-        """Optimizer steps of the whole training: what the checkpoint says, unless the run is to be of another length.
+        """Count the optimizer steps of the training, or take what the checkpoint says of one of this length.
 
         Epochs may have had another length when the run began (a curriculum), and its schedule keeps to that.
         """
@@ -93,13 +93,13 @@ class Continuation(Callback):
 
 
 def _length(trainer: Trainer) -> list[Any]:
-    """What decides how many steps a training has, but for the size of the corpus."""
+    """List what decides how many steps a training has, but for the size of the corpus."""
     batch_size = getattr(corpus_of(trainer), "batch_size", None)
     return [trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches, trainer.world_size, batch_size]
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:
-    """What a parameter group was configured with; a schedule may have changed its rate for the first step already."""
+    """Give what a parameter group was configured with; a schedule may have changed its rate for the first step."""
     options = {key: value for key, value in group.items() if key not in ("params", "initial_lr")}
     return {**options, "lr": float(group.get("initial_lr", group["lr"]))}
 
