@@ -17,6 +17,9 @@ from hydra_preflight.errors import ConfigError
 HOUSE_CONFIGS = "pkg://hydraudio.configs"
 """The house's configuration files, installed or in a checkout."""
 
+FOLDERS = ("HYDRAUDIO_DATA_DIR", "HYDRAUDIO_LOG_DIR")
+"""Environment variables that name folders of runs and data (configs/paths)."""
+
 MAIN = "main.yaml"
 """The primary file of a project of one's own, in place of train.yaml."""
 
@@ -64,6 +67,9 @@ def find_project() -> Path:
 def enter_project(project: Path) -> None:
     """Set ``PROJECT_ROOT``, read the project's ``.env``, and let its packages be imported without installing them."""
     rootutils.set_root(project)
+    for name in FOLDERS:
+        if os.environ.get(name, "").startswith("~"):  # no shell has expanded what .env says
+            os.environ[name] = os.path.expanduser(os.environ[name])
     if str(project) not in sys.path:
         sys.path.append(str(project))
 

@@ -70,7 +70,7 @@ def run_dir(log_dir: str, name: str, ckpt_path: str | None = None, *, claim: boo
 
 
 def sweep_subdir(sweep_dir: str, stem: str, *, claim: bool = False) -> str:
-    """Name of the folder of one job of a sweep: `stem`, with a number where another sweep has it already.
+    """Name the folder of one job of a sweep: `stem`, with a number where another sweep has it already.
 
     Args:
         sweep_dir: folder of all jobs.
@@ -84,12 +84,12 @@ def sweep_subdir(sweep_dir: str, stem: str, *, claim: bool = False) -> str:
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether this process made the folder for a run."""
-    return str(folder) in _claimed.values()
+    """Tell whether this process made the folder for a run."""
+    return folder.absolute() in [Path(each).absolute() for each in _claimed.values()]
 
 
 def latest_run(parent: Path) -> Path | None:
-    """The folder that ``latest`` names: a link, or a text file where links are impossible. None if there is none."""
+    """Find the folder that ``latest`` names: a link, or a text file where links are impossible. None without one."""
     latest = parent / LATEST
     if latest.is_file():
         name = latest.read_text(encoding="utf-8", errors="replace").strip()

@@ -14,7 +14,7 @@ import pytest
 from hydra_preflight.catalogue import Catalogue
 from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.project import find_project, primary_file
+from hydra_preflight.project import enter_project, find_project, primary_file
 
 FILES = {
     "pyproject.toml": "",
@@ -82,6 +82,15 @@ def test_an_absent_package_of_configurations_is_named(project, tmp_path):
     (project / "configs/main.yaml").write_text("defaults: [_self_]\nhydra:\n  searchpath: [pkg://not_there.configs]\n")
     with pytest.raises(ConfigError, match=r"not_there\.configs: there is no such package"):
         compose_run([], tmp_path)
+
+
+def test_a_folder_below_the_home_folder_may_be_given_in_env(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PROJECT_ROOT", str(project))
+    monkeypatch.setenv("HYDRAUDIO_LOG_DIR", "~/runs")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    enter_project(project)
+    assert os.environ["HYDRAUDIO_LOG_DIR"] == str(tmp_path / "runs")
 
 
 def test_project_is_looked_for_upwards_then_in_the_environment(project, tmp_path, monkeypatch):
