@@ -322,7 +322,10 @@ def terminate(root: Path, folder: Path, *arguments: str, signum: int = signal.SI
             time.sleep(0.02)
         time.sleep(0.3)
         os.killpg(process.pid, signum) if everyone else process.send_signal(signum)
-        status = process.wait(timeout=60)
+        try:
+            status = process.wait(timeout=60)
+        finally:
+            process.kill()
     text = (folder / "output.txt").read_text()
     assert status == 128 + signum, text
     return text
