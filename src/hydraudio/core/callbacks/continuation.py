@@ -41,7 +41,7 @@ class Continuation(Callback):
     def count_steps(self, trainer: Trainer, count: Callable[[], int]) -> int:
         """Count the optimizer steps of the training, or take what the checkpoint says of one of this length.
 
-        Epochs may have had another length when the run began (a curriculum), and its schedule keeps to that.
+        Epochs may have had another length when the run began; its schedule keeps to that.
         """
         loaded = self._loaded or {}
         is_known = loaded.get("n_steps") is not None and loaded["length"] == _length(trainer)
