@@ -83,6 +83,7 @@ class Catalogue:
             self.loader.open_folders(primary)
         self.folders = [Path(source.path) for source in self.loader.get_sources() if source.scheme() == "file"]
         self.tasks = sorted({path.stem for folder in self.folders for path in (folder / TASK_GROUP).glob("*.yaml")})
+        self.contents = {path: _content(path) for folder in self.folders for path in sorted(folder.rglob("*.yaml"))}
         self.inner = self._inner_groups()
 
     def first_cases(self) -> Iterator[Case]:
@@ -136,7 +137,7 @@ class Catalogue:
     def _check(self, case: Case, result: Result) -> None:
         for choice in case.choices[:1]:
             self._check_length(*choice.split("="))
-        overrides = [*case.choices, *_required_values(self.config_dir / case.primary)]
+        overrides = [*case.choices, *self._required_values(case.primary)]
         if case.is_sweep:
             for sources in check_sweep(self.loader, case.primary, [*overrides, "hydra.mode=MULTIRUN"]):
                 result.add(sources)
@@ -163,10 +164,12 @@ class Catalogue:
         return Case(primary, (*([f"{TASK_GROUP}={task}"] if needs_task else []), f"{group}={option}"))
 
     def _groups(self, primary: str) -> list[str]:
+        self.loader.open_folders(primary)
         return self.loader.groups_of(primary)
 
     def _files(self) -> list[Path]:
-        paths = [path for path in sorted(self.config_dir.rglob("*.yaml")) if path.parent != self.config_dir]
+        own = [path for path in self.contents if path.is_relative_to(self.config_dir)]
+        paths = [path for path in own if path.parent != self.config_dir]
         return [path for path in paths if not (path.name.startswith("_") and path.parent.parent == self.config_dir)]
 
     def _is_of(self, path: Path, group: str) -> bool:
@@ -176,25 +179,21 @@ class Catalogue:
 
     def _inner_groups(self) -> set[str]:
         """Folders of which some defaults list chooses or overrides an option."""
-        paths = [path for folder in self.folders for path in folder.rglob("*.yaml")]
-        keys = {key.split()[-1].split("@")[0].strip("/") for path in paths for key in _default_keys(path)}
+        defaults = [entry for content in self.contents.values() for entry in content.get("defaults") or []]
+        names = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
+        keys = {name.split()[-1].split("@")[0].strip("/") for name in names}
         folders = {path.parent.relative_to(top).as_posix() for top in self.folders for path in top.rglob("*.yaml")}
         return {folder for folder in folders if any(folder == key or folder.endswith(f"/{key}") for key in keys)}
 
-
-def _default_keys(path: Path) -> Iterator[str]:
-    """The keys of a file's defaults list: groups, as seen from the file."""
-    defaults: Any = _content(path).get("defaults") or []
-    for entry in defaults:
-        if isinstance(entry, dict):
-            yield from map(str, entry)
-
-
-def _required_values(primary: Path) -> list[str]:
-    """Stand-ins for the values that a user must give on the command line."""
-    return [f"{key}=given" for key, value in _content(primary).items() if value == "???"]
+    def _required_values(self, primary: str) -> list[str]:
+        """Stand-ins for the values that a user must give on the command line."""
+        return [f"{key}=given" for key, value in self.contents[self.config_dir / primary].items() if value == "???"]
 
 
 def _content(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The keys of a file; none where it is not a mapping, which the composition reports."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return {}
     return content if isinstance(content, dict) else {}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from functools import cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal import defaults_list as hydra_defaults
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
@@ -26,11 +27,12 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf._utils import get_yaml_loader
 
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.sources import SourceFile, Sources
+from hydra_preflight.sources import SourceFile, Sources, below, merge, takes_omegaconf
+from hydra_preflight.tree import HYDRA
 
 
 @cache
@@ -108,37 +110,57 @@ def speed_up_hydra() -> None:
 
 
 _every_map = hydra_defaults._create_interpolation_map
+_NO_MAP = OmegaConf.create()
 
 
 def _interpolation_map(
     overrides: hydra_defaults.Overrides, defaults_list: list[InputDefault], self_added: bool
 ) -> DictConfig:
-    """Hydra makes this map for every file, a quarter of a composition, but reads it only for interpolated defaults."""
+    """Hydra makes this map for every file, half of a composition, but reads it only for interpolated defaults."""
     is_read = any(not default.is_self() and default.is_interpolation() for default in defaults_list)
-    return _every_map(overrides, defaults_list, self_added) if is_read else OmegaConf.create()
+    return _every_map(overrides, defaults_list, self_added) if is_read else _NO_MAP
 
 
-class Copies(CachingConfigRepository):
-    """Gives out copies, which merging may change; from a pickle they take a sixth of the time of ``deepcopy``."""
+class Files(CachingConfigRepository):
+    """The files below a search path and what they bring, kept; further folders (``hydra.searchpath``) begin anew."""
 
-    HEAD = "hydra/config"
+    def __init__(self, delegate: IConfigRepository) -> None:
+        self.delegate = delegate
+        self._forget()
 
-    def __init__(self, kept: IConfigRepository, pickles: dict[str, bytes]) -> None:
-        self.delegate = kept
-        self.pickles = pickles
-        self.head = b""
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        self.delegate = ConfigRepository(config_search_path)
+        self._forget()
 
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        if self.head and config_path == self.HEAD:
-            return ConfigResult("hydra", "", pickle.loads(self.head), {"package": ""}, is_schema_source=True)
-        if config_path not in self.pickles:
-            self.pickles[config_path] = pickle.dumps(self.delegate.load_config(config_path))
-        copied: ConfigResult | None = pickle.loads(self.pickles[config_path])
-        return copied
+    def _forget(self) -> None:
+        self.cache: dict[str, ConfigResult | None] = {}
+        self.parts: dict[tuple[str, str | None], Part] = {}
+        self.nodes: dict[Any, bytes] = {}
+
+    def node(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A node of OmegaConf, made once for each ``key``: to read it from a pickle takes a fifteenth of the time."""
+        if key not in self.nodes:
+            self.nodes[key] = pickle.dumps(make())
+        return pickle.loads(self.nodes[key])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one entry of a defaults list brings.
+
+    Attributes:
+        content: plain Python below the keys of its package, without the ``hydra`` node; None = only Hydra can merge it.
+        has_hydra: whether it says something of the ``hydra`` node.
+        source: the file, if it is one.
+    """
+
+    content: dict[str, Any] | None
+    has_hydra: bool = False
+    source: SourceFile | None = None
 
 
 class Loader(ConfigLoaderImpl):
-    """Composes, and keeps what was read for the next composition.
+    """Composes as Hydra does, and keeps what it read for the next composition.
 
     After ``load``, ``sources`` says which files and overrides the result is made of.
     """
@@ -146,14 +168,11 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, search_path: ConfigSearchPath) -> None:
         speed_up_hydra()
         super().__init__(search_path)
-        self._files: dict[str, ConfigResult | None] = {}
         self._parser = OverridesParser.create(config_loader=self)
         self._parsed: dict[str, Override] = {}
-        self._used = self._repository()
+        self._own = self._used = Files(self.repository)
+        self._kept = {tuple(source.path for source in self._own.get_sources()): self._own}
         self._defaults: list[ResultDefault] = []
-        self._contents: dict[str, SourceFile | None] = {}
-        self._heads: dict[tuple[tuple[str | None, str | None], ...], bytes] = {}
-        self._pickles: dict[str, bytes] = {}
 
     def parse(self, lines: list[str]) -> list[Override]:
         """Overrides of a command line, each parsed once."""
@@ -180,7 +199,7 @@ class Loader(ConfigLoaderImpl):
 
     def open_folders(self, config_name: str | None) -> None:
         """Take in the folders that the ``hydra.searchpath`` of a primary file names."""
-        self._process_config_searchpath(config_name, [], self._used)
+        self._open(config_name, [])
 
     def groups_of(self, config_name: str | None) -> list[str]:
         """Groups in the defaults list of a primary file and of what it begins with."""
@@ -199,7 +218,7 @@ class Loader(ConfigLoaderImpl):
         return self._sources(config_name, self.parse(lines), choices)
 
     def _sources(self, config_name: str | None, overrides: list[Override], choices: Any) -> Sources:
-        files = [self._source_file(default) for default in self._defaults if default.config_path is not None]
+        files = [self._part(default).source for default in self._defaults if default.config_path is not None]
         values = [o for o in overrides if not o.is_sweep_override() and not self.chooses(o)]
         chosen = {str(key): value for key, value in choices.items()}
         given = {o.get_key_element().lstrip("+~") for o in overrides if self.chooses(o)}
@@ -223,48 +242,66 @@ class Loader(ConfigLoaderImpl):
         """Whether an override chooses an option of a group and does not set a value."""
         return self._used.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _source_file(self, default: ResultDefault) -> SourceFile | None:
-        key = f"{default.config_path}@{default.package}"
-        if key not in self._contents:
-            path = str(default.config_path)
-            result = None if _is_builtin(path) else self._used.load_config(path)
-            self._contents[key] = _source_file(result, path, default) if result is not None else None
-        return self._contents[key]
-
-    def _repository(self) -> CachingConfigRepository:
-        repository = CachingConfigRepository(self.repository)
-        repository.cache = self._files
-        return repository
-
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        parsed, repository = self.parse(overrides), self._repository()
-        self._process_config_searchpath(config_name, parsed, repository)
-        self._used = repository
-        return parsed, repository
+        parsed = self.parse(overrides)
+        return parsed, self._open(config_name, parsed)
+
+    def _open(self, config_name: str | None, overrides: list[Override]) -> Files:
+        """The files of a search path, kept for each; a primary file and the command line can add folders."""
+        files = copy.copy(self._own)
+        self._process_config_searchpath(config_name, overrides, files)
+        self._used = self._kept.setdefault(tuple(source.path for source in files.get_sources()), files)
+        return self._used
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        """Merge the files; what Hydra itself brings comes first and is merged once."""
+        """Merge in plain Python; Hydra's own node is typed, so Hydra merges it, once for each list of its files."""
         self._defaults = defaults
-        head = list(takewhile(lambda default: not default.primary, defaults))
-        key = tuple((default.config_path, default.package) for default in head)
-        copies = Copies(repo, self._pickles)
-        if key not in self._heads:
-            self._heads[key] = pickle.dumps(super()._compose_config_from_defaults_list(head, copies))
-        copies.head = self._heads[key]
-        merged = ResultDefault(config_path=Copies.HEAD, package="")
-        return super()._compose_config_from_defaults_list([merged, *defaults[len(head) :]], copies)
+        parts = [self._part(default) for default in defaults]
+        merged = _merged(part.content for part in parts)
+        if merged is None:
+            return super()._compose_config_from_defaults_list(defaults, repo)
+        typed = [default for default, part in zip(defaults, parts, strict=True) if part.has_hydra]
+        key = tuple((default.config_path, default.package) for default in typed)
+        cfg: DictConfig = self._used.node(key, lambda: self._hydra_only(typed, repo))
+        with flag_override(cfg, "no_deepcopy_set_nodes", True):
+            for name, value in merged.items():
+                is_node = isinstance(value, (dict, list))
+                cfg[name] = self._used.node(pickle.dumps(value), partial(OmegaConf.create, value)) if is_node else value
+        return cfg
 
-    @staticmethod
-    def _embed_result_config(ret: ConfigResult, package_override: str | None) -> ConfigResult:
-        package = ret.header["package"] if package_override is None else package_override
-        if package:
-            cfg = OmegaConf.create({}, flags={"no_deepcopy_set_nodes": True})  # it is a copy already
-            OmegaConf.update(cfg, package, ret.config, merge=False)
-            cfg._set_flag("no_deepcopy_set_nodes", None)
-            ret.config = cfg
-        return ret
+    def _hydra_only(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        cfg = super()._compose_config_from_defaults_list(defaults, repo)
+        for key in [key for key in cfg if key != HYDRA]:
+            del cfg[key]
+        return cfg
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        """A copy, which merging may change."""
+        result = copy.copy(super()._load_single_config(default, repo))
+        result.config = copy.deepcopy(result.config)
+        return result
+
+    def _part(self, default: ResultDefault) -> Part:
+        key = (str(default.config_path), default.package)
+        if key not in self._used.parts:
+            self._used.parts[key] = self._read_part(default)
+        return self._used.parts[key]
+
+    def _read_part(self, default: ResultDefault) -> Part:
+        path, package = str(default.config_path), default.package or ""
+        result = self._load_single_config(default, self._used)
+        if not isinstance(result.config, DictConfig):
+            return Part(None)
+        content: Any = OmegaConf.to_container(result.config, resolve=False)
+        source = None
+        if result.path.startswith("file://"):
+            file = Path(result.path.removeprefix("file://")) / ConfigSource._normalize_file_name(path)
+            source = SourceFile(path, package, below(package, content), file, bool(default.primary))
+        others = {key: value for key, value in content.items() if key != HYDRA}
+        is_typed = bool(others) and self._used.get_schema_source().is_config(path)
+        return Part(None if is_typed else others, HYDRA in content, source)
 
 
 def read_sources(hydra_cfg: DictConfig) -> Sources:
@@ -276,14 +313,11 @@ def read_sources(hydra_cfg: DictConfig) -> Sources:
     return Loader(search_path).sources(hydra_cfg.job.config_name, lines, hydra_cfg.runtime.choices)
 
 
-def _is_builtin(config_path: str) -> bool:
-    """Hydra's own configuration, which our files only change."""
-    return config_path.startswith("hydra/") and config_path.count("/") == 1 and config_path.endswith("/config")
-
-
-def _source_file(result: ConfigResult, config_path: str, default: ResultDefault) -> SourceFile | None:
-    if not isinstance(result.config, DictConfig) or not result.path.startswith("file://"):
-        return None
-    content: Any = OmegaConf.to_container(result.config, resolve=False)
-    path = Path(result.path.removeprefix("file://")) / ConfigSource._normalize_file_name(config_path)
-    return SourceFile(config_path, default.package or "", content, path, bool(default.primary))
+def _merged(contents: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """All contents, each laid over those before; None if that takes OmegaConf."""
+    merged: dict[str, Any] = {}
+    for content in contents:
+        if content is None or takes_omegaconf(merged, content):
+            return None
+        merged = merge(merged, content)
+    return merged

@@ -175,13 +175,37 @@ def embed(package: str, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def below(package: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What ``content`` holds below the keys of ``package``."""
+    for part in package.split(".") if package else []:
+        content = content[part]
+    return content
+
+
 def merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """``second`` laid over ``first``, mapping by mapping."""
+    """``second`` laid over ``first``, mapping by mapping; ``???`` overwrites nothing, as in OmegaConf."""
     merged = dict(first)
     for key, value in second.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        elif value != "???" or key not in merged:
+            merged[key] = value
     return merged
+
+
+def takes_omegaconf(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether a mapping or list meets an interpolation, which OmegaConf resolves, or the other, which it refuses."""
+    for key, value in second.items():
+        old = first.get(key)
+        if isinstance(old, str) and "${" in old:
+            found = isinstance(value, (dict, list))
+        elif isinstance(old, dict) and isinstance(value, dict):
+            found = takes_omegaconf(old, value)
+        else:
+            found = {type(old), type(value)} == {dict, list}
+        if found:
+            return True
+    return False
 
 
 def shown_path(path: Path) -> str:

@@ -23,7 +23,6 @@ from hydra_preflight.tree import (
     Failure,
     is_target,
     leaf_keys,
-    raw_tree,
     to_tree,
     walk_targets,
 )
@@ -109,8 +108,7 @@ class StructureCheck:
     """One pass over a composed configuration; ``run`` returns the problems."""
 
     def __init__(self, cfg: DictConfig, sources: Sources, trusted: tuple[str, ...], package: PackageSource) -> None:
-        self.tree, self.failures = to_tree(cfg)
-        self.raw = raw_tree(cfg)
+        self.tree, self.raw, self.failures = to_tree(cfg)
         self.sources = sources
         self.trusted = trusted
         self.package = package

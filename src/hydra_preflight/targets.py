@@ -77,8 +77,8 @@ class TargetCheck:
         origin: str,
         package: PackageSource,
     ) -> None:
-        tree, failures = to_tree(cfg)
-        self.failures = [failure for failure in failures if not is_text_only(cfg, failure[0])]
+        tree, written, failures = to_tree(cfg)
+        self.failures = [failure for failure in failures if not is_text_only(written, failure[0])]
         self.targets = list(walk_targets(tree))
         self.hydra_cfg = hydra_cfg
         self.trusted = trusted
