@@ -9,7 +9,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-_MAX_DRAWS_PER_CHUNK = 500_000  # bounds the memory of one block of resamples to some 12 MB
+_MAX_DRAWS_PER_CHUNK = 250_000  # bounds the memory of one block of resamples to some 6 MB
 
 
 class Interval(NamedTuple):
@@ -77,7 +76,7 @@ def bootstrap_macro_mean(
     mean = float(np.mean(sums.sum(1) / counts.sum(1)))
     if sums.shape[1] < 2:
         return Interval(mean, np.nan, np.nan, scores.size)
-    means = _resampled_means(sums, counts, n_bootstrap, seed)
+    means = _resampled_means(sums, counts, n_bootstrap, np.random.default_rng(seed))
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(mean, float(low), float(high), scores.size)
@@ -207,27 +206,19 @@ def _cluster_sums(
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], n_bootstrap: int, seed: int
+    sums: NDArray[np.float64], counts: NDArray[np.float64], n_bootstrap: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Macro mean of each resample of clusters, (n_bootstrap,)."""
+    n_clusters = sums.shape[1]
     means = []
-    for weights in _multiplicities(sums.shape[1], n_bootstrap, seed):
-        totals, sizes = (rows @ weights.T.astype(np.float64) for rows in (sums, counts))
-        ratio = np.divide(totals, sizes, out=np.zeros_like(totals), where=sizes > 0)
-        means.append(ratio.sum(0) / (sizes > 0).sum(0))
-    return np.concatenate(means)
-
-
-@functools.lru_cache(maxsize=2)
-def _multiplicities(n_clusters: int, n_bootstrap: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
-    """How often each cluster is in each resample, blocks of (rows, n_clusters): the same ones for every metric."""
-    rng, blocks = np.random.default_rng(seed), []
     for n_rows in _chunks(n_bootstrap, n_clusters):
         drawn = rng.integers(0, n_clusters, (n_rows, n_clusters))
         drawn += np.arange(n_rows)[:, None] * n_clusters
-        weights = np.bincount(drawn.ravel(), minlength=n_rows * n_clusters)
-        blocks.append(weights.reshape(n_rows, n_clusters).astype(np.uint16))
-    return tuple(blocks)
+        how_often = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+        totals, sizes = sums @ how_often.T, counts @ how_often.T
+        ratio = np.divide(totals, sizes, out=np.zeros_like(totals), where=sizes > 0)
+        means.append(ratio.sum(0) / (sizes > 0).sum(0))
+    return np.concatenate(means)
 
 
 def _chunks(n_rows: int, n_columns: int) -> Iterator[int]:

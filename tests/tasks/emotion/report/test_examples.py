@@ -25,8 +25,8 @@ def test_recordings_are_read_from_files_and_from_shards(tmp_path: Path, make_pre
         assert np.abs(waveform).max() == pytest.approx(0.5, abs=0.01)
     item = make_predictions(1)
     heard = with_sound(EmotionExample(CATEGORY, "a", -1.0, f"{tmp_path}/a.flac"), 16000, 0.5)
-    assert heard.waveform is not None
-    assert len(heard.waveform) == 8000
+    assert heard.sound is not None
+    assert len(heard.sound.waveform) == 8000
     assert "<audio" in example_card("worst", heard, item, 16000)
     gone = with_sound(EmotionExample(CATEGORY, "a", -1.0, f"{tmp_path}/gone.wav"), 16000, 0.5)
     card = example_card("worst", gone, item, 16000)

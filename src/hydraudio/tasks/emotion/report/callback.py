@@ -22,6 +22,7 @@ from hydraudio.metrics.classification import NO_LABEL
 from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.charts import heat_png
 from hydraudio.report.examples import ExamplePool
+from hydraudio.report.media import Packed
 from hydraudio.report.results import Written
 from hydraudio.report.slices import slice_rows
 from hydraudio.report.tables import TableData, count, write_csv
@@ -43,7 +44,7 @@ from hydraudio.tasks.emotion.report.submission import write_submissions
 PREDICTIONS_FILE, DETAILS_FILE = "predictions.npz", "details.json"
 
 
-class EmotionReport(Report[list[PredictionTable], EmotionExample]):
+class EmotionReport(Report[PredictionTable | None, EmotionExample]):
     """Collect what `test_step` returns and write the report at the end of the test.
 
     Written are items.csv and predictions.npz (every prediction), summary.csv (every score with its interval),
@@ -133,17 +134,18 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
             for index in np.flatnonzero(np.isfinite(scores)):
                 self._offer(group, int(index), float(scores[index]), part, batch, max_samples)
 
-    def collected(self) -> list[PredictionTable]:
-        return self._parts
+    def collected(self) -> PredictionTable | None:
+        parts, self._parts = self._parts, []
+        return join(parts) if parts else None
 
     def write(
         self,
         trainer: Trainer,
         task: Task,
-        parts: Sequence[list[PredictionTable]],
+        parts: Sequence[PredictionTable | None],
         pool: ExamplePool[EmotionExample],
     ) -> Written:
-        joined = [part for process_parts in parts for part in process_parts]
+        joined = [part for part in parts if part is not None]
         if not joined:
             raise ValueError(f"the test had no items, so there is nothing to report in {self.output_dir}")
         p, n_repeated = join(joined).unique()
@@ -177,11 +179,11 @@ class EmotionReport(Report[list[PredictionTable], EmotionExample]):
         item_id, path = str(part.ids[index]), str(part.path[index])
 
         def make() -> EmotionExample:
-            waveform = None
+            sound = None
             if "waveform" in batch:
                 n_samples = min(int(batch["lengths"][index]), max_samples)
-                waveform = to_numpy(batch["waveform"][index, :n_samples]).copy()
-            return EmotionExample(group, item_id, score, path, waveform)
+                sound = Packed.of(to_numpy(batch["waveform"][index, :n_samples]))
+            return EmotionExample(group, item_id, score, path, sound)
 
         self.pool.offer(group, item_id, score, make)
 

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from hydraudio.audio.io import decode_audio, mixed_down, read_audio_channels, resample
-from hydraudio.report.media import common_gain, signals
+from hydraudio.report.media import Packed, common_gain, signals
 from hydraudio.report.page import Bar, render
 from hydraudio.report.tables import number
 from hydraudio.tasks.emotion.report.predictions import GENDERS, PredictionTable, to_rating
@@ -22,20 +22,20 @@ _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 
 @dataclass(frozen=True)
 class EmotionExample:
-    """One item. waveform: (time,) float32, None where the test saw only features. score: minus NLL in nats, or minus
-    the largest error of an attribute on the scale from 1 to 7. silent: why there is nothing to hear."""
+    """One item. sound: (time,), None where the test saw only features. score: minus NLL in nats, or minus the largest
+    error of an attribute on the scale from 1 to 7. silent: why there is nothing to hear."""
 
     group: str
     item_id: str
     score: float
     path: str
-    waveform: np.ndarray | None = None
+    sound: Packed | None = None
     silent: str = ""
 
 
 def with_sound(example: EmotionExample, sample_rate: int, max_s: float) -> EmotionExample:
     """Return the example with its waveform read from its file; where that fails it says why."""
-    if example.waveform is not None:
+    if example.sound is not None:
         return example
     if not example.path:
         return replace(example, silent="the corpus does not say where the recording lies")
@@ -43,7 +43,7 @@ def with_sound(example: EmotionExample, sample_rate: int, max_s: float) -> Emoti
         waveform = read_recording(example.path, sample_rate)
     except (OSError, ValueError) as error:
         return replace(example, silent=f"not readable any more: {error}")
-    return replace(example, waveform=waveform[: int(max_s * sample_rate)])
+    return replace(example, sound=Packed.of(waveform[: int(max_s * sample_rate)]))
 
 
 def read_recording(path: str, sample_rate: int) -> np.ndarray:
@@ -62,8 +62,9 @@ def example_card(
     """Return finished HTML of one example; kind is "worst", "best" or "typical", item its predictions (one item)."""
     heading = _category_heading(item) if example.group == CATEGORY else _attribute_heading(item)
     heard = None
-    if example.waveform is not None and example.waveform.size:
-        waveform = common_gain([example.waveform]) * example.waveform
+    if example.sound is not None and example.sound.samples.size:
+        waveform = example.sound.waveform
+        waveform = common_gain([waveform]) * waveform
         (heard,) = signals([("Recording", waveform)], sample_rate)
     about, silent = " · ".join(_description(item)), example.silent or "No samples."
     values = _probabilities(item), _ratings(item)
