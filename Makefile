@@ -67,7 +67,7 @@ format: $(SETUP) ## Format the code
 	$(BIN)/ruff format .
 
 benchmark: $(SETUP) ## Compare speed with the peers (takes long)
-	for script in scripts/benchmarks/*.py scripts/*/benchmark_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(sort $(wildcard scripts/benchmarks/*.py scripts/*/benchmark_*.py)); do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and caches (data/ and logs/ stay)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
