@@ -121,10 +121,18 @@ class Rewording:
         )
 
     def _unknown_group(self, config_path: str, group: str) -> str:
-        where = self._find_default(config_path, group) or self._shown(config_path)
-        return (
-            f"{where}: override /{group}: there is no such group in the defaults list.{suggest(group, self._groups())}"
-        )
+        where = f"{self._find_default(config_path, group) or self._shown(config_path)}: override /{group}"
+        task = self._task_within(config_path)
+        floor = next((part for part in group.split("/") if part in self._tasks()), task)
+        if task and floor != task:
+            return f"{where}: {wrong_floor(task, str(floor), f'group {group}')}"
+        return f"{where}: there is no such group in the defaults list.{suggest(group, self._groups())}"
+
+    def _task_within(self, config_path: str) -> str | None:
+        """The task of a composition that failed in a file: the command line, this file or the primary one chose it."""
+        given = [str(o.value()) for o in self._choices() if o.key_or_group == TASK_GROUP]
+        chosen = [self.loader.default_of(TASK_GROUP, path) for path in (config_path, self.config_name)]
+        return next((task for task in (*given, *chosen) if task in self._tasks()), None)
 
     def _unknown_key(self, key: str) -> str:
         """A key or a group of the command line that the configuration does not hold."""

@@ -139,9 +139,11 @@ class Files(CachingConfigRepository):
 
     def node(self, key: Any, make: Callable[[], Any]) -> Any:
         """A node of OmegaConf, made once for each ``key``: to read it from a pickle takes a fifteenth of the time."""
-        if key not in self.nodes:
-            self.nodes[key] = pickle.dumps(make())
-        return pickle.loads(self.nodes[key])
+        if key in self.nodes:
+            return pickle.loads(self.nodes[key])
+        made = make()
+        self.nodes[key] = pickle.dumps(made)
+        return made
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,13 @@ class Loader(ConfigLoaderImpl):
             elif isinstance(default, ConfigDefault) and not default.is_self():
                 groups += self.groups_of(str(default.path).lstrip("/"))
         return groups
+
+    def default_of(self, group: str, config_name: str) -> str | None:
+        """The option that the defaults list of a file chooses or overrides."""
+        loaded = self._used.load_config(config_name)
+        defaults = (loaded.defaults_list if loaded else None) or []
+        found = (d.value for d in defaults if isinstance(d, GroupDefault) and str(d.group).lstrip("/") == group)
+        return next((value for value in found if isinstance(value, str)), None)
 
     def sources(self, config_name: str, lines: list[str], choices: Any) -> Sources:
         """What a configuration that was composed elsewhere is made of."""
@@ -291,7 +300,7 @@ class Loader(ConfigLoaderImpl):
 
     def _read_part(self, default: ResultDefault) -> Part:
         path, package = str(default.config_path), default.package or ""
-        result = self._load_single_config(default, self._used)
+        result = super()._load_single_config(default, self._used)
         if not isinstance(result.config, DictConfig):
             return Part(None)
         content: Any = OmegaConf.to_container(result.config, resolve=False)

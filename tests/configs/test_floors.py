@@ -6,8 +6,9 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import create_config_search_path
 
-from hydra_preflight.compose import compose_run
+from hydra_preflight.compose import compose_job, compose_run, open_loader
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.task_rules import wrong_floor
 
@@ -70,6 +71,27 @@ def test_a_task_and_the_experiment_of_another_do_not_mix(tmp_path, monkeypatch, 
         experiment = first("experiment", other)
         with pytest.raises(ConfigError, match="experiment cannot use the"):
             compose_run([f"task={task}", f"experiment={experiment}", f"model={first('model', other)}"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "other", "part"),
+    [
+        (task, other, path.name)
+        for task, other in permutations(TASKS, 2)
+        for path in sorted((CONFIGS / "model" / other).glob("*/"))
+    ],
+)
+def test_an_experiment_that_overrides_a_part_of_another_task_is_answered_so(tmp_path, task, other, part):
+    group = f"model/{other}/{part}"
+    lines = ["# @package _global_", "defaults:", f"  - override /task: {task}", f"  - override /{group}: x"]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mixed.yaml").write_text("\n".join(lines))
+    search_path = create_config_search_path(str(CONFIGS))
+    search_path.append("user", str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        compose_job(open_loader(search_path, "train"), "train.yaml", ["experiment=mixed"])
+    sentence = wrong_floor(task, other, f"group {group}")
+    assert str(caught.value).endswith(f"experiment/mixed.yaml:4: override /{group}: {sentence}")
 
 
 def test_packages_of_users_are_free(tmp_path, monkeypatch):
