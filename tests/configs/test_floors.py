@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 
 from hydra_preflight.compose import compose_job, compose_run, open_loader
 from hydra_preflight.errors import ConfigError
@@ -87,11 +88,25 @@ def test_an_experiment_that_overrides_a_part_of_another_task_is_answered_so(tmp_
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mixed.yaml").write_text("\n".join(lines))
     search_path = create_config_search_path(str(CONFIGS))
-    search_path.append("user", str(tmp_path))
+    search_path.prepend("user", f"file://{tmp_path}", SearchPathQuery(provider="schema"))
     with pytest.raises(ConfigError) as caught:
         compose_job(open_loader(search_path, "train"), "train.yaml", ["experiment=mixed"])
     sentence = wrong_floor(task, other, f"group {group}")
     assert str(caught.value).endswith(f"experiment/mixed.yaml:4: override /{group}: {sentence}")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_debug_options_do_not_need_the_number_of_workers_in_the_file_of_a_corpus(tmp_path, task):
+    lines = (CONFIGS / "data" / f"{first('data', task)}.yaml").read_text().splitlines()
+    bare = [line for line in lines if not line.startswith("num_workers")]
+    assert len(bare) == len(lines) - 1
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/bare.yaml").write_text("\n".join(bare))
+    search_path = create_config_search_path(str(CONFIGS))
+    search_path.prepend("user", f"file://{tmp_path}", SearchPathQuery(provider="schema"))
+    overrides = [f"task={task}", "data=bare", "debug=default"]
+    cfg, _ = compose_job(open_loader(search_path, "train"), "train.yaml", overrides)
+    assert cfg.data.num_workers == 0
 
 
 def test_packages_of_users_are_free(tmp_path, monkeypatch):
