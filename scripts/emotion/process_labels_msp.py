@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
+from hydraudio.core.defects import or_raise
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
 from hydraudio.tasks.emotion.corpora.msp_podcast.processed import write_processed
-from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, read_votes
+from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, parse_votes
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,9 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
-        rows = read_consensus(arguments.root)
+        rows = or_raise(parse_consensus(arguments.root))
         if arguments.soft:
-            rows = add_votes(rows, read_votes(arguments.root))
+            rows = add_votes(rows, or_raise(parse_votes(arguments.root)))
         written = write_processed(rows, arguments.output, arguments.soft, arguments.overwrite)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -70,11 +70,12 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _read_corpus(root: Path) -> list[Utterance]:
     """Turns with their consensus and, where the corpus has them, the raters' votes."""
-    from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
-    from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, find_votes, read_votes
+    from hydraudio.core.defects import or_raise
+    from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
+    from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, find_votes, parse_votes
 
-    rows = read_consensus(root)
-    return add_votes(rows, read_votes(root)) if find_votes(root) is not None else rows
+    rows = or_raise(parse_consensus(root))
+    return add_votes(rows, or_raise(parse_votes(root))) if find_votes(root) is not None else rows
 
 
 def _index(arguments: argparse.Namespace) -> int:

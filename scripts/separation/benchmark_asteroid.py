@@ -80,7 +80,7 @@ def asteroid_net(name: str) -> nn.Module:
 
 def _install_torchaudio_standin() -> None:
     """From its file: the package is not installed in asteroid's environment."""
-    path = Path(__file__).parents[1] / "src" / "hydraudio" / "utils" / "torchaudio_standin.py"
+    path = Path(__file__).parents[2] / "src" / "hydraudio" / "core" / "torchaudio_standin.py"
     spec = importlib.util.spec_from_file_location("torchaudio_standin", path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]

@@ -27,10 +27,11 @@ from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from hydraudio.tasks.separation.corpora.mixtures import collate  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess import layout as polsess_format  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataModule  # noqa: E402
-from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset, collate  # noqa: E402
+from hydraudio.tasks.separation.corpora.polsess.dataset import PolSESSDataset  # noqa: E402
 from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus  # noqa: E402
 
 SAMPLE_RATE = 8000
@@ -169,7 +170,7 @@ def _write_corpus(root: Path, n_rows: int) -> Path:
             indoor = number % 2 == 0
             names = polsess_format.draw_file_names(rng, indoor=indoor)
             signals = rng.uniform(-0.05, 0.05, (7 if indoor else 4, CLIP_SAMPLES))
-            polsess_format.write_row(root, subset, names, polsess_format.Components(*signals), SAMPLE_RATE)
+            polsess_format.write_row(root, subset, names, polsess_format.name_parts(*signals), SAMPLE_RATE)
             speech = {f"speech{k}OryginalPath": f"/speech/talker{2 * number + k}/a.wav" for k in (1, 2)}
             rows.append(dict.fromkeys(polsess_format.COLUMNS, 1) | names | speech)
         polsess_format.write_csv(polsess_format.csv_path(root, subset), rows)

@@ -34,9 +34,9 @@ from hydra_preflight.catalogue import Case, Catalogue, Result
 from hydra_preflight.compose import compose_run
 from hydra_preflight.project import enter_project, find_project
 from hydra_preflight.resolvers import bind_data_attributes
+from hydraudio.core.sampling import SPLITS
 from hydraudio.core.spec import Axes, TaskSpec, load_spec
 from hydraudio.core.task import Task
-from hydraudio.core.uses import USES
 
 
 def compose(overrides: Sequence[str], output_dir: str | Path) -> DictConfig:
@@ -258,8 +258,8 @@ class CorpusContract:
     def batches_match_the_specification(self) -> None:
         """Names, axes, types and ranges of the tensors; ids; and whether lengths differ."""
         data = self._ready()
-        for use in USES:
-            for batch in self._batches(data, use):
+        for split in SPLITS:
+            for batch in self._batches(data, split):
                 assert_matches(batch, self.spec.batch)
                 n_items = len(batch["id"])
                 assert all(isinstance(name, str) for name in batch["id"])
@@ -290,8 +290,8 @@ class CorpusContract:
         data = self.make()
         data.prepare_data()
         before = self._files(data.root)
-        for use in USES:
-            list(self._batches(self._ready(), use))
+        for split in SPLITS:
+            list(self._batches(self._ready(), split))
         assert self._files(data.root) == before
 
     def check_finds_no_defect(self) -> None:
@@ -316,8 +316,8 @@ class CorpusContract:
         data.setup()
         return data
 
-    def _batches(self, data: Any, use: str) -> Iterator[dict[str, Any]]:
-        loader: DataLoader = getattr(data, f"{use}_dataloader")()
+    def _batches(self, data: Any, split: str) -> Iterator[dict[str, Any]]:
+        loader: DataLoader = getattr(data, f"{split}_dataloader")()
         return islice(loader, self.n_batches)
 
     @staticmethod

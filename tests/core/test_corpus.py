@@ -1,19 +1,22 @@
 """The base of the datamodules: where the corpus lies, what a stage needs, how many items take part."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from hydraudio.core.corpus import CorpusDataModule
+from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.options import check_choice, check_positive
-from hydraudio.core.uses import check_limits, nested_sample
-
-GENERATOR_VERSION = 1  # of write
+from hydraudio.core.sampling import check_limits, nested_sample
 
 
-def write(root):
-    root.mkdir()
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedNumbers(EmbeddedCorpus):
+    def write(self, root):
+        (root / "numbers.txt").touch()
 
 
 class Numbers(Dataset):
@@ -28,12 +31,12 @@ class NumbersDataModule(CorpusDataModule):
     corpus = "numbers"
     layout = "a folder of numbers"
 
-    def _make_dataset(self, use):
+    def _make_dataset(self, split):
         return Numbers()
 
-    def _loader(self, use):
+    def _loader(self, split):
         return self._build_loader(
-            self.datasets[use], training=use == "train", trainer=self.trainer, collate_fn=torch.tensor
+            self.datasets[split], training=split == "train", trainer=self.trainer, collate_fn=torch.tensor
         )
 
 
@@ -42,7 +45,7 @@ def make(root=None, embedded=None, data_dir="data", eval_batch_size=None):
 
 
 @pytest.mark.parametrize(
-    ("stage", "uses"),
+    ("stage", "splits"),
     [
         ("fit", ["train", "val"]),
         ("validate", ["val"]),
@@ -51,13 +54,13 @@ def make(root=None, embedded=None, data_dir="data", eval_batch_size=None):
         (None, ["train", "val", "test"]),
     ],
 )
-def test_a_stage_makes_its_datasets_once(stage, uses, tmp_path):
+def test_a_stage_makes_its_datasets_once(stage, splits, tmp_path):
     data = make(str(tmp_path))
     data.setup(stage)
-    assert list(data.datasets) == uses
+    assert list(data.datasets) == splits
     first = dict(data.datasets)
     data.setup(None)
-    assert all(data.datasets[use] is first[use] for use in uses)
+    assert all(data.datasets[split] is first[split] for split in splits)
 
 
 def test_loaders_shuffle_only_training(tmp_path):
@@ -73,13 +76,13 @@ def test_loaders_shuffle_only_training(tmp_path):
 
 
 def test_the_embedded_corpus_is_made_in_prepare_data_only(tmp_path):
-    data = make(embedded=write, data_dir=str(tmp_path))
+    data = make(embedded=EmbeddedNumbers(), data_dir=str(tmp_path))
     assert data.root.name.startswith("numbers_embedded_")
     with pytest.raises(FileNotFoundError, match="no such corpus folder"):
         data.setup()
     data.prepare_data()
     assert data.root.is_dir()
-    given = make(str(tmp_path / "mine"), write, str(tmp_path))  # a root that was given is never written
+    given = make(str(tmp_path / "mine"), EmbeddedNumbers(), str(tmp_path))  # a root that was given is never written
     with pytest.raises(FileNotFoundError, match=r"mine: .* set data\.root to a folder of numbers, or to null"):
         given.prepare_data()
 
@@ -110,3 +113,22 @@ def test_options_are_checked():
     for value in (0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=f"s={value} must be positive, or null"):
             check_positive("s", value)
+
+
+def test_check_names_what_setup_stops_with(tmp_path, monkeypatch):
+    data = make(str(tmp_path))
+    assert data.check() == []
+    assert make(str(tmp_path / "none")).check()[0].kind == "missing_root"
+
+    def refuse(split):
+        raise ValueError(f"{split}: row 3 is wrong")
+
+    broken = make(str(tmp_path))
+    monkeypatch.setattr(broken, "_make_dataset", refuse)
+    assert [(defect.kind, defect.message) for defect in broken.check()] == [("unusable", "train: row 3 is wrong")]
+
+
+def test_limits_choose_nested_parts(tmp_path):
+    few, more = (NumbersDataModule(str(tmp_path), max_train_samples=limit)._chosen(10, "train") for limit in (3, 6))
+    assert set(few.tolist()) < set(more.tolist())
+    assert NumbersDataModule(str(tmp_path))._chosen(10, "val").tolist() == list(range(10))

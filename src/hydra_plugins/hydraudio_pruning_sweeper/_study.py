@@ -31,12 +31,7 @@ def open_study(name: str | None, storage: str | None, directions: list[str], sam
     """
     try:
         study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            sampler=sampler,
-            pruner=pruner,
-            directions=directions,
-            load_if_exists=True,
+            study_name=name, storage=storage, sampler=sampler, pruner=pruner, directions=directions, load_if_exists=True
         )
     except ValueError as error:
         if "Cannot overwrite study direction" not in str(error):

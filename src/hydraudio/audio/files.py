@@ -6,12 +6,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import soundfile
 import soxr
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from hydraudio.audio.io import read_info, require_decoded, require_finite
 
@@ -22,6 +25,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".
 
 BLOCK_FRAMES = 65536
 
+Task = TypeVar("Task", bound=nn.Module)
 OnProgress = Callable[[float], None]
 """Told how many further seconds of audio were read."""
 
@@ -39,6 +43,69 @@ class Job:
     source: Path
     name: str
     targets: tuple[Path, ...]
+
+
+class FilePredictor(Generic[Task]):
+    """Processes a file, or every audio file below a folder, with a task's network; subclasses say how.
+
+    Args:
+        batch_size: pieces of a file that go through the network together.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.batch_size = batch_size
+
+    def run(
+        self,
+        task: Task,
+        input: str | Path,
+        output: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        overwrite: bool = False,
+    ) -> dict[Path, str]:
+        """Processes a file or a folder.
+
+        Args:
+            task: it is moved to `device` and put into evaluation mode.
+            input: file, or folder that is searched recursively (names that begin with a dot excepted).
+            output: folder, made if needed; must not be the input folder.
+            device: where the network runs.
+            overwrite: replace existing results; otherwise a file is skipped when all its results exist.
+
+        Returns:
+            The input files that failed, with the reasons, which are also logged; all others are done.
+
+        Raises:
+            FileNotFoundError: no such input.
+            ValueError: nothing to do, an output would overwrite an input, or the settings do not fit the network.
+        """
+        self.check(task)
+        jobs, failed = plan_jobs(input, output, lambda folder, stem: self.targets(task, folder, stem))
+        task.to(device).eval()
+        failed |= process_files(jobs, lambda job, on_progress: self.process(task, job, on_progress), overwrite)
+        failed |= self.summarise(task, [job for job in jobs if job.source not in failed], Path(output))
+        if failed:
+            reasons = [text if text.startswith(str(path)) else f"{path}: {text}" for path, text in failed.items()]
+            log.error("%d files failed:\n  %s", len(failed), "\n  ".join(reasons))
+        return failed
+
+    def check(self, task: Task) -> None:
+        """Raises ValueError for settings that do not fit the network."""
+
+    def targets(self, task: Task, folder: Path, stem: str) -> tuple[Path, ...]:
+        """The results of `<stem>.*`, the last of which is written last."""
+        raise NotImplementedError
+
+    def process(self, task: Task, job: Job, on_progress: OnProgress) -> None:
+        """Does one job; what it raises of ValueError and OSError fails that file only."""
+        raise NotImplementedError
+
+    def summarise(self, task: Task, jobs: list[Job], output: Path) -> dict[Path, str]:
+        """Called at the end with the jobs that are done; gives those that fail here, with the reasons."""
+        return {}
 
 
 def plan_jobs(
@@ -88,7 +155,8 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
     """
     todo = [job for job in jobs if overwrite or not all(target.exists() for target in job.targets)]
     failed: dict[Path, str] = {}
-    with _progress_bar() as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("predict", total=sum(_duration_s(job.source) for job in todo))
         for job in todo:
             progress.update(bar, description=job.source.name)
@@ -98,15 +166,6 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
                 failed[job.source] = str(error)
     log.info("%d files given, %d skipped because their outputs exist", len(jobs), len(jobs) - len(todo))
     return failed
-
-
-def report_failures(failed: dict[Path, str]) -> None:
-    """Log the files that failed, if any."""
-    if failed:
-        reasons = "\n".join(
-            f"  {reason if reason.startswith(str(path)) else f'{path}: {reason}'}" for path, reason in failed.items()
-        )
-        log.error("%d files failed:\n%s", len(failed), reasons)
 
 
 def read_blocks(
@@ -196,13 +255,3 @@ def _duration_s(path: Path) -> float:
     except (ValueError, FileNotFoundError):
         return 0.0
     return info.n_samples / info.sample_rate
-
-
-def _progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from hydraudio.core.generated import embedded_folder, write_once
-from hydraudio.core.sampling import EpochBatchSampler, ResumableLoader, build_loader
-from hydraudio.core.uses import USES_OF_STAGE
+from hydraudio.core.defects import Defect
+from hydraudio.core.generated import EmbeddedCorpus
+from hydraudio.core.sampling import (
+    SPLITS,
+    EpochBatchSampler,
+    ResumableLoader,
+    build_loader,
+    check_limits,
+    nested_sample,
+)
 
 log = logging.getLogger(__name__)
+
+SPLITS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": (), None: SPLITS}
+"""Stage of `LightningDataModule.setup` -> the splits whose datasets it makes."""
 
 
 class Corpus(Protocol):
@@ -41,16 +52,20 @@ class CorpusDataModule(pl.LightningDataModule):
 
     Args:
         root: the corpus folder; None makes the embedded corpus.
-        embedded: called with the folder to write the embedded corpus into.
+        embedded: what writes the embedded corpus.
         data_dir: where the embedded corpus goes.
         batch_size: of training.
         eval_batch_size: of validation and testing, None for `batch_size`.
         num_workers: of every loader.
         pin_memory: of every loader.
         seed: of everything random here.
+        max_train_samples: size of a random subset of the items (where an item gives several, of these), None for all. A
+            smaller one is part of a larger one.
+        max_val_samples: the same for validation.
+        max_test_samples: the same for testing.
 
     Attributes:
-        datasets: use (train, val, test) -> its dataset, after `setup`.
+        datasets: split (train, val, test) -> its dataset, after `setup`.
     """
 
     corpus: ClassVar[str]
@@ -61,24 +76,28 @@ class CorpusDataModule(pl.LightningDataModule):
     def __init__(
         self,
         root: str | None = None,
-        embedded: Callable[..., Any] | None = None,
+        embedded: EmbeddedCorpus | None = None,
         data_dir: str = "data",
         batch_size: int = 4,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
         seed: int = 0,
+        max_train_samples: int | None = None,
+        max_val_samples: int | None = None,
+        max_test_samples: int | None = None,
     ) -> None:
         super().__init__()
         self._embedded = embedded if root is None else None
         if root is not None:
             self.root = Path(root)
         elif embedded is not None:
-            self.root = embedded_folder(Path(data_dir), self.corpus, embedded)
+            self.root = embedded.folder(Path(data_dir), self.corpus)
         else:
             raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
+        self.max_items = check_limits(max_train_samples, max_val_samples, max_test_samples)
         self.datasets: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
@@ -88,15 +107,28 @@ class CorpusDataModule(pl.LightningDataModule):
             FileNotFoundError: `root` is no folder.
         """
         if self._embedded is not None and not self.root.is_dir():
-            write_once(self.root, self._embedded)
+            self._embedded(self.root)
         self._require_root()
 
     def setup(self, stage: str | None = None) -> None:
         """Make the datasets of the stage: reads the tables and looks for the files that they need."""
         self._require_root()
-        for use in USES_OF_STAGE[stage]:
-            if use not in self.datasets:
-                self.datasets[use] = self._make_dataset(use)
+        for split in SPLITS_OF_STAGE[stage]:
+            if split not in self.datasets:
+                self.datasets[split] = self._make_dataset(split)
+
+    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
+        """Every defect of the corpus, once each, as `_find_defects` finds them.
+
+        Args:
+            n_processes: rows are read in parallel.
+            on_row: called with (rows done, rows in all).
+        """
+        if self._embedded is not None:
+            self.prepare_data()
+        if not self.root.is_dir():
+            return [Defect("missing_root", f"{self.root}: no such corpus folder; check data.root")]
+        return list(dict.fromkeys(self._find_defects(n_processes, on_row)))
 
     def train_dataloader(self) -> DataLoader:
         """Load shuffled items, drawn anew in every epoch."""
@@ -114,11 +146,23 @@ class CorpusDataModule(pl.LightningDataModule):
         """Load every item of the test set."""
         return self._loader("test")
 
-    def _make_dataset(self, use: str) -> Dataset:
+    def _make_dataset(self, split: str) -> Dataset:
         """The dataset of train, val or test, addressed by (epoch, index)."""
         raise NotImplementedError
 
-    def _loader(self, use: str) -> ResumableLoader:
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
+        """Every defect of a corpus whose folder exists; here that with which `setup` stops."""
+        try:
+            self.setup()
+        except (FileNotFoundError, ValueError) as error:
+            return [Defect("unusable", str(error))]
+        return []
+
+    def _chosen(self, n_items: int, split: str) -> np.ndarray:
+        """(m,) ascending numbers of the items of a split that take part."""
+        return nested_sample(n_items, self.max_items[split], self.seed, split)
+
+    def _loader(self, split: str) -> ResumableLoader:
         """The loader of a dataset, by :meth:`_build_loader`."""
         raise NotImplementedError
 

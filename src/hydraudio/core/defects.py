@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from hydraudio.core.parallel import Job, Shared, map_in_processes
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,57 @@ def raise_first(defects: Sequence[Defect]) -> None:
     """Raise the first defect, if there is one."""
     if defects:
         raise_defect(defects[0])
+
+
+def or_raise(parsed: tuple[Value | None, Sequence[Defect]]) -> Value:
+    """What was parsed, for training, which stops at the first defect with the words of the check.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: something else is wrong.
+    """
+    value, defects = parsed
+    raise_first(defects)
+    assert value is not None, "where nothing can be used, a defect says why"
+    return value
+
+
+@dataclass
+class RowResult:
+    """What the audio of one row gave: defects, and a digest of its samples (empty if unreadable)."""
+
+    defects: list[Defect] = field(default_factory=list)
+    digest: str = ""
+
+
+def check_rows(
+    check: Callable[[Shared, Job], RowResult],
+    shared: Shared,
+    jobs: Sequence[Job],
+    n_processes: int,
+    on_row: Callable[[int, int], None] | None,
+) -> tuple[list[Defect], list[list[Job]]]:
+    """Defects of all rows, and the groups of rows whose samples are the same.
+
+    Args:
+        check: reads one row; a function of a module, as it runs in other processes.
+        shared: what `check` gets beside the row.
+        jobs: one per row.
+        n_processes: rows are read in parallel.
+        on_row: called with (rows done, rows in all).
+    """
+    defects: list[Defect] = []
+    same: dict[str, list[Job]] = defaultdict(list)
+    results = map_in_processes(check, shared, jobs, n_processes)
+    for n_done, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
+        if on_row is not None:
+            on_row(n_done, len(jobs))
+        defects += result.defects
+        if result.digest:
+            same[result.digest].append(job)
+    return defects, [group for group in same.values() if len(group) > 1]
+
+
+def digest_of(samples: np.ndarray) -> str:
+    """A short hash of samples, to find those that occur twice."""
+    return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()

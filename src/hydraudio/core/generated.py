@@ -1,18 +1,14 @@
-"""Generated corpora: where they go, and how they are whole or absent.
-
-A generator makes a corpus in `<root>.partial`, with a marker that says what it holds, and renames it when it is done.
-"""
+"""Generated corpora: what their files depend on, what their folders are called, how they are whole or absent."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from hydraudio.core.files import naming_full_disk, partial_path, remove_dead_partials, sha256_of_json, write_json
 
@@ -20,78 +16,88 @@ MARKER = "synthetic.json"
 """File in the root that says what was generated."""
 
 
-def generate(root: str | Path, marker: Mapping[str, object], write: Callable[[Path], None]) -> Path:
-    """Write a corpus that appears complete or not at all, or does nothing if it is there already.
+def generator(*key: int) -> np.random.Generator:
+    """Make random numbers that depend on the key alone."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
-    Args:
-        root: its folder.
-        marker: the generator and everything that the files depend on.
-        write: called with the folder to fill; its name is that of the root with `.partial`.
 
-    Returns:
-        The root, as an absolute path.
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedCorpus:
+    """A corpus that is written when it is needed: its attributes are all that the files depend on.
 
-    Raises:
-        ValueError: the root, or the folder beside it, holds something else.
+    A subclass is a frozen dataclass with attributes of its own. It implements :meth:`write`, refuses impossible
+    attributes in ``__post_init__``, and raises `version` whenever the same attributes give other files.
+
+    Attributes:
+        seed: of everything.
+        n_processes: None takes the CPUs that there are; the files do not depend on it.
     """
-    root = Path(os.path.abspath(root))
-    if not _is_complete(root, marker):
-        partial = _start(root, marker)
-        write(partial)
-        os.replace(partial, root)
-    return root
 
+    seed: int = 0
+    n_processes: int | None = None
 
-def embedded_folder(data_dir: Path, name: str, embedded: Callable[..., Any]) -> Path:
-    """Name the folder `<data_dir>/<name>_embedded_<hash of the generator, its version and its arguments>`."""
-    call = embedded if isinstance(embedded, functools.partial) else functools.partial(embedded)
-    version = importlib.import_module(call.func.__module__).GENERATOR_VERSION
-    function = f"{call.func.__module__}.{call.func.__qualname__}"
-    # how many processes write does not change what is written
-    arguments = {key: value for key, value in call.keywords.items() if key != "n_processes"}
-    return data_dir / f"{name}_embedded_{sha256_of_json([function, version, call.args, arguments])[:12]}"
+    version = 1  # without annotation: of the class, no attribute to choose
 
+    def write(self, root: Path) -> None:
+        """Fill a folder, whose name is that of the corpus."""
+        raise NotImplementedError
 
-def write_once(folder: Path, write: Callable[..., Any]) -> None:
-    """Write a corpus beside its place and move it there, so that it is complete or absent."""
-    scratch = partial_path(folder)
-    with naming_full_disk(folder):
-        scratch.mkdir(parents=True)
-        remove_dead_partials(folder.parent)
+    def __call__(self, root: str | Path) -> Path:
+        """Write the corpus, so that it appears complete or not at all; do nothing where it is already.
+
+        Returns:
+            The root, as an absolute path.
+
+        Raises:
+            ValueError: the root holds something else.
+        """
+        root = Path(os.path.abspath(root))
+        if not self._is_in(root):
+            scratch = partial_path(root)
+            with naming_full_disk(root):
+                scratch.mkdir(parents=True)
+                remove_dead_partials(root.parent)
+                try:
+                    write_json(scratch / root.name / MARKER, self._marker())
+                    self.write(scratch / root.name)
+                    self._move(scratch / root.name, root)
+                finally:
+                    shutil.rmtree(scratch)
+        return root
+
+    def folder(self, data_dir: Path, name: str) -> Path:
+        """`<data_dir>/<name>_embedded_<hash of what the files depend on>`."""
+        return data_dir / f"{name}_embedded_{sha256_of_json(self._marker())[:12]}"
+
+    def _marker(self) -> dict[str, object]:
+        attributes = {name: value for name, value in asdict(self).items() if name != "n_processes"}
+        return {
+            "generator": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": self.version,
+            **attributes,
+        }
+
+    def _move(self, written: Path, root: Path) -> None:
         try:
-            write(scratch / folder.name)
-            try:
-                os.replace(scratch / folder.name, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster, with the same corpus
-                    raise
-        finally:
-            shutil.rmtree(scratch)
+            os.replace(written, root)
+        except OSError:
+            if not self._is_in(root):  # else another process was faster, with the same corpus
+                raise
 
-
-def _is_complete(root: Path, marker: Mapping[str, object]) -> bool:
-    """True if the root is the corpus that the marker describes, False if there is none."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    file = root / MARKER
-    if not file.is_file():
-        raise ValueError(f"{root} exists, but was not written by the generator (no {MARKER} in it); use another root")
-    found, wanted = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(marker))
-    if found != wanted:
-        changed = {key: found.get(key) for key, value in wanted.items() if found.get(key) != value}
-        raise ValueError(
-            f"{root} holds a corpus that was generated with {changed}, not with "
-            f"{ {key: wanted[key] for key in changed} }; delete that folder or use another root"
-        )
-    return True
-
-
-def _start(root: Path, marker: Mapping[str, object]) -> Path:
-    """An empty `<root>.partial` with the marker; what a killed run left there is removed."""
-    partial = root.with_name(f"{root.name}.partial")
-    if partial.exists():
-        if not (partial / MARKER).is_file():
-            raise ValueError(f"{partial} is in the way and was not written by the generator; move it away")
-        shutil.rmtree(partial)
-    write_json(partial / MARKER, marker)
-    return partial
+    def _is_in(self, root: Path) -> bool:
+        """True if the root is this corpus, False if there is nothing."""
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return False
+        file = root / MARKER
+        if not file.is_file():
+            raise ValueError(
+                f"{root} exists, but was not written by the generator (no {MARKER} in it); use another root"
+            )
+        found, wanted = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(self._marker()))
+        if found != wanted:
+            changed = {key: found.get(key) for key, value in wanted.items() if found.get(key) != value}
+            raise ValueError(
+                f"{root} holds a corpus that was generated with {changed}, not with "
+                f"{ {key: wanted[key] for key in changed} }; delete that folder or use another root"
+            )
+        return True

@@ -20,14 +20,18 @@ N_THREADS = 16
 _MIN_JOBS_PER_PROCESS = 24  # below this, starting a process costs more than it saves
 
 
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_processes(n_jobs: int, n_processes: int | None) -> int:
-    """Say how many processes to start: the CPUs that this process may use, fewer if there is little to do."""
+    """Say how many processes to start: `usable_cpus`, fewer if there is little to do."""
     if n_processes is not None:
         if n_processes < 1:
             raise ValueError(f"n_processes must be at least 1, not {n_processes}")
         return min(n_processes, max(n_jobs, 1))
-    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(n_cpus, n_jobs // _MIN_JOBS_PER_PROCESS))
+    return max(1, min(usable_cpus(), n_jobs // _MIN_JOBS_PER_PROCESS))
 
 
 def map_in_processes(

@@ -20,10 +20,36 @@ if TYPE_CHECKING:
 Key = tuple[int, int]
 """(epoch, index) of an item."""
 
+SPLITS = ("train", "val", "test")
+
 _OVERFIT = "overfit_batches"  # an attribute of the trainer that Lightning does not declare
 LENGTH_JITTER = 0.05
 """Items are bucketed by a length that is drawn anew in every epoch from +-5 % around their own: less padding than a
 loader pays for anyway, and yet other companions in every epoch."""
+
+
+def check_limits(train: int | None, val: int | None, test: int | None) -> dict[str, int | None]:
+    """Split -> most items that take part, None for all.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+    limits = dict(zip(SPLITS, (train, val, test), strict=True))
+    for split, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise ValueError(f"max_{split}_samples={limit} must be at least 1, or null for all")
+    return limits
+
+
+def nested_sample(n_items: int, limit: int | None, seed: int, split: str) -> np.ndarray:
+    """(m,) ascending numbers of the items that take part: a random choice of `limit` of them, None for all.
+
+    A smaller limit gives a part of what a larger one gives.
+    """
+    if limit is None or limit >= n_items:
+        return np.arange(n_items)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split)]))
+    return np.sort(rng.permutation(n_items)[:limit])
 
 
 class EpochBatchSampler(Sampler[list[Key]]):
@@ -217,18 +243,10 @@ def build_loader(
     num_workers: int,
     trainer: Trainer | None,
     collate_fn: Callable[[list[Any]], Any] | None = None,
-    drop_last: bool = False,
     pin_memory: bool = False,
-    lengths: np.ndarray | None = None,
-    batch_samples: int | None = None,
-    weights: np.ndarray | None = None,
-    jitter: float = LENGTH_JITTER,
+    **batches: Any,
 ) -> ResumableLoader:
-    """Build a loader over ``dataset[(epoch, index)]``.
-
-    With ``lengths`` (n_items,), batches are made of items of similar length, with ``batch_samples`` of as many as fit
-    into a budget; ``weights`` (n_items,) let some items be drawn more often, and ``jitter`` is that of the lengths (see
-    :class:`EpochBatchSampler`).
+    """Build a loader over ``dataset[(epoch, index)]``; ``batches`` are further arguments of :class:`EpochBatchSampler`.
 
     With a trainer that is resuming, the training loader (``shuffle=True``) begins at the epoch and batch at which the
     checkpoint was written. The loader has a generator of its own, so that it never consumes the global random state.
@@ -239,15 +257,11 @@ def build_loader(
         batch_size,
         shuffle=shuffle,
         seed=seed,
-        drop_last=drop_last,
         rank=trainer.global_rank if trainer else 0,
         world_size=trainer.world_size if trainer else 1,
         epoch=trainer.current_epoch if trainer and shuffle else 0,
         frozen=bool(trainer and getattr(trainer, _OVERFIT)),
-        lengths=lengths,
-        batch_samples=batch_samples,
-        weights=weights,
-        jitter=jitter,
+        **batches,
     )
     if trainer and shuffle and trainer.fit_loop.is_resuming:
         sampler.start_batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed % len(sampler)

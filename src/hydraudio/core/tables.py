@@ -24,32 +24,34 @@ def read_header(path: Path) -> tuple[list[str], list[Defect]]:
     return header, [Defect("bad_csv", f"{path}: column {name} occurs twice; remove one") for name in repeated]
 
 
-def missing_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> list[Defect]:
-    """Return a defect per required column that the header lacks."""
+def read_table(path: Path, required: Sequence[str], defects: list[Defect]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, column -> cell without spaces around it) of every sound row of a CSV; skip blank lines.
+
+    Args:
+        required: columns; where the header lacks one, or is wrong otherwise, there are no rows.
+        defects: what is wrong with the header, rows with too few or too many cells, and undecodable bytes are appended
+            here.
+    """
+    header, found = read_header(path)
     remedy = f"the table has {', '.join(header)} and needs {', '.join(required)}"
-    return [
+    found = found or [
         Defect("missing_column", f"{path}: column {name} is missing; {remedy}")
         for name in required
         if name not in header
     ]
-
-
-def iterate_rows(path: Path, n_columns: int, defects: list[Defect]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells without spaces around them) of every sound row below the header; skip blank lines.
-
-    Args:
-        defects: rows with too few or too many cells, and undecodable bytes, are appended here.
-    """
+    defects += found
+    if found:
+        return
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             next(reader, None)
             for cells in reader:
-                if len(cells) == n_columns:
-                    yield reader.line_num, [cell.strip() for cell in cells]
+                if len(cells) == len(header):
+                    yield reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
                 elif cells:
                     message = (
-                        f"{path}: line {reader.line_num}: has {len(cells)} cells, the header has {n_columns}; "
+                        f"{path}: line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}; "
                         "a comma or a quote is missing or too many, or the file is cut off"
                     )
                     defects.append(Defect("bad_csv", message))

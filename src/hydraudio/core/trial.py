@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-
-class Trial(Protocol):
-    """The part of ``optuna.trial.Trial`` that a run uses."""
-
-    @property
-    def number(self) -> int: ...
-
-    def report(self, value: float, step: int) -> None: ...
-
-    def should_prune(self) -> bool: ...
+if TYPE_CHECKING:
+    from optuna.trial import Trial
 
 
 class TrialPruned(Exception):

@@ -80,9 +80,7 @@ def labelled(target: Tensor) -> Tensor:
 
 
 def class_weights(
-    class_counts: Sequence[float],
-    weighting: Weighting | None,
-    clip: Sequence[float] | None = None,
+    class_counts: Sequence[float], weighting: Weighting | None, clip: Sequence[float] | None = None
 ) -> Tensor:
     """Make one weight per class, (n_classes,) float32.
 

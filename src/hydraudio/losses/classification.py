@@ -261,11 +261,7 @@ class DeferredReweighting(CategoryLoss):
     weights: Tensor
 
     def __init__(
-        self,
-        loss: CategoryLoss,
-        class_counts: Sequence[float],
-        from_epoch: int,
-        beta: float | None = EFFECTIVE_BETA,
+        self, loss: CategoryLoss, class_counts: Sequence[float], from_epoch: int, beta: float | None = EFFECTIVE_BETA
     ) -> None:
         super().__init__()
         self.loss, self.from_epoch, self.epoch = loss, from_epoch, 0

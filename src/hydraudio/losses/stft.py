@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hydraudio.losses.base import SourceLoss
-from hydraudio.metrics.sdr import valid_samples
+from hydraudio.nn.frontends.stft import frame_spectra
+from hydraudio.nn.layers.masking import frame_mask
 
 POWER_FLOOR = 1e-7
 """Least power of a bin before root and logarithm, as in the public Parallel WaveGAN; full scale is 1."""
@@ -90,17 +92,9 @@ def _magnitude(signal: Tensor, lengths: Tensor | None, n_fft: int, hop: int, win
     """(batch, n, time) -> (batch, n, freq, frames), centred frames, zeros outside of the valid samples."""
     signal = signal.float()
     if lengths is not None:
-        signal = signal.masked_fill(~valid_samples(lengths, signal.shape[-1]), 0.0)
-    spectrum = torch.stft(
-        signal.flatten(0, 1),
-        n_fft,
-        hop_length=hop,
-        win_length=window,
-        window=torch.hann_window(window, device=signal.device),
-        pad_mode="constant",
-        return_complex=True,
-    )
-    power = spectrum.real.square() + spectrum.imag.square()
+        signal = signal.masked_fill(~frame_mask(lengths, signal.shape[-1]).unsqueeze(1), 0.0)
+    padded = F.pad(signal.flatten(0, 1), (n_fft // 2, n_fft // 2))
+    power = torch.view_as_real(frame_spectra(padded, n_fft, hop, window)).square().sum(-1).transpose(1, 2)
     return power.clamp_min(POWER_FLOOR).sqrt().unflatten(0, signal.shape[:2])
 
 
@@ -109,4 +103,4 @@ def _valid_frames(magnitude_bnft: Tensor, lengths: Tensor | None, hop: int) -> T
     batch, _, _, n_frames = magnitude_bnft.shape
     if lengths is None:
         return magnitude_bnft.new_ones(batch, 1, 1, n_frames, dtype=torch.bool)
-    return valid_samples(torch.div(lengths, hop, rounding_mode="floor") + 1, n_frames).unsqueeze(2)
+    return frame_mask(lengths // hop + 1, n_frames)[:, None, None]

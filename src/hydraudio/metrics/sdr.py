@@ -148,11 +148,6 @@ def pairwise_residual_energy(
         return (estimate_energy + target_energy - 2 * product).clamp_min(0.0)
 
 
-def valid_samples(lengths: Tensor, time: int) -> Tensor:
-    """Mark the valid samples: (batch,) lengths in samples -> (batch, 1, time) bool."""
-    return torch.arange(time, device=lengths.device) < lengths.view(-1, 1, 1)
-
-
 def _check_same_shape(estimate: Tensor, target: Tensor) -> None:
     if estimate.shape != target.shape:
         raise ValueError(
@@ -175,7 +170,8 @@ def _prepare(estimate: Tensor, target: Tensor, lengths: Tensor | None, zero_mean
             f"{None if lengths is None else tuple(lengths.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
-    valid = None if lengths is None else valid_samples(lengths, estimate.shape[-1])
+    samples = torch.arange(estimate.shape[-1], device=estimate.device)
+    valid = None if lengths is None else samples < lengths.view(-1, 1, 1)
     estimate, target = estimate.to(dtype), target.to(dtype)
     return _mask(estimate, valid, zero_mean), _mask(target, valid, zero_mean)
 

@@ -30,11 +30,7 @@ def place_event(event: np.ndarray, n_samples: int, rng: np.random.Generator) -> 
 
 
 def _repeat(
-    times_s: np.ndarray,
-    sample_rate: int,
-    sound: Callable[[], np.ndarray],
-    jitter: float,
-    rng: np.random.Generator,
+    times_s: np.ndarray, sample_rate: int, sound: Callable[[], np.ndarray], jitter: float, rng: np.random.Generator
 ) -> np.ndarray:
     """One fresh sound at each time, with random levels."""
     sounds = [sound() for _ in times_s]
@@ -123,11 +119,7 @@ def _footsteps(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
 
     def one() -> np.ndarray:
         heel = band(burst(0.1, sample_rate, 0.002, rng), sample_rate, centre_hz, 0.9)
-        add_at(
-            heel,
-            0.4 * band(burst(0.05, sample_rate, 0.001, rng), sample_rate, 1800.0, 0.7),
-            sample_rate // 25,
-        )
+        add_at(heel, 0.4 * band(burst(0.05, sample_rate, 0.001, rng), sample_rate, 1800.0, 0.7), sample_rate // 25)
         return heel
 
     return _repeat(times_s - times_s[0], sample_rate, one, 0.5, rng)

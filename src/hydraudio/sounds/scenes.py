@@ -10,15 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hydraudio.sounds.textures import (
-    add_at,
-    band,
-    burst,
-    coloured_noise,
-    envelope_db,
-    harmonics,
-    ring,
-)
+from hydraudio.sounds.textures import add_at, band, burst, coloured_noise, envelope_db, harmonics, ring
 
 Texture = Callable[[int, int, np.random.Generator], np.ndarray]
 

@@ -80,10 +80,7 @@ class Shoebox:
 
 
 def draw_shoebox(
-    rt60_range_s: tuple[float, float],
-    distance_range_m: tuple[float, float],
-    sample_rate: int,
-    rng: np.random.Generator,
+    rt60_range_s: tuple[float, float], distance_range_m: tuple[float, float], sample_rate: int, rng: np.random.Generator
 ) -> Shoebox:
     """Draw a room that can have the drawn RT60, a microphone, and three sources in the range of distances to it."""
     rt60_s = rng.uniform(*rt60_range_s)

@@ -7,6 +7,7 @@ generator passed in. `formant_synthesis` makes it audible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,6 +94,7 @@ _GROUPS = (((85.0, 150.0), (0.92, 1.06)), ((160.0, 250.0), (1.08, 1.22)), ((235.
 _GROUP_CYCLE = (0, 1, 0, 1, 2)
 
 
+@lru_cache(maxsize=256)
 def make_talker(index: int, seed: int) -> Talker:
     """Make the voice number `index` of a population: men, women and children in the ratio 2:2:1.
 
@@ -182,11 +184,7 @@ def _syllable(talker: Talker, pitch: float, level_db: float, stressed: bool, rng
         segments += _consonant(talker, pitch, level_db, tempo, rng)
     segments.append(
         Segment(
-            vowel_s,
-            tuple(formants),
-            level_db + _VOWEL_DB[vowel],
-            level_db + talker.breath_db,
-            pitch_semitones=pitch,
+            vowel_s, tuple(formants), level_db + _VOWEL_DB[vowel], level_db + talker.breath_db, pitch_semitones=pitch
         )
     )
     if rng.random() < 0.35:

@@ -19,13 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hydraudio.metrics.classification import NO_LABEL, class_scores, confusion_scores
-from hydraudio.metrics.concordance import (
-    MOMENTS,
-    concordance_of_moments,
-    moments,
-    pearson_of_moments,
-    rmse_of_moments,
-)
+from hydraudio.metrics.concordance import MOMENTS, concordance_of_moments, moments, pearson_of_moments, rmse_of_moments
 from hydraudio.stats.intervals import Interval
 
 _MAX_DRAWS_PER_CHUNK = 200_000  # bounds the memory of one block of resamples and its scores to a few MB

@@ -118,27 +118,6 @@ def wilcoxon_signed_rank(first: ArrayLike, second: ArrayLike, clusters: Sequence
     return float(stats.wilcoxon(difference, zero_method="wilcox").pvalue)
 
 
-def permutation_test(
-    first: ArrayLike,
-    second: ArrayLike,
-    clusters: Sequence[object] | None = None,
-    *,
-    n_permutations: int = 10_000,
-    seed: int = 0,
-) -> float:
-    """Compute the two-sided p-value of the paired sign-flip test on the mean difference; clusters as in Wilcoxon's."""
-    difference = cluster_means(_difference(first, second), clusters)
-    if not difference.size:
-        return float("nan")
-    rng = np.random.default_rng(seed)
-    observed = abs(difference.sum()) * (1 - 1e-12)  # a tie must count in spite of rounding
-    n_extreme = 0
-    for n_rows in _chunks(n_permutations, difference.size):
-        signs = rng.integers(0, 2, (n_rows, difference.size)) * 2 - 1
-        n_extreme += int(np.sum(np.abs(signs @ difference) >= observed))
-    return (n_extreme + 1) / (n_permutations + 1)
-
-
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Compute Holm's adjusted p-values, in the order given; NaN entries stay NaN and do not count as tests.
 

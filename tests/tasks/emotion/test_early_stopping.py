@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import random
-import warnings
 from pathlib import Path
 
 import pytest
@@ -127,9 +126,9 @@ def test_min_delta():
 
 def test_several_failures_in_a_row():
     scores, losses = [0.3, 0.2, 0.5, 0.1, 0.2, 0.9], [1.0, 1.0, 1.0, 2.0, 1.0, 1.0]
-    rule, _ = run(scores, losses, window=1, n_failures=2)
+    rule, _ = run(scores, losses, window=1, patience=2)
     assert (rule.n_events, rule.stop, rule.best_event) == (5, "smoothed_f1", 3)
-    rule, _ = run(scores, losses, window=1, n_failures=3)
+    rule, _ = run(scores, losses, window=1, patience=3)
     assert (rule.n_events, rule.stop, rule.best_event) == (6, None, 6)
 
 
@@ -145,27 +144,19 @@ def test_impossible_options_are_refused(options):
 def test_state_continues_anywhere():
     generator = random.Random(1)
     scores = [generator.random() for _ in range(8)]
-    whole = HybridRule(window=3, n_failures=4)
+    whole = HybridRule(window=3, patience=4)
     expected = [whole.update(1.0, score) for score in scores]
     for cut in range(8):
-        first, second = HybridRule(window=3, n_failures=4), HybridRule(window=3, n_failures=4)
+        first, second = HybridRule(window=3, patience=4), HybridRule(window=3, patience=4)
         found = [first.update(1.0, score) for score in scores[:cut]]
         second.load_state_dict(first.state_dict())
         assert found + [second.update(1.0, score) for score in scores[cut:]] == expected
 
 
-def test_patience_is_a_warned_name_of_window():
-    with pytest.warns(DeprecationWarning, match="never means epochs to wait"):
-        assert HybridEarlyStopping("x", patience=3).rule.window == 3
-    with pytest.warns(DeprecationWarning, match="window=4 is used"):
-        assert HybridEarlyStopping("x", window=4, patience=3).rule.window == 4
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert HybridEarlyStopping("x").rule.window == 5
-        patient = HybridEarlyStopping("x", strict=False, patience=3)
-    assert (patient.rule.window, patient.rule.n_failures) == (5, 3)
-    with pytest.raises(ValueError, match="strict=false needs patience"):
-        HybridEarlyStopping("x", strict=False)
+def test_patience_is_one_as_published():
+    published, patient = HybridEarlyStopping("x").rule, HybridEarlyStopping("x", window=4, patience=3).rule
+    assert (published.window, published.patience) == (5, 1)
+    assert (patient.window, patient.patience) == (4, 3)
 
 
 class Scripted(LightningModule):
@@ -300,7 +291,7 @@ def test_min_epochs_keeps_training_but_not_deciding(tmp_path):
 
 def test_patient_mode(tmp_path):
     module = Scripted([0.3, 0.2, 0.5, 0.1, 0.2, 0.9])
-    _, callback = fit(tmp_path, module, rule={"window": 1, "strict": False, "patience": 2})
+    _, callback = fit(tmp_path, module, rule={"window": 1, "patience": 2})
     assert callback.rule.scores == pytest.approx([0.3, 0.2, 0.5, 0.1, 0.2])
     assert saved_steps(callback.best_model_path) == 12
 
@@ -346,13 +337,13 @@ def test_a_stopped_run_stays_stopped(tmp_path):
     assert saved_steps(callback.best_model_path) == 4
 
 
-@pytest.mark.parametrize(("n_failures", "stop"), [(2, "smoothed_f1"), (3, None)])
-def test_more_patience_lets_a_stopped_rule_go_on(n_failures, stop):
-    rule = HybridRule(n_failures=2)
+@pytest.mark.parametrize(("patience", "stop"), [(2, "smoothed_f1"), (3, None)])
+def test_more_patience_lets_a_stopped_rule_go_on(patience, stop):
+    rule = HybridRule(patience=2)
     for score in (0.3, 0.2, 0.1):
         rule.update(1.0, score)
     assert rule.stop == "smoothed_f1"
-    resumed = HybridRule(n_failures=n_failures)
+    resumed = HybridRule(patience=patience)
     resumed.load_state_dict(rule.state_dict())
     assert resumed.stop == stop
 

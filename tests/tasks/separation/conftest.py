@@ -14,22 +14,24 @@ import pytest
 @pytest.fixture(scope="session")
 def polsess_root(shared: Path) -> Path:
     """A tiny embedded PolSESS corpus: 12, 6 and 6 rows of one second at 8 kHz. Do not write into it."""
-    from hydraudio.tasks.separation.corpora.polsess.embedded import write_embedded_corpus
+    from hydraudio.tasks.separation.corpora.polsess.embedded import EmbeddedPolSESS
 
     with (shared / "polsess.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return write_embedded_corpus(shared / "polsess_tiny", 12, 6, 6, 12, duration_s=1.0, n_processes=1)
+        return EmbeddedPolSESS(n_train=12, n_val=6, n_test=6, n_talkers=12, duration_s=1.0, n_processes=1)(
+            shared / "polsess_tiny"
+        )
 
 
 @pytest.fixture(scope="session")
 def libri2mix_root(shared: Path) -> Path:
     """A tiny embedded Libri2Mix at 8 kHz, min and max: 10 + 4, 4 and 4 mixtures of about 1 s. Do not write into it."""
-    from hydraudio.tasks.separation.corpora.libri2mix.embedded import write_embedded_libri2mix
+    from hydraudio.tasks.separation.corpora.libri2mix.embedded import EmbeddedLibri2Mix
 
     with (shared / "libri2mix.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         options = {"n_train_360": 4, "n_talkers": 12, "modes": ("min", "max"), "min_s": 0.6, "max_s": 1.2}
-        return write_embedded_libri2mix(shared / "libri2mix_tiny", 10, 4, 4, n_processes=1, **options)
+        return EmbeddedLibri2Mix(n_train=10, n_val=4, n_test=4, n_processes=1, **options)(shared / "libri2mix_tiny")
 
 
 @pytest.fixture(scope="session")

@@ -256,7 +256,7 @@ def test_bad_variants_name_the_stage(tmp_path):
         ([{"after_plateau_of": "val/loss"}], "first stage must have first_epoch=0"),
         ([{"first_epoch": 0}, {"first_epoch": 3}, {"first_epoch": 2}], r"stages\[2\]: first_epoch=2 must be later"),
         ([{"first_epoch": 0}, {"first_epoch": 0}], r"stages\[1\].*must be later than the 0"),
-        ([{"first_epoch": 0, "variant": ["C"]}], r"stages\[0\].*did you mean variants"),
+        ([{"first_epoch": 0, "variant": ["C"]}], r"stages\[0\].*did you mean 'variants'"),
         ([{"first_epoch": 0}, {"variants": ["C"]}], r"stages\[1\]: give either first_epoch or after_plateau_of"),
         ([{"first_epoch": 0}, {"first_epoch": 1, "after_plateau_of": "val/loss"}], "not both"),
         ([{"first_epoch": 0, "patience": 2}], "patience has no effect with first_epoch"),

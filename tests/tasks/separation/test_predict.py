@@ -13,7 +13,7 @@ from hydraudio.audio.io import resample
 from hydraudio.losses.permutation import PermutationInvariant
 from hydraudio.losses.sdr import SISDRLoss
 from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
-from hydraudio.tasks.separation.predict import SeparationPredictor, output_paths
+from hydraudio.tasks.separation.predict import SeparationPredictor
 from hydraudio.tasks.separation.task import SeparationTask
 
 OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1}
@@ -21,6 +21,8 @@ OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1}
 
 class Gains(torch.nn.Module):
     """Source k is gain k times the mixture."""
+
+    device = torch.device("cpu")
 
     def __init__(self, *gains, sample_rate=8000):
         super().__init__()
@@ -186,7 +188,7 @@ def test_output_inside_the_input_folder_is_not_read_again(tmp_path):
     write(tmp_path / "x.wav", tone(5000))
     for _ in range(2):
         predict_folder(Gains(1.0), tmp_path, tmp_path / "out", overwrite=True, **OPTIONS)
-    jobs, failed = plan_jobs(tmp_path, tmp_path / "out", lambda folder, stem: output_paths(folder, stem, 1))
+    jobs, failed = plan_jobs(tmp_path, tmp_path / "out", lambda folder, stem: (folder / f"{stem}.wav",))
     assert ([job.name for job in jobs], failed) == (["x.wav"], {})
 
 
@@ -195,7 +197,7 @@ def test_output_inside_the_input_folder_is_not_read_again(tmp_path):
     [
         ({"input": "missing"}, "no such file or folder"),
         ({"input": "."}, "holds no audio files"),
-        ({"channels": "stereo"}, "mono or each"),
+        ({"channels": "stereo"}, "choose one of mono, each"),
         ({"chunk_s": 0.1, "overlap_s": 0.1}, "half a chunk"),
         ({"batch_size": 0}, "batch_size"),
     ],

@@ -30,9 +30,7 @@ class EMA(EMAWeightAveraging):
         if update_every_n_steps < 1:
             raise ValueError(f"update_every_n_steps must be at least 1, got {update_every_n_steps}")
         super().__init__(
-            decay=decay,
-            update_every_n_steps=update_every_n_steps,
-            update_starting_at_step=update_starting_at_step,
+            decay=decay, update_every_n_steps=update_every_n_steps, update_starting_at_step=update_starting_at_step
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from hydra_preflight.errors import ConfigError
-from hydraudio.core.trial import Trial, TrialPruned, running_trial
+from hydraudio.core.trial import TrialPruned, running_trial
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
 
 
 class TrialPruning(Callback):

@@ -37,11 +37,22 @@ def stft(waveform: Tensor, n_fft: int, hop: int, lengths: Tensor | None = None) 
         (batch, 2, frames, n_fft // 2 + 1), real and imaginary part.
     """
     with torch.autocast(waveform.device.type, enabled=False):
-        frames = _reflect_ends(at_least_float32(waveform), n_fft // 2, lengths).unfold(1, n_fft, hop)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * _window(n_fft, frames)))
+        padded = _reflect_ends(at_least_float32(waveform), n_fft // 2, lengths)
+        spectrum = torch.view_as_real(frame_spectra(padded, n_fft, hop, n_fft))
         if lengths is not None:
-            spectrum = spectrum.masked_fill(~frame_mask(lengths // hop + 1, frames.shape[1])[:, :, None, None], 0)
+            spectrum = spectrum.masked_fill(~frame_mask(lengths // hop + 1, spectrum.shape[1])[:, :, None, None], 0)
         return spectrum.permute(0, 3, 1, 2)
+
+
+def frame_spectra(waveform: Tensor, n_fft: int, hop: int, window_samples: int) -> Tensor:
+    """Complex spectra of the frames that lie within the waveform, under a Hann window in the middle of each.
+
+    (batch, time) -> (batch, 1 + (time - n_fft) // hop, n_fft // 2 + 1)
+    """
+    window = _window(window_samples, waveform)
+    before = (n_fft - window_samples) // 2
+    window = F.pad(window, (before, n_fft - window_samples - before))
+    return torch.fft.rfft(waveform.unfold(1, n_fft, hop) * window)
 
 
 def istft(spectrum: Tensor, n_samples: int, n_fft: int, hop: int, lengths: Tensor | None = None) -> Tensor:

@@ -316,13 +316,7 @@ def _depthwise_forward(x: Tensor, rows: Tensor, taps: list[list[Segment]], out: 
 
 
 def _depthwise_backward(
-    grad: Tensor,
-    x: Tensor,
-    rows: Tensor,
-    taps: list[list[Segment]],
-    grad_rows: Tensor,
-    scratch: Tensor,
-    out: Tensor,
+    grad: Tensor, x: Tensor, rows: Tensor, taps: list[list[Segment]], grad_rows: Tensor, scratch: Tensor, out: Tensor
 ) -> Tensor:
     """Write the gradient of x to `out`, adds the kernel's to `grad_rows`."""
     out.zero_()

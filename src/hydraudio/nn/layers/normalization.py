@@ -5,6 +5,8 @@ IEEE/ACM TASLP 27(8), 2019: gLN is eq. (10)-(12), cLN here is the per-frame form
 one frame), which needs neither past nor future frames.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from hydraudio.nn.layers import elementary
 from hydraudio.nn.layers.masking import frame_mask, global_norm
 
-NORMS = ("gLN", "cLN", "BN")
 CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depends on the future
 
 
@@ -96,14 +97,11 @@ def _zero_padding(x: Tensor, n_frames: Tensor | None) -> Tensor:
 
 
 Norm = GlobalLayerNorm | ChannelwiseLayerNorm | BatchNorm
+NORMS: dict[str, Callable[[int, float], Norm]] = {"gLN": GlobalLayerNorm, "cLN": ChannelwiseLayerNorm, "BN": BatchNorm}
 
 
 def build_norm(name: str, n_channels: int, eps: float = 1e-8) -> Norm:
     """Build the normalisation called `name` ("gLN", "cLN" or "BN") for (batch, n_channels, frames)."""
-    if name == "gLN":
-        return GlobalLayerNorm(n_channels, eps)
-    if name == "cLN":
-        return ChannelwiseLayerNorm(n_channels, eps)
-    if name == "BN":
-        return BatchNorm(n_channels, eps)
-    raise ValueError(f"norm={name!r} is unknown; choose one of {', '.join(NORMS)}")
+    if name not in NORMS:
+        raise ValueError(f"norm={name!r} is unknown; choose one of {', '.join(NORMS)}")
+    return NORMS[name](n_channels, eps)

@@ -29,14 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    z: Tensor | None = None,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, z: Tensor | None = None
 ) -> Tensor:
     """Scan over the steps, in float32 (float64 if u is) under any autocast, from a state of zeros.
 

@@ -75,13 +75,7 @@ class TransformerEncoder(nn.Module):
     """
 
     def __init__(
-        self,
-        n_layers: int,
-        dim: int,
-        n_heads: int,
-        ffn_dim: int,
-        dropout: float,
-        positional_encoding: bool,
+        self, n_layers: int, dim: int, n_heads: int, ffn_dim: int, dropout: float, positional_encoding: bool
     ) -> None:
         super().__init__()
         _check(dim, n_heads, dropout, positional_encoding)

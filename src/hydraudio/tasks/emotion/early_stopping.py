@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,10 +14,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from hydra_preflight.errors import ConfigError
+from hydraudio.core.options import check_sizes
 
 log = logging.getLogger(__name__)
 
-DEFAULT_WINDOW = 5
 _WORDS: dict[Reason, str] = {
     "loss": "the loss is above the threshold",
     "smoothed_f1": "the moving average of the score has not grown",
@@ -42,12 +40,7 @@ class HybridEarlyStopping(Checkpoint):
         dirpath: folder of ``best.ckpt``.
         monitor: metric whose moving average counts, higher is better.
         loss: metric that must not rise above ``ratio`` times its minimum.
-        window: validations in the average; None = 5.
-        ratio: above 1.
-        min_delta: what the average has to grow by.
-        strict: stop at the first validation that fails. False: at the `patience`-th in a row.
-        patience: with ``strict=False``, validations in a row without a new best or with too high a loss after which
-            training stops. With ``strict=True`` it is a deprecated name of `window` and never means epochs to wait.
+        window: of the rule, :class:`HybridRule`; likewise `ratio`, `min_delta` and `patience`, with 1 as published.
     """
 
     def __init__(
@@ -55,24 +48,14 @@ class HybridEarlyStopping(Checkpoint):
         dirpath: str,
         monitor: str = "val/macro_f1",
         loss: str = "val/loss",
-        window: int | None = None,
+        window: int = 5,
         ratio: float = 1.05,
         min_delta: float = 0.0,
-        strict: bool = True,
-        patience: int | None = None,
+        patience: int = 1,
     ) -> None:
-        if strict:
-            window, n_failures = _window(window, patience), 1
-        elif patience is None:
-            raise ValueError(
-                "strict=false needs patience: the number of validations in a row without a new best average (or with "
-                "too high a loss) after which training stops"
-            )
-        else:
-            n_failures = patience
         self.path = Path(dirpath) / "best.ckpt"
         self.monitor, self.loss = monitor, loss
-        self.rule = HybridRule(DEFAULT_WINDOW if window is None else window, ratio, min_delta, n_failures)
+        self.rule = HybridRule(window, ratio, min_delta, patience)
         self.best_model_path = ""
         self.best_model_score: Tensor | None = None
 
@@ -100,7 +83,7 @@ class HybridEarlyStopping(Checkpoint):
         if self.stop_reason is not None:
             log.warning(
                 "This run was stopped after validation %d (%s) and stays so. To train on regardless, give it more "
-                "patience (with strict=false), leave the callback out (callbacks.hybrid_early_stopping=null), or start "
+                "patience, leave the callback out (callbacks.hybrid_early_stopping=null), or start "
                 "a run of its own with init_from=FILE",
                 self.rule.n_events,
                 self.stop_reason,
@@ -168,21 +151,6 @@ class HybridEarlyStopping(Checkpoint):
         )
 
 
-def _window(window: int | None, patience: int | None) -> int | None:
-    """The window of the strict rule; `patience` is its deprecated name."""
-    if patience is None:
-        return window
-    used = f"window={window} is used" if window is not None else f"it is taken as window={patience}"
-    message = (
-        f"callbacks.hybrid_early_stopping.patience={patience} is a deprecated name of `window`, the number of "
-        f"validations that are averaged; {used}. It never means epochs to wait: training stops at the first validation "
-        "that fails. To wait, give strict=false as well"
-    )
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
-    log.warning(message)
-    return patience if window is None else window
-
-
 def _found(here: Path, recorded: Path) -> str:
     """The best checkpoint of a resumed run: in this run's folder, else where it was written."""
     for path in (here, recorded):
@@ -198,11 +166,10 @@ TOLERANCE = 1e-12
 Reason = Literal["loss", "smoothed_f1", "non_finite"]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What follows from one validation.
 
-    Args:
+    Attributes:
         smoothed: mean of the last scores; NaN where a value was not finite.
         save: this model is the best so far.
         stop: why training ends; None where it goes on.
@@ -211,6 +178,10 @@ class Verdict:
     smoothed: float
     save: bool
     stop: Reason | None
+
+
+_STATE = ("scores", "min_loss", "best", "best_event", "failures_in_a_row", "stop")
+"""Attributes of a rule that later decisions depend on."""
 
 
 class HybridRule:
@@ -232,7 +203,7 @@ class HybridRule:
         window: scores in the mean, at least 1.
         ratio: above 1.
         min_delta: what the mean has to grow by, at least 0.
-        n_failures: validations in a row with outcome 3 or 5 after which training stops; 1 = at the first. A
+        patience: validations in a row with outcome 3 or 5 after which training stops; 1 = at the first. A
             validation with outcome 4 sets the count back.
 
     >>> rule = HybridRule(window=2)
@@ -242,14 +213,13 @@ class HybridRule:
     'loss'
     """
 
-    def __init__(self, window: int = 5, ratio: float = 1.05, min_delta: float = 0.0, n_failures: int = 1) -> None:
-        _require_positive_integer("window", window)
-        _require_positive_integer("patience", n_failures)
+    def __init__(self, window: int = 5, ratio: float = 1.05, min_delta: float = 0.0, patience: int = 1) -> None:
+        check_sizes(window=window, patience=patience)
         if not ratio > 1 or math.isinf(ratio):
             raise ValueError(f"ratio={ratio} must be a number above 1: the loss may rise by the factor `ratio`")
         if not min_delta >= 0 or math.isinf(min_delta):
             raise ValueError(f"min_delta={min_delta} must be a number that is not negative")
-        self.window, self.ratio, self.min_delta, self.n_failures = window, ratio, min_delta, n_failures
+        self.window, self.ratio, self.min_delta, self.patience = window, ratio, min_delta, patience
         self.scores: list[float] = []
         self.min_loss = math.inf
         self.best = -math.inf
@@ -289,28 +259,21 @@ class HybridRule:
             self.best, self.best_event, self.failures_in_a_row = smoothed, self.n_events, 0
             return Verdict(smoothed, save=True, stop=None)
         self.failures_in_a_row += 1
-        if self.failures_in_a_row >= self.n_failures:
+        if self.failures_in_a_row >= self.patience:
             self.stop = failure
         return Verdict(smoothed, save=False, stop=self.stop)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later decisions depend on, in plain types."""
-        return {
-            "scores": list(self.scores),
-            "min_loss": self.min_loss,
-            "best": self.best,
-            "best_event": self.best_event,
-            "failures_in_a_row": self.failures_in_a_row,
-            "stop": self.stop,
-        }
+        return {name: getattr(self, name) for name in _STATE} | {"scores": list(self.scores)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned; with more patience than then, a stop is no more."""
+        for name in _STATE:
+            setattr(self, name, state[name])
         self.scores = list(state["scores"])
-        self.min_loss, self.best = state["min_loss"], state["best"]
-        self.best_event, self.failures_in_a_row = state["best_event"], state["failures_in_a_row"]
-        has_patience_left = self.failures_in_a_row < self.n_failures and state["stop"] != "non_finite"
-        self.stop = None if has_patience_left else state["stop"]
+        if self.failures_in_a_row < self.patience and state["stop"] != "non_finite":
+            self.stop = None
 
     def _failure(self, loss: float, smoothed: float) -> Reason | None:
         if loss > self.loss_threshold + TOLERANCE * max(1.0, abs(self.min_loss)):
@@ -318,8 +281,3 @@ class HybridRule:
         if smoothed > self.best + self.min_delta + TOLERANCE:
             return None
         return "smoothed_f1"
-
-
-def _require_positive_integer(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer of at least 1")

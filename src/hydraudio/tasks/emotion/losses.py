@@ -1,6 +1,6 @@
 """Losses of emotion networks by head, of attributes and of gender, and mixup of utterances and their labels.
 
-Those of categories: `hydraudio.losses.classification` and `hydraudio.losses.classification`.
+Those of categories: `hydraudio.losses.classification`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
+from hydraudio.core.options import check_choice, check_probability
 from hydraudio.losses.category import CategoryLoss
 from hydraudio.tasks.emotion.networks.heads import UNKNOWN
 
@@ -96,9 +97,7 @@ class ConcordanceLoss(nn.Module):
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction={reduction!r} is unknown; choose mean or sum")
-        self.reduction = reduction
+        self.reduction = check_choice("reduction", reduction, ("mean", "sum"))
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction, target: (batch, n_attributes); NaN in `target` is unknown."""
@@ -176,9 +175,7 @@ class LabelAdaptiveMixup(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"p={p} must be a probability")
-        self.p = p
+        self.p = check_probability("p", p)
 
     def forward(self, batch: dict[str, Any], generator: torch.Generator | None = None) -> dict[str, Any]:
         """A new batch; the given one stays as it is.

@@ -25,20 +25,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hydraudio.audio.files import (
-    Job,
-    OnProgress,
-    plan_jobs,
-    process_files,
-    read_blocks,
-    report_failures,
-)
+from hydraudio.audio.files import FilePredictor, Job, OnProgress, read_blocks
 from hydraudio.audio.io import open_audio, resample
 from hydraudio.audio.overlap_add import Chunk, coverage_weights, cut_chunks, in_groups
 from hydraudio.core.files import csv_text, whole_file, write_json, write_text
@@ -59,27 +52,7 @@ ROUNDING = 0.02
 """How far the sum of frequencies that were rounded to two decimals may be from 1."""
 
 
-class Recogniser(Protocol):
-    """A task that recognises emotions, in evaluation mode."""
-
-    sample_rate: int
-    """Of waveforms, in Hz."""
-    class_names: list[str]
-    """Of the probabilities; empty without a head for categories."""
-    attribute_names: list[str]
-    """Of the attributes; empty without a head for them."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-
-    def predict_waveform(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Map (batch, time) -> `probabilities` (batch, n_classes), `attributes` (batch, n_attributes) in [0, 1], as far
-        as
-        there are heads, and `embedding` (batch, dim)."""
-
-
-class EmotionPredictor:
+class EmotionPredictor(FilePredictor["EmotionTask"]):
     """Recognises the emotion of a file, or of every audio file below a folder.
 
     Args:
@@ -101,73 +74,38 @@ class EmotionPredictor:
         embedding: bool = False,
         priors: Mapping[str, float] | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.window_s, self.hop_s, self.batch_size, self.embedding = window_s, hop_s, batch_size, embedding
-        self.priors = priors
+        super().__init__(batch_size)
+        self.window_s, self.hop_s, self.embedding, self.priors = window_s, hop_s, embedding, priors
 
-    def run(
-        self,
-        task: EmotionTask,
-        input: str | Path,
-        output: str | Path,
-        *,
-        device: str | torch.device = "cpu",
-        overwrite: bool = False,
-    ) -> dict[Path, str]:
-        """Recognise a file or a folder.
-
-        Args:
-            task: as for `recognise`; it is moved to `device` and put into evaluation mode.
-            input: file, or folder that is searched recursively (names that begin with a dot excepted).
-            output: folder, made if needed; must not be the input folder.
-            device: where the network runs.
-            overwrite: replace existing results; otherwise a file is skipped when its results exist, and its row of
-                the table comes from there.
-
-        Returns:
-            The input files that failed, with the reasons, which are also logged; all others are in the table.
-
-        Raises:
-            FileNotFoundError: no such input.
-            ValueError: nothing to do, or settings out of range.
-        """
+    def check(self, task: EmotionTask) -> None:
         window_sizes(task.sample_rate, self.window_s, self.hop_s)
         if self.priors is not None:
             class_frequencies(self.priors, task.class_names)
-        jobs, failed = plan_jobs(input, output, self._targets)
-        task.to(device).eval()
-        failed |= process_files(jobs, lambda job, progress: self._recognise_file(task, job, progress), overwrite)
+
+    def summarise(self, task: EmotionTask, jobs: list[Job], output: Path) -> dict[Path, str]:
+        """Writes the table, from the files of the results: also of those that were there already."""
         names = (list(task.class_names), list(task.attribute_names))
-        results = []
+        results, failed = [], {}
         for job in jobs:
-            if job.source not in failed:
-                try:
-                    results.append({**read_result(job.targets[-1], *names), "file": job.name})
-                except ValueError as error:
-                    failed[job.source] = str(error)
-        write_text(Path(output) / TABLE, table(results, *names))
-        report_failures(failed)
+            try:
+                results.append({**read_result(job.targets[-1], *names), "file": job.name})
+            except ValueError as error:
+                failed[job.source] = str(error)
+        write_text(output / TABLE, table(results, *names))
         found = collections.Counter(result["emotion"] for result in results if "emotion" in result).most_common()
         counts = ", ".join(f"{emotion} {count}" for emotion, count in found)
         log.info("%s has %d files%s", TABLE, len(results), f": {counts}" if counts else "")
         return failed
 
-    def _targets(self, folder: Path, stem: str) -> tuple[Path, ...]:
-        """The last one is the JSON file, which is written last."""
-        targets = (folder / f"{stem}.npy",) if self.embedding else ()
-        return (*targets, folder / f"{stem}.json")
+    def targets(self, task: EmotionTask, folder: Path, stem: str) -> tuple[Path, ...]:
+        embedding = (folder / f"{stem}.npy",) if self.embedding else ()
+        return (*embedding, folder / f"{stem}.json")
 
-    def _recognise_file(self, task: Recogniser, job: Job, on_progress: OnProgress) -> None:
+    def process(self, task: EmotionTask, job: Job, on_progress: OnProgress) -> None:
         with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=True, sample_rate=task.sample_rate)
             recognition = recognise_blocks(
-                task,
-                blocks,
-                window_s=self.window_s,
-                hop_s=self.hop_s,
-                batch_size=self.batch_size,
-                priors=self.priors,
+                task, blocks, window_s=self.window_s, hop_s=self.hop_s, batch_size=self.batch_size, priors=self.priors
             )
         if self.embedding:
             with whole_file(job.targets[0]) as file:
@@ -282,7 +220,7 @@ class Recognition:
 
 
 def recognise(
-    task: Recogniser,
+    task: EmotionTask,
     waveform: np.ndarray | Tensor,
     sample_rate: int,
     *,
@@ -294,7 +232,7 @@ def recognise(
     """Recognise the emotion of a recording.
 
     Args:
-        task: an `EmotionTask`, or what is like one.
+        task: in evaluation mode.
         waveform: (time,) or (channels, time), in [-1, 1]; channels are mixed down to one.
         sample_rate: of the waveform in Hz; it is resampled to that of the task.
         window_s: longest part that the network sees at once.
@@ -317,7 +255,7 @@ def recognise(
 
 
 def recognise_blocks(
-    task: Recogniser,
+    task: EmotionTask,
     blocks: Iterable[np.ndarray],
     *,
     window_s: float,
@@ -383,7 +321,7 @@ def class_frequencies(priors: Mapping[str, float], class_names: Sequence[str]) -
 
 
 @torch.inference_mode()
-def _recognise_group(task: Recogniser, group: list[Chunk], frequencies: list[float] | None) -> list[Window]:
+def _recognise_group(task: EmotionTask, group: list[Chunk], frequencies: list[float] | None) -> list[Window]:
     """Windows of one length."""
     result = task.predict_waveform(torch.cat([chunk for _, chunk in group]).to(task.device))
     probabilities = _rows(result, "probabilities", len(group))

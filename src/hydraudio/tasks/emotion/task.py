@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,32 +13,21 @@ from torch import Tensor, nn
 from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage, Task, parameter_groups
 from hydraudio.metrics.accumulate import Predictions
-from hydraudio.metrics.classification import category_scores
+from hydraudio.metrics.classification import SCALARS, category_scores
 from hydraudio.nn.weight_decay import exempt_from_weight_decay
 from hydraudio.tasks.emotion.losses import HeadLosses, LossOfHead
 from hydraudio.tasks.emotion.metrics import attribute_scores
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.spec import SPEC
 
-CATEGORY_METRICS = ("macro_f1", "weighted_f1", "accuracy", "uar", "top2", "nll", "brier")
+if TYPE_CHECKING:
+    from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
+
 ATTRIBUTE_METRICS = ("ccc", "pearson", "rmse")
 LAST_EPOCH = 2**31
 """What a loss with a schedule is told in a test: its last stage."""
 
 Cached = Literal["frames", "statistics"]
-
-
-class CachesFeatures(Protocol):
-    """A datamodule that can give features of a frozen network instead of waveforms."""
-
-    def cache_features(
-        self,
-        key: str,
-        what: Cached,
-        compute: Callable[[dict[str, Any]], list[np.ndarray]],
-        cache_dir: str | Path | None = None,
-    ) -> None:
-        """Compute what is not kept under `key` yet, and give that from now on."""
 
 
 class EmotionTask(Task):
@@ -125,7 +113,7 @@ class EmotionTask(Task):
         if stage == "train":
             names += [f"loss_{head}" for head in heads] if len(heads) > 1 else []
         else:
-            names += CATEGORY_METRICS if self.class_names else []
+            names += SCALARS if self.class_names else []
             attributes = ["", *(f"_{name}" for name in self.attribute_names)] if self.attribute_names else []
             names += [f"{metric}{ending}" for metric in ATTRIBUTE_METRICS for ending in attributes]
         return [f"{stage}/{name}" for name in names]
@@ -221,7 +209,7 @@ class EmotionTask(Task):
         if self.class_names:
             probabilities = rows["logits"].softmax(-1)
             found = category_scores(probabilities, rows["label"], len(self.class_names))
-            scores |= {name: found[name] for name in CATEGORY_METRICS}
+            scores |= {name: found[name] for name in SCALARS}
         if self.attribute_names:
             scores |= attribute_scores(rows["attributes"], rows["true_attributes"], self.attribute_names)
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, sync_dist=True)
@@ -278,7 +266,7 @@ class EmotionTask(Task):
             whole = states.float().cpu().numpy()
             return [item[:, :count] for item, count in zip(whole, n_frames.tolist(), strict=True)]
 
-        data: CachesFeatures = vars(self.trainer)["datamodule"]  # which Lightning does not declare
+        data: EmotionDataModule = vars(self.trainer)["datamodule"]  # which Lightning does not declare
         data.cache_features(self.net.fingerprint(), what, compute, self.cache_dir)
         self.net.train(was_training)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from hydraudio.tasks.emotion.networks.network import UpstreamPart
+from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
 
 log = logging.getLogger(__name__)
 _NAME = "callbacks.gradual_unfreezing"
@@ -60,7 +60,7 @@ class GradualUnfreezing(Callback):
             log.info("Epoch %d: %s blocks of the upstream are trained.", epoch, n_blocks)
 
 
-def _upstream(trainer: Trainer, pl_module: LightningModule) -> UpstreamPart:
+def _upstream(trainer: Trainer, pl_module: LightningModule) -> Upstream:
     """The upstream that is trained in stages, where that is possible."""
     upstream: Any = getattr(getattr(pl_module, "net", None), "upstream", None)
     if not hasattr(upstream, "set_trainable"):

@@ -5,7 +5,6 @@ Bengio, Louradour, Collobert and Weston, "Curriculum Learning", ICML 2009.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import logging
 import math
@@ -17,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+
+from hydraudio.core.options import check_keys
 
 log = logging.getLogger(__name__)
 
@@ -340,11 +341,7 @@ def _parse_stage(number: int, options: Mapping[str, Any]) -> Stage:
     where = f"stages[{number}]"
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}: {options!r} must be a mapping, e.g. {{first_epoch: 0, variants: [C, R]}}")
-    names = [field.name for field in fields(Stage)]
-    for name in options:
-        if name not in names:
-            guess = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{where}: no such setting as {name!r}; did you mean {guess}? Valid: {', '.join(names)}")
+    check_keys(f"{where}: ", options, [field.name for field in fields(Stage)])
     given = {name: value for name, value in options.items() if value is not None}
     if ("first_epoch" in given) == ("after_plateau_of" in given):
         raise ValueError(f"{where}: give either first_epoch or after_plateau_of (and not both)")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,19 +23,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from hydraudio.audio.files import (
-    BLOCK_FRAMES,
-    Job,
-    OnProgress,
-    plan_jobs,
-    process_files,
-    read_blocks,
-    report_failures,
-    resampled,
-)
+from hydraudio.audio.files import BLOCK_FRAMES, FilePredictor, Job, OnProgress, read_blocks, resampled
 from hydraudio.audio.io import open_audio
 from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
 from hydraudio.core.files import whole_path
+from hydraudio.core.options import check_choice
 from hydraudio.tasks.separation.task import SeparationTask
 
 log = logging.getLogger(__name__)
@@ -44,7 +36,7 @@ WAV_LIMIT_BYTES = 4_000_000_000
 """WAV counts bytes in 32 bits; longer files are written as RF64, its 64-bit form."""
 
 
-class SeparationPredictor:
+class SeparationPredictor(FilePredictor[SeparationTask]):
     """Separates a file, or every audio file below a folder.
 
     Args:
@@ -65,56 +57,26 @@ class SeparationPredictor:
         channels: Literal["mono", "each"] = "mono",
         streaming: bool = False,
     ) -> None:
-        if channels not in ("mono", "each"):
-            raise ValueError(f"channels must be mono or each, not {channels!r}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.chunk_s, self.overlap_s, self.batch_size = chunk_s, overlap_s, batch_size
-        self.channels, self.streaming = channels, streaming
+        super().__init__(batch_size)
+        self.channels = check_choice("channels", channels, ("mono", "each"))
+        self.chunk_s, self.overlap_s, self.streaming = chunk_s, overlap_s, streaming
 
-    def run(
-        self,
-        task: SeparationTask,
-        input: str | Path,
-        output: str | Path,
-        *,
-        device: str | torch.device = "cpu",
-        overwrite: bool = False,
-    ) -> dict[Path, str]:
-        """Separate a file or a folder.
-
-        Args:
-            task: it is moved to `device` and put into evaluation mode.
-            input: file, or folder that is searched recursively (names that begin with a dot excepted).
-            output: folder, made if needed; must not be the input folder.
-            device: where the network runs.
-            overwrite: replace existing outputs; otherwise an input is skipped when all its outputs exist.
-
-        Returns:
-            The input files that failed, with the reasons, which are also logged; all others are done.
-
-        Raises:
-            FileNotFoundError: no such input.
-            ValueError: nothing to do, an output would overwrite an input, or the settings do not fit the network.
-        """
+    def check(self, task: SeparationTask) -> None:
         chunk_sizes(task.sample_rate, self.chunk_s, self.overlap_s)
         if self.streaming:
             task.require_causal()
-        jobs, failed = plan_jobs(input, output, lambda folder, stem: output_paths(folder, stem, task.n_sources))
-        task.to(device).eval()
 
-        def process(job: Job, on_progress: OnProgress) -> None:
-            self._separate_file(task, job, torch.device(device), on_progress)
+    def targets(self, task: SeparationTask, folder: Path, stem: str) -> tuple[Path, ...]:
+        """One WAV path per source."""
+        if task.n_sources == 1:
+            return (folder / f"{stem}.wav",)
+        return tuple(folder / f"{stem}_s{k + 1}.wav" for k in range(task.n_sources))
 
-        failed |= process_files(jobs, process, overwrite)
-        report_failures(failed)
-        return failed
-
-    def _separate_file(self, task: SeparationTask, job: Job, device: torch.device, on_progress: OnProgress) -> None:
+    def process(self, task: SeparationTask, job: Job, on_progress: OnProgress) -> None:
         mono = self.channels == "mono"
         with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
-            pieces = self._separated(task, blocks, device)
+            pieces = self._separated(task, blocks)
             merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)
             n_channels = 1 if mono else file.channels
             with _SourceWriter(job.targets, file.samplerate, n_channels, file.frames) as writer:
@@ -122,15 +84,15 @@ class SeparationPredictor:
                     writer.write(block)
                 writer.finish()
 
-    def _separated(self, task: SeparationTask, blocks: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+    def _separated(self, task: SeparationTask, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Blocks of (channels, time) to blocks of (channels, n_sources, time) on the CPU."""
 
         @torch.inference_mode()
         def function(waveform: Tensor) -> Tensor:
-            return task.predict_waveform(waveform.to(device)).float().cpu()
+            return task.predict_waveform(waveform.to(task.device)).float().cpu()
 
         if self.streaming:
-            stream = task.predict_stream(torch.from_numpy(block).to(device) for block in blocks)
+            stream = task.predict_stream(torch.from_numpy(block).to(task.device) for block in blocks)
             return (piece.cpu() for piece in stream)
         return separate_blocks(
             function,
@@ -142,14 +104,7 @@ class SeparationPredictor:
         )
 
 
-def output_paths(folder: Path, stem: str, n_sources: int) -> tuple[Path, ...]:
-    """Return one WAV path per source."""
-    if n_sources == 1:
-        return (folder / f"{stem}.wav",)
-    return tuple(folder / f"{stem}_s{k + 1}.wav" for k in range(n_sources))
-
-
-class _SourceWriter:
+class _SourceWriter(AbstractContextManager):
     """Writes the sources of one file progressively; they get their names at the end of the block if all went well."""
 
     def __init__(self, targets: tuple[Path, ...], sample_rate: int, n_channels: int, n_frames: int) -> None:
@@ -164,9 +119,6 @@ class _SourceWriter:
             )
             for path in partials
         ]
-
-    def __enter__(self) -> _SourceWriter:
-        return self
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)

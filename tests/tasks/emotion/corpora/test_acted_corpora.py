@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.emotion.corpora.crema_d import write_embedded_crema_d
-from hydraudio.tasks.emotion.corpora.iemocap import write_embedded_iemocap
-from hydraudio.tasks.emotion.corpora.ravdess import write_embedded_ravdess
+from hydraudio.tasks.emotion.corpora.crema_d import EmbeddedCREMAD
+from hydraudio.tasks.emotion.corpora.iemocap import EmbeddedIEMOCAP
+from hydraudio.tasks.emotion.corpora.ravdess import EmbeddedRAVDESS
 
 SHORT = {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
 WORDS = {"neu": "Neutral", "hap": "Happiness", "exc": "Excited", "ang": "Anger", "sad": "Sadness"}
@@ -23,17 +23,17 @@ WORDS |= {"fru": "Frustration", "fea": "Fear", "sur": "Surprise"}
 
 @pytest.fixture(scope="module")
 def iemocap(tmp_path_factory) -> Path:
-    return write_embedded_iemocap(tmp_path_factory.mktemp("iemocap") / "root", n_turns=8, **SHORT)
+    return EmbeddedIEMOCAP(n_turns=8, **SHORT)(tmp_path_factory.mktemp("iemocap") / "root")
 
 
 @pytest.fixture(scope="module")
 def crema_d(tmp_path_factory) -> Path:
-    return write_embedded_crema_d(tmp_path_factory.mktemp("crema") / "root", n_actors=5, n_sentences=2, **SHORT)
+    return EmbeddedCREMAD(n_actors=5, n_sentences=2, **SHORT)(tmp_path_factory.mktemp("crema") / "root")
 
 
 @pytest.fixture(scope="module")
 def ravdess(tmp_path_factory) -> Path:
-    return write_embedded_ravdess(tmp_path_factory.mktemp("ravdess") / "root", n_actors=6, **SHORT)
+    return EmbeddedRAVDESS(n_actors=6, **SHORT)(tmp_path_factory.mktemp("ravdess") / "root")
 
 
 def formats(folder: Path) -> set[tuple[int, int, str]]:
@@ -104,25 +104,25 @@ def test_ravdess_names_and_rate(ravdess):
 
 
 def test_same_arguments_same_bytes(crema_d, tmp_path):
-    again = write_embedded_crema_d(tmp_path / "again", n_actors=5, n_sentences=2, **SHORT)
+    again = EmbeddedCREMAD(n_actors=5, n_sentences=2, **SHORT)(tmp_path / "again")
     for path in crema_d.rglob("*.*"):
         digests = {hashlib.md5(root.read_bytes()).digest() for root in (path, again / path.relative_to(crema_d))}
         assert len(digests) == 1
     with pytest.raises(ValueError, match="'seed': 0"):
-        write_embedded_crema_d(again, n_actors=5, n_sentences=2, **SHORT, seed=1)
+        EmbeddedCREMAD(n_actors=5, n_sentences=2, **SHORT, seed=1)(again)
 
 
 @pytest.mark.parametrize(
-    ("write", "arguments", "words"),
+    ("make", "arguments", "words"),
     [
-        (write_embedded_iemocap, {"n_turns": 3}, "n_turns is 3"),
-        (write_embedded_crema_d, {"n_actors": 2}, "n_actors 2 must be at least 5"),
-        (write_embedded_crema_d, {"n_sentences": 13}, "n_sentences 13"),
-        (write_embedded_ravdess, {"n_actors": 25}, "n_actors is 25"),
-        (write_embedded_ravdess, {"n_statements": 3}, "n_statements 3"),
-        (write_embedded_ravdess, {"min_s": 3.0}, "min_s 3.0"),
+        (EmbeddedIEMOCAP, {"n_turns": 3}, "n_turns is 3"),
+        (EmbeddedCREMAD, {"n_actors": 2}, "n_actors 2 must be at least 5"),
+        (EmbeddedCREMAD, {"n_sentences": 13}, "n_sentences 13"),
+        (EmbeddedRAVDESS, {"n_actors": 25}, "n_actors is 25"),
+        (EmbeddedRAVDESS, {"n_statements": 3}, "n_statements 3"),
+        (EmbeddedRAVDESS, {"min_s": 3.0}, "min_s 3.0"),
     ],
 )
-def test_impossible_arguments_are_refused(tmp_path, write, arguments, words):
+def test_impossible_arguments_are_refused(make, arguments, words):
     with pytest.raises(ValueError, match=words):
-        write(tmp_path / "root", **arguments)
+        make(**arguments)

@@ -20,7 +20,9 @@ def rows(*paths: Path | str, **fields) -> list[Utterance]:
 
 
 def kinds(folder: Path, *names: str) -> list[tuple[str, str]]:
-    return [(each.kind, each.severity) for each in audio_defects(rows(*(folder / name for name in names)), RATE)]
+    return [
+        (each.kind, each.severity) for each in audio_defects(rows(*(folder / name for name in names)), sample_rate=RATE)
+    ]
 
 
 def wav(path: Path, waveform: np.ndarray, rate: int = RATE) -> Path:
@@ -55,7 +57,7 @@ def test_each_defect_is_named(tmp_path, waveform, rate, expected):
 def test_a_file_that_is_cut_off_is_named(tmp_path, n_bytes):
     path = wav(tmp_path / "a.wav", NOISE)
     path.write_bytes(path.read_bytes()[:-n_bytes])
-    (defect,) = audio_defects(rows(path), RATE)
+    (defect,) = audio_defects(rows(path), sample_rate=RATE)
     assert defect.kind == "bad_audio"
     assert f"is cut off: {8044 - n_bytes} of 8044 bytes" in defect.message
 
@@ -71,7 +73,7 @@ def test_missing_copied_and_unreferenced_files(tmp_path):
     for name in ("a.wav", "b.wav", "d.wav"):
         wav(tmp_path / name, NOISE)
     (tmp_path / "notes.txt").touch()
-    defects = audio_defects(rows(*(tmp_path / name for name in ("a.wav", "b.wav", "c.wav"))), RATE)
+    defects = audio_defects(rows(*(tmp_path / name for name in ("a.wav", "b.wav", "c.wav"))), sample_rate=RATE)
     assert [each.kind for each in defects] == ["missing_file", "duplicate_audio", "unreferenced_file"]
     assert "c.wav: no such audio file" in defects[0].message
     assert "a.wav, " in defects[1].message

@@ -1,4 +1,4 @@
-"""One object for index, name, letter, count and prior; and the row of the manifest."""
+"""One object for index, name and letter of a class; and the row of the manifest."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
+from hydraudio.tasks.emotion.corpora.labels import EmotionClasses, letter_of
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits, gender_index, manifest_fingerprint
 
 PRIMARY_8 = ["Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral"]
-IS2025_TRAIN = [6716, 6400, 16652, 2992, 1134, 1419, 2519, 29144]
 
 
 def test_the_eight_classes_have_the_order_of_the_original_label_file() -> None:
     classes = EmotionClasses.of(8)
     assert list(classes.names) == PRIMARY_8
     assert "".join(classes.letters) == "ASHUFDCN"
-    assert classes.id2label == dict(enumerate(PRIMARY_8))
-    assert [classes.index_of(letter) for letter in "ASHUFDCN"] == list(range(8))
-    assert classes.index_of("happiness") == classes.index_of("Happy") == 2
+    assert [classes.label_of(letter) for letter in "ASHUFDCN"] == list(range(8))
+    assert letter_of("happiness") == letter_of("Happy") == letter_of("H") == "H"
 
 
 @pytest.mark.parametrize(
@@ -47,23 +45,11 @@ def test_sets(key: int | str | list[str], letters: str) -> None:
 
 
 def test_no_agreement_counts_as_other_only_in_the_set_of_nine() -> None:
-    assert EmotionClasses.of(9).label_of("X") == EmotionClasses.of(9).index_of("Other") == 8
-    assert EmotionClasses.of(9).index_of("X") == 8
+    assert EmotionClasses.of(9).label_of("X") == EmotionClasses.of(9).label_of("O") == 8
     assert EmotionClasses.of(10).label_of("X") == 9
     assert EmotionClasses.of(8).label_of("X") == -1
     assert EmotionClasses.of(8).label_of("O") == -1
     assert EmotionClasses.of(4).label_of("") == -1
-
-
-def test_counts_and_priors_belong_to_the_classes() -> None:
-    classes = EmotionClasses.of(8).with_counts(IS2025_TRAIN)
-    assert classes.counts == tuple(IS2025_TRAIN)
-    assert sum(classes.priors) == pytest.approx(1)
-    assert classes.priors[classes.index_of("Neutral")] == pytest.approx(0.435, abs=5e-4)
-    shuffled = dict(sorted(zip("ASHUFDCN", IS2025_TRAIN, strict=True)))
-    assert EmotionClasses.of(8).with_counts(shuffled) == classes
-    with pytest.raises(ValueError, match="no counts"):
-        _ = EmotionClasses.of(8).priors
 
 
 @pytest.mark.parametrize(
@@ -79,17 +65,6 @@ def test_counts_and_priors_belong_to_the_classes() -> None:
 def test_bad_classes_are_refused(key: int | list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EmotionClasses.of(key)
-
-
-@pytest.mark.parametrize("counts", [[1, 2, 3], [0, 0, 0, 0], [1, 2, 3, -1], [1.5, 2, 3, 4], {"A": 1, "S": 2}])
-def test_bad_counts_are_refused(counts: list[int] | dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="counts"):
-        EmotionClasses.of(4).with_counts(counts)
-
-
-def test_an_index_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="'Fear' is not one of the classes Angry, Sad, Happy, Neutral"):
-        EmotionClasses.of(4).index_of("Fear")
 
 
 def test_gender_order() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import logging
 import re
@@ -25,7 +24,7 @@ from omegaconf import OmegaConf
 from hydra_preflight.resolvers import bind_data_attributes
 from hydraudio.tasks.emotion.corpora import audio
 from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule
-from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
+from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
 from hydraudio.tasks.emotion.corpora.utterances import manifest_fingerprint, sampling_weights
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_webdataset
 
@@ -79,13 +78,10 @@ def ids(data: MSPPodcastDataModule, use: str = "train") -> list[str]:
 # --- what the model is told ---
 
 
-def test_counts_and_priors_are_those_of_the_labelled_training_turns(make, msp_root):
+def test_counts_are_those_of_the_labelled_training_turns(make, msp_root):
     found = Counter(row["EmoClass"] for row in table(msp_root) if row["Split_Set"] == "Train")
     data = make()
     assert data.class_counts == [found[letter] for letter in LETTERS]
-    assert data.class_priors == pytest.approx(
-        [found[letter] / sum(found[each] for each in LETTERS) for letter in LETTERS]
-    )
     assert (data.n_classes, data.class_names[0], data.class_letters) == (8, "Angry", list(LETTERS))
     assert (data.sample_rate, data.task, data.attribute_names) == (
         16000,
@@ -116,12 +112,14 @@ def test_statistics_are_those_of_the_training_turns(make, msp_root):
 def test_facts_are_known_before_prepare_data(tmp_path):
     calls = []
 
-    def write(folder: Path) -> None:
-        calls.append(folder)
-        write_embedded_msp_podcast(folder, 12, 8, 8, 8, 0, n_speakers=12, min_s=0.5, max_s=0.6, n_processes=1)
+    class Counted(EmbeddedMSPPodcast):
+        def write(self, root: Path) -> None:
+            calls.append(root)
+            super().write(root)
 
-    write.__module__ = write_embedded_msp_podcast.__module__  # holds the version of the generator
-    options = {"embedded": functools.partial(write), "data_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    sizes = {"n_train": 12, "n_val": 8, "n_test1": 8, "n_test2": 8, "n_test3": 0, "n_speakers": 12}
+    embedded = Counted(**sizes, min_s=0.5, max_s=0.6, n_processes=1)
+    options = {"embedded": embedded, "data_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
     data = MSPPodcastDataModule(**options)
     assert not calls
     assert sum(data.class_counts) > 0
@@ -133,7 +131,7 @@ def test_facts_are_known_before_prepare_data(tmp_path):
 
 
 def test_nothing_is_written_where_a_corpus_should_be(make, tmp_path):
-    write = functools.partial(write_embedded_msp_podcast, n_processes=1)
+    write = EmbeddedMSPPodcast(n_processes=1)
     with pytest.raises(FileNotFoundError, match=r"no such corpus folder; set data\.root"):
         make(root=str(tmp_path / "corpus"), embedded=write).setup("fit")
     assert not (tmp_path / "corpus").exists()
@@ -603,7 +601,7 @@ def test_statistics_are_computed_once(make, monkeypatch):
 def test_configurations_may_read_what_the_corpus_knows(make):
     data = make(max_train_samples=16)
     bind_data_attributes(data)
-    names = ("class_counts", "class_priors", "waveform_mean", "waveform_std", "n_classes", "class_names", "sample_rate")
+    names = ("class_counts", "waveform_mean", "waveform_std", "n_classes", "class_names", "sample_rate")
     values = OmegaConf.create({name: f"${{data_attribute:{name}}}" for name in (*names, "attribute_names")})
     for name, value in OmegaConf.to_container(values, resolve=True).items():
         assert value == getattr(data, name)

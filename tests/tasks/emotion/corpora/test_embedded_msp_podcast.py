@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
+from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
 
 TINY = {"n_train": 16, "n_val": 8, "n_test1": 8, "n_test2": 8, "n_test3": 8, "n_speakers": 12}
 TINY |= {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
@@ -120,12 +120,9 @@ def test_speakers_and_splits(msp_root, consensus):
 
 
 def test_all_forms_say_the_same(tmp_path):
-    roots = {
-        form: write_embedded_msp_podcast(tmp_path / form, **TINY, detailed_form=form)
-        for form in ("csv_2.0", "csv_1.11")
-    }
+    roots = {form: EmbeddedMSPPodcast(**TINY, detailed_form=form)(tmp_path / form) for form in ("csv_2.0", "csv_1.11")}
     options = {"detailed_form": "json", "consensus_form": "json", "old_spelling": True}
-    roots["json"] = write_embedded_msp_podcast(tmp_path / "old", **TINY, **options)
+    roots["json"] = EmbeddedMSPPodcast(**TINY, **options)(tmp_path / "old")
     votes = {}
     rows = table(roots["csv_2.0"] / "Labels" / "labels_detailed.csv")
     votes["csv_2.0"] = [
@@ -162,23 +159,23 @@ def checksums(root: Path) -> dict[str, str]:
 
 
 def test_same_arguments_same_bytes(tmp_path):
-    first = write_embedded_msp_podcast(tmp_path / "a", **TINY)
-    assert checksums(first) == checksums(write_embedded_msp_podcast(tmp_path / "b", **TINY))
-    assert write_embedded_msp_podcast(first, **TINY) == first
+    first = EmbeddedMSPPodcast(**TINY)(tmp_path / "a")
+    assert checksums(first) == checksums(EmbeddedMSPPodcast(**TINY)(tmp_path / "b"))
+    assert EmbeddedMSPPodcast(**TINY)(first) == first
     with pytest.raises(ValueError, match=r"was generated with .*'seed': 0"):
-        write_embedded_msp_podcast(first, **TINY, seed=1)
+        EmbeddedMSPPodcast(**TINY, seed=1)(first)
 
 
 @pytest.mark.slow
 def test_the_processes_do_not_matter(tmp_path):
-    one = write_embedded_msp_podcast(tmp_path / "a", **TINY)
-    two = write_embedded_msp_podcast(tmp_path / "b", **{**TINY, "n_processes": 2})
+    one = EmbeddedMSPPodcast(**TINY)(tmp_path / "a")
+    two = EmbeddedMSPPodcast(**{**TINY, "n_processes": 2})(tmp_path / "b")
     assert checksums(one) == checksums(two)
 
 
 @pytest.mark.slow
 def test_the_default_corpus_has_the_documented_shape(tmp_path):
-    root = write_embedded_msp_podcast(tmp_path / "msp", min_s=0.5, max_s=0.6)
+    root = EmbeddedMSPPodcast(min_s=0.5, max_s=0.6)(tmp_path / "msp")
     rows = table(root / "Labels" / "labels_consensus.csv")
     for split, n_turns, least in (("Train", 560, 12), ("Development", 180, 4), ("Test1", 120, 4), ("Test2", 80, 3)):
         counts = Counter(row["EmoClass"] for row in rows if row["Split_Set"] == split)
@@ -203,4 +200,4 @@ def test_the_default_corpus_has_the_documented_shape(tmp_path):
 )
 def test_impossible_arguments_are_refused(tmp_path, arguments, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        write_embedded_msp_podcast(tmp_path / "msp", **{**TINY, **arguments})
+        EmbeddedMSPPodcast(**{**TINY, **arguments})(tmp_path / "msp")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus, read_consensus
+from hydraudio.core.defects import or_raise
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 
 COLUMNS = ["FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set"]
@@ -53,7 +54,7 @@ def check(rows: list[Utterance], audio: Path) -> None:
 )
 def test_csv_in_every_place(tmp_path: Path, place: str) -> None:
     write_csv(tmp_path / place, ROWS)
-    check(read_consensus(tmp_path), tmp_path / "Audios")
+    check(or_raise(parse_consensus(tmp_path)), tmp_path / "Audios")
 
 
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
     rows = [["x", *(row[at] for at in order)] for row in ROWS]
     path = write_csv(tmp_path / "Labels/labels_consensus.csv", rows, ["extra", *(f" {COLUMNS[at]}" for at in order)])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    check(read_consensus(tmp_path), tmp_path / "Audios")
+    check(or_raise(parse_consensus(tmp_path)), tmp_path / "Audios")
 
 
 @pytest.mark.parametrize("shape", ["strings", "numbers", "lists", "face"])
@@ -76,14 +77,14 @@ def test_json_shapes(tmp_path: Path, shape: str) -> None:
     if shape in ("lists", "face"):
         entries = {name: [entry] for name, entry in entries.items()}
     write_json(tmp_path / "Labels/labels_consensus.json", entries)
-    check(read_consensus(tmp_path), tmp_path / "Audios")
+    check(or_raise(parse_consensus(tmp_path)), tmp_path / "Audios")
 
 
 def test_old_spellings_and_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "Audio").mkdir()
     columns = [name for name in COLUMNS if name not in ("SpkrID", "Gender")]
     write_csv(tmp_path / "labels_concensus.csv", [["a.wav", "O", "1", "2", "3", "Validation"]], columns)
-    (row,) = read_consensus(tmp_path)
+    (row,) = or_raise(parse_consensus(tmp_path))
     assert (row.split, row.speaker, row.gender, row.podcast) == ("Development", "Unknown", 2, "")
     assert row.path == tmp_path / "Audio" / "a.wav"
 
@@ -93,13 +94,13 @@ def test_test3_files_are_rows_without_labels(tmp_path: Path) -> None:
     (tmp_path / "Audios").mkdir()
     for name in ("MSP-PODCAST_test3_0002.wav", "MSP-PODCAST_test3_0001.wav", "._test3.wav", "test3.txt", ROWS[0][0]):
         (tmp_path / "Audios" / name).touch()
-    rows = read_consensus(tmp_path)
+    rows = or_raise(parse_consensus(tmp_path))
     assert [row.file_name for row in rows[3:]] == ["MSP-PODCAST_test3_0001.wav", "MSP-PODCAST_test3_0002.wav"]
     assert {(row.split, row.letter, len(row.attributes)) for row in rows[3:]} == {("Test3", "", 0)}
     named = [*ROWS[0]]
     named[COLUMNS.index("FileName")], named[COLUMNS.index("Split_Set")] = "MSP-PODCAST_test3_0002.wav", "Test3"
     write_csv(tmp_path / "Labels/labels_consensus.csv", [*ROWS, named])
-    rows = read_consensus(tmp_path)
+    rows = or_raise(parse_consensus(tmp_path))
     names = ["MSP-PODCAST_test3_0002.wav", "MSP-PODCAST_test3_0001.wav"]
     assert [(row.file_name, row.letter) for row in rows[3:]] == [(names[0], rows[0].letter), (names[1], "")]
 
@@ -126,7 +127,7 @@ def test_bad_cells_name_file_row_and_remedy(tmp_path: Path, column: str, value: 
     rows[1][COLUMNS.index(column)] = value
     path = write_csv(tmp_path / "Labels/labels_consensus.csv", rows)
     with pytest.raises(ValueError) as caught:
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: line 3")
     usable, defects = parse_consensus(tmp_path)
@@ -150,36 +151,36 @@ def test_all_defects_are_listed(tmp_path: Path) -> None:
 
 def test_broken_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"set data\.root"):
-        read_consensus(tmp_path / "nowhere")
+        or_raise(parse_consensus(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"labels_consensus\.csv: no such file"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     path = write_csv(tmp_path / "Labels/labels_consensus.csv", ROWS, [*COLUMNS[:4], "EmoDominance", *COLUMNS[5:]])
     with pytest.raises(ValueError, match=r"column EmoDom is missing; the table has FileName.*EmoDominance"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     write_csv(path, [])
     with pytest.raises(ValueError, match="has no rows"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="is empty"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     write_csv(path, ROWS)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="line 4: has 7 cells, the header has 8"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     path.write_bytes(path.read_bytes().replace(b"Male", b"M\xe4le"))
     with pytest.raises(ValueError, match="not UTF-8"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
 
 
 def test_broken_json(tmp_path: Path) -> None:
     path = write_json(tmp_path / "Labels/labels_consensus.json", as_entries(ROWS))
     path.write_text(path.read_text()[:-40])
     with pytest.raises(ValueError, match=r"labels_consensus\.json: line 1: not valid JSON"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))
     write_json(path, {"a.wav": {"EmoClass": "A"}, "b.wav": "A"})
     _, defects = parse_consensus(tmp_path)
     assert [defect.kind for defect in defects] == ["missing_column", "bad_json"]
     entry = json.dumps(as_entries(ROWS)[ROWS[0][0]])
     path.write_text(f'{{"a.wav": {entry}, "a.wav": {entry}}}')
     with pytest.raises(ValueError, match=r"entry 'a\.wav' occurs twice"):
-        read_consensus(tmp_path)
+        or_raise(parse_consensus(tmp_path))

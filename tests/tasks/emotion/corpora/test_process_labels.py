@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from hydraudio.core.defects import raise_first
+from hydraudio.core.defects import or_raise, raise_first
 from hydraudio.tasks.emotion.corpora.labels import EmotionClasses, make_target
-from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
 from hydraudio.tasks.emotion.corpora.msp_podcast.processed import apply_processed, parse_processed, rows_of_processed
 
 SCRIPT = Path(__file__).parents[4] / "scripts" / "emotion" / "process_labels_msp.py"
@@ -121,7 +121,7 @@ def read_back(path: Path) -> dict:
 
 def test_reading_back_a_hard_file(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path)])
-    rows = read_consensus(root)
+    rows = or_raise(parse_consensus(root))
     applied = apply_processed(rows, read_back(tmp_path / "processed_labels.csv"))
     assert [row.letter for row in applied] == ["N", "", "", "U"]
     assert applied[0] == rows[0]
@@ -133,7 +133,7 @@ def test_reading_back_a_hard_file(script: ModuleType, root: Path, tmp_path: Path
 
 def test_reading_back_soft_files(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path), "--soft"])
-    rows = apply_processed(read_consensus(root), read_back(tmp_path / "processed_labels_soft_P.csv"))
+    rows = apply_processed(or_raise(parse_consensus(root)), read_back(tmp_path / "processed_labels_soft_P.csv"))
     assert [row.letter for row in rows] == ["N", "", "A", ""]
     assert rows[0].votes == pytest.approx({"S": 0.25, "N": 0.5, "O": 0.25})
     np.testing.assert_allclose(make_target(rows[0], EIGHT, "soft_p"), [0, 1 / 3, 0, 0, 0, 0, 0, 2 / 3], rtol=1e-6)
@@ -164,6 +164,6 @@ def test_bad_processed_files(tmp_path: Path) -> None:
 
 def test_a_file_of_another_release_is_refused(script: ModuleType, root: Path, tmp_path: Path) -> None:
     script.main([str(root), str(tmp_path)])
-    rows = read_consensus(root)[1:]
+    rows = or_raise(parse_consensus(root))[1:]
     with pytest.raises(ValueError, match=r"1 turns that the corpus does not have, e\.g\. MSP-PODCAST_0001_0001\.wav"):
         apply_processed(rows, read_back(tmp_path / "processed_labels.csv"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ import soundfile
 import torch
 
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
-from hydraudio.tasks.emotion.corpora.crema_d import CREMADDataModule, write_embedded_crema_d
-from hydraudio.tasks.emotion.corpora.iemocap import IEMOCAPDataModule, write_embedded_iemocap
-from hydraudio.tasks.emotion.corpora.ravdess import RAVDESSDataModule, write_embedded_ravdess
+from hydraudio.tasks.emotion.corpora.crema_d import CREMADDataModule, EmbeddedCREMAD
+from hydraudio.tasks.emotion.corpora.iemocap import EmbeddedIEMOCAP, IEMOCAPDataModule
+from hydraudio.tasks.emotion.corpora.ravdess import EmbeddedRAVDESS, RAVDESSDataModule
 
 SHORT = {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
 CORPORA = {
-    "iemocap": (IEMOCAPDataModule, functools.partial(write_embedded_iemocap, n_turns=10, **SHORT), 4, 5),
-    "crema_d": (CREMADDataModule, functools.partial(write_embedded_crema_d, n_actors=5, n_sentences=2, **SHORT), 6, 5),
-    "ravdess": (RAVDESSDataModule, functools.partial(write_embedded_ravdess, **SHORT), 8, 6),
+    "iemocap": (IEMOCAPDataModule, EmbeddedIEMOCAP(n_turns=10, **SHORT), 4, 5),
+    "crema_d": (CREMADDataModule, EmbeddedCREMAD(n_actors=5, n_sentences=2, **SHORT), 6, 5),
+    "ravdess": (RAVDESSDataModule, EmbeddedRAVDESS(**SHORT), 8, 6),
 }
 
 

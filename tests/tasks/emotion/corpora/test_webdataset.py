@@ -16,8 +16,9 @@ import pytest
 import soundfile
 import torch
 
-from hydraudio.tasks.emotion.corpora.msp_podcast.labels import read_consensus
-from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, read_votes
+from hydraudio.core.defects import or_raise
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
+from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, parse_votes
 from hydraudio.tasks.emotion.corpora.webdataset import reader as webdataset
 from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index, read_member
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_index, write_webdataset
@@ -25,7 +26,7 @@ from hydraudio.tasks.emotion.corpora.webdataset.writer import write_index, write
 
 @pytest.fixture(scope="module")
 def rows(msp_root):
-    return add_votes(read_consensus(msp_root), read_votes(msp_root))
+    return add_votes(or_raise(parse_consensus(msp_root)), or_raise(parse_votes(msp_root)))
 
 
 @pytest.fixture(scope="module")

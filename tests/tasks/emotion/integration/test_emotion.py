@@ -27,7 +27,7 @@ TINY = [
     "model.optimizer.lr=3e-3",
     "report.n_bootstrap=20",
 ]
-PATIENT = ["callbacks.hybrid_early_stopping.strict=false", "callbacks.hybrid_early_stopping.patience=100"]
+PATIENT = ["callbacks.hybrid_early_stopping.patience=100"]
 SHORT_HEADS = ["model.net.category.hidden_dim=16"]
 
 

@@ -45,9 +45,9 @@ def fitted(features: Tensor, labels: Tensor) -> torch.nn.Linear:
 @pytest.mark.slow
 def test_a_linear_probe_is_clearly_above_chance(tmp_path: Path) -> None:
     from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule  # which imports lightning
-    from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import write_embedded_msp_podcast
+    from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
 
-    root = write_embedded_msp_podcast(tmp_path / "corpus", n_processes=1)
+    root = EmbeddedMSPPodcast(n_processes=1)(tmp_path / "corpus")
     data = MSPPodcastDataModule(root=str(root), cache_dir=str(tmp_path / "cache"), batch_size=32)
     data.prepare_data()
     data.setup("fit")

@@ -9,18 +9,8 @@ import numpy as np
 import pytest
 
 from hydraudio.tasks.separation.corpora.polsess import layout as polsess_format
-from hydraudio.tasks.separation.corpora.polsess.layout import COLUMNS, FOLDERS, REVERB_COLUMNS
+from hydraudio.tasks.separation.corpora.polsess.layout import COLUMN_OF, COLUMNS, FOLDER_OF, REVERB_COLUMNS
 
-COLUMN = {
-    "sp1": "speaker1File",
-    "sp2": "speaker2File",
-    "scene": "sceneFile",
-    "event": "eventFile",
-    "sp1_reverb": "reverbForSpeaker1",
-    "sp2_reverb": "reverbForSpeaker2",
-    "ev_reverb": "reverbForEvent",
-    "mix": "mixFile",
-}
 CONSTANTS = {
     "sp1": 0.05,
     "sp2": 0.06,
@@ -59,7 +49,7 @@ def write_corpus(
                     parts[part] = np.full(n_samples, value) if constant else noise
             parts["mix"] = np.sum(list(parts.values()), axis=0)
             for part, signal in parts.items():
-                path = root / subset / FOLDERS[COLUMN[part]] / names[COLUMN[part]]
+                path = root / subset / FOLDER_OF[part] / names[COLUMN_OF[part]]
                 polsess_format.write_audio(path, signal, sample_rate)
             rows.append(_table_row(subset, number, names))
         polsess_format.write_csv(polsess_format.csv_path(root, subset), rows)

@@ -23,7 +23,9 @@ from hydraudio.sounds.scenes import make_scene
 from hydraudio.sounds.talkers import make_talker
 from hydraudio.tasks.separation.corpora.polsess.builder.build import JOURNAL, build_corpus
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import BuildConfig
-from hydraudio.tasks.separation.corpora.polsess.layout import COLUMNS, FOLDERS, REVERB_COLUMNS, csv_path
+from hydraudio.tasks.separation.corpora.polsess.layout import COLUMN_OF, COLUMNS, FOLDER_OF, REVERB_COLUMNS, csv_path
+
+FOLDERS = {column: FOLDER_OF[component] for component, column in COLUMN_OF.items()}
 
 SCRIPT = Path(__file__).parents[4] / "scripts" / "separation" / "build_polsess.py"
 REAL_AUDIO = Path(__file__).parents[5] / "shared" / "audio"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.separation.corpora.libri2mix.embedded import write_embedded_libri2mix
+from hydraudio.tasks.separation.corpora.libri2mix.embedded import EmbeddedLibri2Mix
 
 SMALL = {"n_train": 3, "n_val": 2, "n_test": 2, "n_talkers": 12, "min_s": 0.6, "max_s": 1.2, "n_processes": 1}
 PARTS = {"mix_clean": ["s1", "s2"], "mix_both": ["s1", "s2", "noise"], "mix_single": ["s1", "noise"]}
@@ -16,7 +16,7 @@ PARTS = {"mix_clean": ["s1", "s2"], "mix_both": ["s1", "s2", "noise"], "mix_sing
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    return write_embedded_libri2mix(tmp_path_factory.mktemp("a") / "mix", **SMALL, modes=("min", "max"))
+    return EmbeddedLibri2Mix(**SMALL, modes=("min", "max"))(tmp_path_factory.mktemp("a") / "mix")
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -98,26 +98,26 @@ def test_generator_tables_and_talkers(root):
 
 
 def test_same_arguments_same_bytes(root, tmp_path):
-    again = write_embedded_libri2mix(tmp_path / "elsewhere", **{**SMALL, "n_processes": 2}, modes=("min", "max"))
+    again = EmbeddedLibri2Mix(**{**SMALL, "n_processes": 2}, modes=("min", "max"))(tmp_path / "elsewhere")
     assert checksums(again) == checksums(root)
-    other = write_embedded_libri2mix(tmp_path / "other", **SMALL, seed=1)
+    other = EmbeddedLibri2Mix(**SMALL, seed=1)(tmp_path / "other")
     assert set(checksums(other).values()).isdisjoint(set(checksums(root).values()))
 
 
 def test_existing_root_is_kept_or_refused(root, tmp_path):
     before = checksums(root)
-    assert write_embedded_libri2mix(root, **SMALL, modes=("min", "max")) == root
+    assert EmbeddedLibri2Mix(**SMALL, modes=("min", "max"))(root) == root
     assert checksums(root) == before
     with pytest.raises(ValueError, match=r"was generated with .*'seed': 0"):
-        write_embedded_libri2mix(root, **SMALL, modes=("min", "max"), seed=4)
+        EmbeddedLibri2Mix(**SMALL, modes=("min", "max"), seed=4)(root)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(ValueError, match="not written by the generator"):
-        write_embedded_libri2mix(tmp_path / "mine", **SMALL)
+        EmbeddedLibri2Mix(**SMALL)(tmp_path / "mine")
 
 
 def test_another_rate_and_second_training_set(tmp_path):
-    root = write_embedded_libri2mix(tmp_path / "mix", **SMALL, n_train_360=2, sample_rate=16000)
+    root = EmbeddedLibri2Mix(**SMALL, n_train_360=2, sample_rate=16000)(tmp_path / "mix")
     files = sorted((root / "wav16k" / "min" / "train-360" / "mix_both").glob("*.wav"))
     assert len(files) == 2
     assert soundfile.info(files[0]).samplerate == 16000
@@ -141,4 +141,4 @@ def test_another_rate_and_second_training_set(tmp_path):
 )
 def test_impossible_arguments_are_refused(tmp_path, arguments, words):
     with pytest.raises(ValueError, match=words):
-        write_embedded_libri2mix(tmp_path / "mix", **{**SMALL, **arguments})
+        EmbeddedLibri2Mix(**{**SMALL, **arguments})(tmp_path / "mix")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.separation.corpora.polsess.embedded import write_embedded_corpus
+from hydraudio.tasks.separation.corpora.polsess.embedded import EmbeddedPolSESS
 from hydraudio.tasks.separation.corpora.polsess.layout import (
+    COLUMN_OF,
     COLUMNS,
-    FOLDERS,
+    FOLDER_OF,
     REVERB_COLUMNS,
     REVERB_FILE_COLUMNS,
     SUBSETS,
     csv_path,
 )
+
+FOLDERS = {column: FOLDER_OF[component] for component, column in COLUMN_OF.items()}
 
 
 def _rows(root: Path, subset: str) -> list[dict[str, str]]:
@@ -50,10 +52,9 @@ def _digest(root: Path) -> str:
 
 
 def _write(root: Path, **changes) -> Path:
-    return write_embedded_corpus(
-        root,
-        **({"n_train": 5, "n_val": 2, "n_test": 2, "n_talkers": 12, "duration_s": 0.5, "n_processes": 1} | changes),
-    )
+    return EmbeddedPolSESS(
+        **{"n_train": 5, "n_val": 2, "n_test": 2, "n_talkers": 12, "duration_s": 0.5, "n_processes": 1} | changes
+    )(root)
 
 
 def _talkers(row: dict[str, str]) -> list[str]:
@@ -145,24 +146,13 @@ def test_other_contents_are_refused(tmp_path):
     assert (foreign / "thesis.txt").read_text() == "precious"
 
 
-def test_what_a_killed_run_left_is_replaced(tmp_path):
+@pytest.mark.parametrize("left", [".corpus.0a1b2c/corpus", "corpus.partial"])
+def test_what_a_killed_run_left_is_not_in_the_way(tmp_path, left):
     whole = _write(tmp_path / "a" / "corpus")
-    root = tmp_path / "b" / "corpus"
-    partial = root.with_name("corpus.partial")
-    (partial / "train" / "mix").mkdir(parents=True)
-    (partial / "train" / "mix" / "torn.wav").write_bytes(b"RIFF")
-    (partial / "synthetic.json").write_text(json.dumps({}))
-    assert _digest(_write(root)) == _digest(whole)
-    assert not partial.exists()
-
-
-def test_a_foreign_partial_folder_is_not_deleted(tmp_path):
-    partial = tmp_path / "corpus.partial"
-    partial.mkdir()
-    (partial / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match=r"corpus\.partial is in the way"):
-        _write(tmp_path / "corpus")
-    assert (partial / "thesis.txt").exists()
+    (tmp_path / "b" / left / "train" / "mix").mkdir(parents=True)
+    (tmp_path / "b" / left / "train" / "mix" / "torn.wav").write_bytes(b"RIFF")
+    assert _digest(_write(tmp_path / "b" / "corpus")) == _digest(whole)
+    assert (tmp_path / "b" / left / "train" / "mix" / "torn.wav").exists(), "what may be another's stays"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_stable_variant_moves_only_what_it_must() -> None:
         (lambda: mm_ipc.check_variants(["ser"], "val_variants"), "val_variants.*did you mean 'SER'"),
         (lambda: mm_ipc.check_variants([], "allowed_variants"), "empty"),
         (lambda: mm_ipc.check_problem("SE"), "did you mean 'ES'"),
-        (lambda: mm_ipc.check_construction("substract"), "did you mean 'subtract'"),
+        (lambda: mm_ipc.check_problem("XB"), "choose one of ES, EB, SB"),
         (lambda: mm_ipc.recipe("ES", "SE", True), "does not fit an indoor row"),
     ],
 )

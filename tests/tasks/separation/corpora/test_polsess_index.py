@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hydraudio.core.defects import or_raise
 from hydraudio.tasks.separation.corpora.polsess.index import (
     COLUMN_OF,
     corpus_fingerprint,
     missing_files,
     parse_index,
-    read_index,
     talker_keys,
 )
 
@@ -30,7 +30,7 @@ def table(tmp_path: Path, lines: list[list[str]], name: str = "corpus_corpus_tra
 
 @pytest.mark.parametrize("empty", ["", "NaN", "nan", " ", "<missing>"])
 def test_old_table_with_the_eight_columns_only(tmp_path: Path, empty: str) -> None:
-    index = read_index(table(tmp_path, [REQUIRED, INDOOR, OUTDOOR + [empty] * 3]), "train")
+    index = or_raise(parse_index(table(tmp_path, [REQUIRED, INDOOR, OUTDOOR + [empty] * 3]), "train"))
     assert index.indoor.tolist() == [True, False]
     assert index.files["sp1_reverb"].tolist() == ["sp1_x.wav", ""]
     assert index.lines.tolist() == [2, 3]
@@ -43,7 +43,7 @@ def test_old_table_with_the_eight_columns_only(tmp_path: Path, empty: str) -> No
 
 def test_columns_in_any_order_and_more_of_them(tmp_path: Path) -> None:
     header = ["SSR", *REQUIRED[::-1], "sceneOffsetDB", "new"]
-    index = read_index(table(tmp_path, [header, ["-3", *INDOOR[::-1], "-7.25", "?"]]), "train")
+    index = or_raise(parse_index(table(tmp_path, [header, ["-3", *INDOOR[::-1], "-7.25", "?"]]), "train"))
     assert index.files["mix"].tolist() == ["m1.wav"]
     assert (index.ssr_db[0], index.scene_db[0]) == (-3.0, -7.25)
 
@@ -53,17 +53,17 @@ def test_byte_order_mark_quotes_and_windows_line_ends(tmp_path: Path) -> None:
     path = root / "train" / "corpus_corpus_train_final.csv"
     quoted = path.read_text().replace("m1.wav", '"m,1.wav"').replace("\n", "\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + quoted.encode())
-    assert read_index(root, "train").files["mix"].tolist() == ["m,1.wav"]
+    assert or_raise(parse_index(root, "train")).files["mix"].tolist() == ["m,1.wav"]
 
 
 def test_any_single_table_is_accepted(tmp_path: Path) -> None:
     root = table(tmp_path, [REQUIRED, INDOOR], name="corpus_PolSESS_C_in_train_final.csv")
-    assert len(read_index(root, "train")) == 1
+    assert len(or_raise(parse_index(root, "train"))) == 1
     table(tmp_path, [REQUIRED, INDOOR], name="corpus_other_train_final.csv")
     with pytest.raises(ValueError, match="several tables"):
-        read_index(root, "train")
+        or_raise(parse_index(root, "train"))
     table(tmp_path, [REQUIRED, OUTDOOR + [""] * 3])
-    assert read_index(root, "train").files["mix"].tolist() == ["m2.wav"], "the one of the root's name wins"
+    assert or_raise(parse_index(root, "train")).files["mix"].tolist() == ["m2.wav"], "the one of the root's name wins"
 
 
 def test_good_rows_remain_beside_bad_ones(tmp_path: Path) -> None:
@@ -81,14 +81,14 @@ def test_good_rows_remain_beside_bad_ones(tmp_path: Path) -> None:
         ("bad_name", "6: column mixFile holds '../m.wav'"),
     ]
     with pytest.raises(ValueError, match="line 3: column sceneFile is empty"):
-        read_index(root, "train")
+        or_raise(parse_index(root, "train"))
 
 
 def test_missing_files_asks_only_for_what_is_needed(tmp_path: Path) -> None:
     root = table(tmp_path, [REQUIRED, INDOOR, OUTDOOR + [""] * 3])
     (root / "train" / "clean").mkdir()
     (root / "train" / "clean" / "a.wav").touch()
-    index = read_index(root, "train")
+    index = or_raise(parse_index(root, "train"))
     needed = {True: {"sp1", "sp1_reverb"}, False: {"sp1"}}
     found = [defect.message.split(":")[0] for defect in missing_files(index, np.arange(2), needed)]
     assert found == [str(root / "train/clean/c.wav"), str(root / "train/sp1_reverb/sp1_x.wav")]

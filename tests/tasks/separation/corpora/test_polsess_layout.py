@@ -12,12 +12,12 @@ import pytest
 from hydraudio.sounds.rooms import draw_room
 from hydraudio.tasks.separation.corpora.polsess.layout import (
     COLUMNS,
-    Components,
     Levels,
     csv_path,
     decay_factor,
     draw_file_names,
     format_csv,
+    name_parts,
     quantise,
     reverb_columns,
     set_levels,
@@ -32,9 +32,9 @@ HEADER = (
 )
 
 
-def _parts(indoor: bool, scale: float = 0.05) -> Components:
+def _parts(indoor: bool, scale: float = 0.05) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
-    return Components(*(scale * rng.standard_normal((7 if indoor else 4, 4000))))
+    return name_parts(*(scale * rng.standard_normal((7 if indoor else 4, 4000))))
 
 
 def _db(first: np.ndarray, second: np.ndarray) -> float:
@@ -84,35 +84,35 @@ def test_file_names(indoor):
 def test_levels_are_set_as_asked(indoor):
     parts = _parts(indoor)
     scaled, scene_gain = set_levels(parts, Levels(ssr_db=-4, scene_db=-9.5, event_db=-3.0))
-    speech = scaled.speech1 + scaled.speech2
-    assert _db(scaled.speech1, scaled.speech2) == pytest.approx(-4)
-    assert _db(scaled.scene, speech) == pytest.approx(-9.5)
-    assert _db(scaled.event, speech) == pytest.approx(-3.0)
-    np.testing.assert_allclose(scaled.scene, scene_gain * parts.scene)
+    speech = scaled["sp1"] + scaled["sp2"]
+    assert _db(scaled["sp1"], scaled["sp2"]) == pytest.approx(-4)
+    assert _db(scaled["scene"], speech) == pytest.approx(-9.5)
+    assert _db(scaled["event"], speech) == pytest.approx(-3.0)
+    np.testing.assert_allclose(scaled["scene"], scene_gain * parts["scene"])
     if indoor:
         # a reverb keeps its relation to its dry signal
-        assert _db(scaled.speech2_reverb, scaled.speech2) == pytest.approx(_db(parts.speech2_reverb, parts.speech2))
-        assert _db(scaled.event_reverb, scaled.event) == pytest.approx(_db(parts.event_reverb, parts.event))
+        assert _db(scaled["sp2_reverb"], scaled["sp2"]) == pytest.approx(_db(parts["sp2_reverb"], parts["sp2"]))
+        assert _db(scaled["ev_reverb"], scaled["event"]) == pytest.approx(_db(parts["ev_reverb"], parts["event"]))
 
 
 def test_natural_event_level_is_kept():
     parts = _parts(indoor=False, scale=0.02)
     scaled, _ = set_levels(parts, Levels(ssr_db=0, scene_db=-9.0, event_db=None))
-    np.testing.assert_array_equal(scaled.event, parts.event)
+    np.testing.assert_array_equal(scaled["event"], parts["event"])
 
 
 def test_loud_rows_are_turned_down_with_all_ratios_kept():
     parts = _parts(indoor=True, scale=0.8)
     scaled, scene_gain = set_levels(parts, Levels(ssr_db=5, scene_db=0.0, event_db=0.0))
-    codes, mix = quantise(scaled)
-    assert max(np.abs(code.astype(int)).max() for code in [*codes.values(), mix]) <= 0.9999 * 32768
-    assert _db(scaled.speech1, scaled.speech2) == pytest.approx(5)
-    np.testing.assert_allclose(scaled.scene, scene_gain * parts.scene)
+    assert max(np.abs(code.astype(int)).max() for code in quantise(scaled).values()) <= 0.9999 * 32768
+    assert _db(scaled["sp1"], scaled["sp2"]) == pytest.approx(5)
+    np.testing.assert_allclose(scaled["scene"], scene_gain * parts["scene"])
 
 
 @pytest.mark.parametrize("indoor", [True, False])
 def test_the_mix_is_the_exact_integer_sum(indoor):
-    codes, mix = quantise(_parts(indoor))
+    codes = quantise(_parts(indoor))
+    mix = codes.pop("mix")
     assert len(codes) == (7 if indoor else 4)
     assert {code.dtype for code in codes.values()} == {np.dtype(np.int16)}
     np.testing.assert_array_equal(mix.astype(int), sum(code.astype(int) for code in codes.values()))
@@ -127,7 +127,7 @@ def test_a_silent_part_is_named():
     rng = np.random.default_rng(0)
     speech1, speech2, event = rng.standard_normal((3, 100))
     with pytest.raises(ValueError, match="scene is silent"):
-        set_levels(Components(speech1, speech2, np.zeros(100), event), Levels(0, -7.0, None))
+        set_levels(name_parts(speech1, speech2, np.zeros(100), event), Levels(0, -7.0, None))
 
 
 def test_decay_column_grows_with_the_reverberation_time():

@@ -21,6 +21,8 @@ from hydraudio.tasks.separation.corpora.polsess import layout as polsess_format
 from hydraudio.tasks.separation.corpora.polsess.datamodule import PolSESSDataModule
 from hydraudio.tasks.separation.corpora.polsess.pack import pack_corpus
 
+FOLDERS = {column: polsess_format.FOLDER_OF[name] for name, column in polsess_format.COLUMN_OF.items()}
+
 SAMPLE_RATE = 8000
 REPOSITORY = Path(__file__).parents[4]
 
@@ -35,7 +37,7 @@ def write_corpus(root: Path) -> Path:
             indoor = number % 2 == 0
             names = polsess_format.draw_file_names(rng, indoor=indoor)
             signals = rng.uniform(-0.05, 0.05, (7 if indoor else 4, 400))
-            parts = polsess_format.Components(*signals)
+            parts = polsess_format.name_parts(*signals)
             polsess_format.write_row(root, subset, names, parts, SAMPLE_RATE)
             row = dict.fromkeys(polsess_format.COLUMNS, 1) | names
             for talker in (1, 2):
@@ -65,7 +67,7 @@ def edit(root: Path, subset: str = "train") -> Iterator[list[dict[str, str]]]:
 def first_file(root: Path, column: str, row: int = 0) -> Path:
     with table(root).open(newline="") as file:
         name = list(csv.DictReader(file))[row][column]
-    return root / "train" / polsess_format.FOLDERS[column] / name
+    return root / "train" / FOLDERS[column] / name
 
 
 def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], rate: int = SAMPLE_RATE, **options) -> None:
@@ -282,7 +284,7 @@ CASES = [
         same_row_twice,
         False,
     ),
-    Case("mix twice", "duplicate_row", r"mixes hold the same samples; keep one", same_mix_under_two_names, False),
+    Case("mix twice", "duplicate_row", r"mixtures hold the same samples; keep one", same_mix_under_two_names, False),
     Case(
         "one talker", "same_talker", r"line 2: both talkers are probably the same person", same_talker, False, "warning"
     ),

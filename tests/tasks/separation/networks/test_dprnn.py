@@ -11,6 +11,7 @@ from hydraudio.core.torchaudio_standin import install_torchaudio_standin
 from hydraudio.tasks.separation.networks.converters.dprnn import dprnn_from_speechbrain, dprnn_to_speechbrain
 from hydraudio.tasks.separation.networks.converters.files import read_speechbrain_folder, write_speechbrain_folder
 from hydraudio.tasks.separation.networks.dprnn import DPRNN
+from hydraudio.testing import NetworkContract
 
 needs_speechbrain = pytest.mark.skipif(
     importlib.util.find_spec("speechbrain") is None, reason="speechbrain is not installed (extra `speechbrain`)"
@@ -190,11 +191,7 @@ def test_dropout_between_recurrent_layers() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"bidirectional": False}, {"rnn_type": "GRU", "n_rnn_layers": 2}])
 def test_gradient_in_every_parameter(options: dict[str, object]) -> None:
-    net = tiny(**options)
-    (net(noise(2, 400)) * noise(2, 2, 400, seed=2)).sum().backward()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    NetworkContract(tiny(**options), 400).every_parameter_learns()
 
 
 @pytest.mark.parametrize("amplitude", [0.0, 1e-4, 1e-2, 1.0])
@@ -208,12 +205,6 @@ def test_autocast_is_finite_and_near_float32(dtype: torch.dtype, amplitude: floa
     assert masked.isfinite().all()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     assert (estimate - expected).norm() <= (0.1 if dtype == torch.bfloat16 else 0.02) * expected.norm()
-
-
-def test_compiled_equals() -> None:
-    net, mixture = tiny(), noise(2, 800)
-    compiled = torch.compile(net, backend="eager")
-    torch.testing.assert_close(compiled(mixture), net(mixture), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ express themselves, and no two turns are alike, so that the state can be guessed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hydraudio.audio.io import write_audio
-from hydraudio.core.generated import generate
+from hydraudio.core.generated import EmbeddedCorpus, generator
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.sounds.formant_synthesis import sound
 from hydraudio.sounds.talkers import UNVOICED_DB, Segment, Talker, make_talker, plan_utterance
@@ -112,7 +112,7 @@ def make_manner(index: int, seed: int) -> np.ndarray:
 
     Some speakers show more of everything, and each relies more on some means than on others.
     """
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 6, index])))
+    rng = generator(seed, 6, index)
     expressiveness = np.exp(rng.normal(0.0, 0.15))
     return np.maximum(expressiveness * rng.normal(1.0, 0.25, len(DIMENSIONS)), 0.2)
 
@@ -196,9 +196,7 @@ def _adult(voice: int, seed: int) -> tuple[Talker, np.ndarray]:
     number = 5 * (voice // 4) + voice % 4
     talker = make_talker(number, seed)
     trained = replace(
-        talker,
-        glottal_hz=float(np.sqrt(520.0 * talker.glottal_hz)),
-        breath_db=-23.0 + 0.4 * (talker.breath_db + 23.0),
+        talker, glottal_hz=float(np.sqrt(520.0 * talker.glottal_hz)), breath_db=-23.0 + 0.4 * (talker.breath_db + 23.0)
     )
     return trained, make_manner(number, seed)
 
@@ -283,37 +281,31 @@ def state_of(code: str, strength: float = 1.0) -> tuple[tuple[float, float, floa
     return (float(arousal), float(valence), float(dominance)), scaled
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Return random numbers that depend on the key only."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedClips(EmbeddedCorpus):
+    """A corpus of acted clips; a subclass implements :meth:`plan`.
 
-
-def write_clips(
-    folder: str | Path,
-    arguments: Mapping[str, Any],
-    sample_rate: int,
-    plan: Callable[[Path], list[Clip]],
-    n_processes: int | None,
-) -> Path:
-    """Plan (which writes the tables) and speaks a corpus in `<folder>.partial`, then moves it to its place.
-
-    Args:
-        folder: root of the corpus.
-        arguments: everything that its files depend on; `seed` is of the voices.
-        sample_rate: in Hz.
-        plan: of the root; writes the tables and gives the clips.
-        n_processes: None takes the CPUs that there are.
-
-    Raises:
-        ValueError: the folder exists and holds something else.
+    Attributes:
+        min_s: length of the shortest clip.
+        max_s: length of the longest clip.
     """
 
-    def write(root: Path) -> None:
-        jobs = list(enumerate(plan(root)))
-        for _ in map_in_processes(_write_clip, (root, sample_rate, arguments["seed"]), jobs, n_processes):
-            pass
+    min_s: float
+    max_s: float
 
-    return generate(folder, {"generator": __name__, **arguments}, write)
+    sample_rate = 16000  # of the files, in Hz
+
+    def __post_init__(self) -> None:
+        check_lengths(self.min_s, self.max_s)
+
+    def plan(self, root: Path) -> list[Clip]:
+        """Write the tables; give what is to be spoken."""
+        raise NotImplementedError
+
+    def write(self, root: Path) -> None:
+        jobs = list(enumerate(self.plan(root)))
+        for _ in map_in_processes(_write_clip, (root, self.sample_rate, self.seed), jobs, self.n_processes):
+            pass
 
 
 def _write_clip(shared: tuple[Path, int, int], job: tuple[int, Clip]) -> None:

@@ -3,12 +3,11 @@ standard deviation of the samples of a training set."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,13 +21,17 @@ from hydraudio.audio.io import (
     resampled_length,
 )
 from hydraudio.core.feature_cache import kept_array, stat_digest
-from hydraudio.core.files import locked, sha256_of, sha256_of_file, write_json
+from hydraudio.core.files import sha256_of, sha256_of_file, write_json
 from hydraudio.core.parallel import map_in_processes, map_in_threads
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, manifest_fingerprint
 from hydraudio.tasks.emotion.corpora.webdataset.reader import read_member
 
+log = logging.getLogger(__name__)
+
 MEMBER = "#"
 """Stands between the path of a shard and the key of an utterance in it."""
+
+_UTTERANCES_PER_JOB = 32
 
 
 def is_member(path: Path | str) -> bool:
@@ -119,13 +122,7 @@ def _digest(path: Path | str) -> str:
     return sha256_of_file(path)
 
 
-log = logging.getLogger(__name__)
-
-_UTTERANCES_PER_JOB = 32
-
-
-@dataclass(frozen=True)
-class WaveformStatistics:
+class WaveformStatistics(NamedTuple):
     """Of all samples together: mean = sum x / n, std = sqrt(sum x^2 / n - mean^2), accumulated in float64."""
 
     mean: float
@@ -141,7 +138,7 @@ def waveform_statistics(
     cache_dir: Path,
     n_processes: int | None = None,
 ) -> WaveformStatistics:
-    """Return the statistics of the utterances of a training set, kept as JSON under `cache_dir`.
+    """Statistics of the utterances of a training set, kept under `cache_dir`.
 
     Args:
         paths: files and members of shards.
@@ -154,14 +151,14 @@ def waveform_statistics(
         FileNotFoundError: a file does not exist.
         ValueError: a file is not readable, the whole training set is silent, or the cache is damaged.
     """
-    name = f"{stat_digest(paths, stored_in)[:32]}_{sample_rate}_{max_samples or 'all'}.json"
-    cache = cache_dir / "waveform_statistics" / name
-    with locked(cache.parent / "waveform_statistics"):
-        if not cache.is_file():
-            log.info("Computing mean and standard deviation of %d training utterances", len(paths))
-            statistics = compute_statistics(paths, sample_rate, max_samples, n_processes)
-            write_json(cache, asdict(statistics))
-    return _load(cache)
+
+    def compute() -> np.ndarray:
+        log.info("Computing mean and standard deviation of %d training utterances", len(paths))
+        return np.array(compute_statistics(paths, sample_rate, max_samples, n_processes))
+
+    name = f"{stat_digest(paths, stored_in)[:32]}_{sample_rate}_{max_samples or 'all'}.npy"
+    mean, std, n_samples = kept_array(cache_dir / "waveform_statistics" / name, (3,), compute).tolist()
+    return WaveformStatistics(mean, std, int(n_samples))
 
 
 def compute_statistics(
@@ -195,16 +192,5 @@ def _sums(options: tuple[int, int | None], paths: Sequence[Path | str]) -> tuple
 
 def write_statistics(statistics: WaveformStatistics, utterances: Sequence[Utterance], path: Path) -> None:
     """Write what a training was normalised with: mean, std, n_samples, n_files and fingerprint of its utterances."""
-    content = {**asdict(statistics), "n_files": len(utterances), "fingerprint": manifest_fingerprint(utterances)}
+    content = {**statistics._asdict(), "n_files": len(utterances), "fingerprint": manifest_fingerprint(utterances)}
     write_json(path, content)
-
-
-def _load(cache: Path) -> WaveformStatistics:
-    try:
-        statistics = WaveformStatistics(**json.loads(cache.read_bytes()))
-        sound = statistics.n_samples > 0 and math.isfinite(statistics.mean) and 0 < statistics.std < math.inf
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{cache}: the cache is damaged here ({error}); delete it, it is made again") from error
-    if not sound:
-        raise ValueError(f"{cache}: holds {statistics}, which no audio has; delete it, it is made again")
-    return statistics

@@ -17,7 +17,6 @@ from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.feature_cache import FeatureCache, fill_cache
 from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
-from hydraudio.core.uses import check_limits, nested_sample
 from hydraudio.tasks.emotion.corpora.audio import (
     WaveformStatistics,
     read_lengths,
@@ -68,9 +67,6 @@ class EmotionDataModule(CorpusDataModule):
         sample_rate: in Hz; files of another rate are resampled.
         max_s: longer utterances are cut to their first so many seconds; None takes all whole.
         random_crop: in training cut at a random place instead.
-        max_train_samples: size of a random subset, None for all. A smaller one is part of a larger one.
-        max_val_samples: the same for validation.
-        max_test_samples: the same for testing.
         batch_s: seconds of a training batch, padding included: as many items as fit, at most `batch_size`; None for no
             such limit.
         eval_batch_s: of validation and testing, None for `batch_s`.
@@ -106,9 +102,6 @@ class EmotionDataModule(CorpusDataModule):
         sample_rate: int = 16000,
         max_s: float | None = 12.0,
         random_crop: bool = False,
-        max_train_samples: int | None = None,
-        max_val_samples: int | None = None,
-        max_test_samples: int | None = None,
         batch_s: float | None = None,
         eval_batch_s: float | None = None,
         bucketing: bool = True,
@@ -124,7 +117,6 @@ class EmotionDataModule(CorpusDataModule):
         self.exclude = frozenset([exclude] if isinstance(exclude, str) else exclude)
         self.unlabelled = check_choice("unlabelled", unlabelled, ("drop", "keep"))
         self.sampling = check_choice("sampling", sampling, SAMPLINGS)
-        self.max_items = check_limits(max_train_samples, max_val_samples, max_test_samples)
         max_s = check_positive("max_s", max_s)
         self.max_samples = None if max_s is None else max(1, round(max_s * sample_rate))
         self.random_crop, self.bucketing = random_crop, bucketing
@@ -136,7 +128,7 @@ class EmotionDataModule(CorpusDataModule):
                 "them to null"
             )
         self.cache_dir = Path(cache_dir)
-        self._chosen: dict[str, list[Utterance]] = {}
+        self._kept: dict[str, list[Utterance]] = {}
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return the utterances of the corpus that can be used, of all splits, and every defect of the label files."""
@@ -155,23 +147,22 @@ class EmotionDataModule(CorpusDataModule):
         raise_first([defect for defect in defects if defect.severity == "error"])
         return without(rows, self.exclude, self.may_be_absent)
 
-    def chosen(self, use: str) -> list[Utterance]:
+    def chosen(self, split: str) -> list[Utterance]:
         """Return the utterances of train, val or test that take part."""
-        if use not in self._chosen:
-            rows = of_splits(self.utterances, self.splits[use])
-            kept = rows if self.unlabelled == "keep" else [row for row in rows if self._is_labelled(row, use)]
+        if split not in self._kept:
+            rows = of_splits(self.utterances, self.splits[split])
+            kept = rows if self.unlabelled == "keep" else [row for row in rows if self._is_labelled(row, split)]
             if not kept:
                 raise ValueError(
-                    f"{self.root}: none of the {len(rows)} utterances of {', '.join(self.splits[use])} has a "
+                    f"{self.root}: none of the {len(rows)} utterances of {', '.join(self.splits[split])} has a "
                     f"{self.labelling.targets} target in {', '.join(self.class_names)}; choose other classes, or keep "
                     "them with data.unlabelled=keep"
                 )
-            numbers = nested_sample(len(kept), self.max_items[use], self.seed, use)
-            self._chosen[use] = [kept[number] for number in numbers.tolist()]
-        return self._chosen[use]
+            self._kept[split] = [kept[number] for number in self._chosen(len(kept), split).tolist()]
+        return self._kept[split]
 
-    def _is_labelled(self, row: Utterance, use: str) -> bool:
-        if use == "train":
+    def _is_labelled(self, row: Utterance, split: str) -> bool:
+        if split == "train":
             return self.labelling.target(row, training=False) is not None
         return self.labelling.classes.label_of(row.letter) >= 0
 
@@ -188,11 +179,6 @@ class EmotionDataModule(CorpusDataModule):
         targets = (self.labelling.target(row, training=False) for row in self.chosen("train"))
         total = sum((target.astype(np.float64) for target in targets if target is not None), np.zeros(self.n_classes))
         return np.rint(total).astype(int).tolist()
-
-    @property
-    def class_priors(self) -> list[float]:
-        """Share of each class in `class_counts`; they sum to 1."""
-        return list(self.labelling.classes.with_counts(self.class_counts).priors)
 
     @property
     def waveform_mean(self) -> float:
@@ -239,8 +225,8 @@ class EmotionDataModule(CorpusDataModule):
             folder = Path(self.trainer.default_root_dir) / "checkpoints"
             write_statistics(self._statistics, self.chosen("train"), folder / "waveform_statistics.json")
 
-    def _make_dataset(self, use: str) -> EmotionDataset:
-        rows = self.chosen(use)
+    def _make_dataset(self, split: str) -> EmotionDataset:
+        rows = self.chosen(split)
         known = [(row.n_samples, row.sample_rate) if row.n_samples and row.sample_rate else None for row in rows]
         lengths = read_lengths([row.path for row in rows], known, self.sample_rate, self.cache_dir)
         return EmotionDataset(
@@ -249,18 +235,18 @@ class EmotionDataModule(CorpusDataModule):
             self.labelling,
             sample_rate=self.sample_rate,
             max_samples=self.max_samples,
-            random_crop=self.random_crop and use == "train",
-            training=use == "train",
+            random_crop=self.random_crop and split == "train",
+            training=split == "train",
             seed=self.seed,
         )
 
     def _shared_speakers(self) -> list[str]:
         existing = {row.split for row in self.utterances}
-        uses = [use for use, names in self.splits.items() if existing.issuperset(names)]
-        return shared_speakers({use: of_splits(self.utterances, self.splits[use]) for use in uses})
+        there = {split: names for split, names in self.splits.items() if existing.issuperset(names)}
+        return shared_speakers({split: of_splits(self.utterances, names) for split, names in there.items()})
 
-    def _loader(self, use: str) -> ResumableLoader:
-        dataset, training = self.datasets[use], use == "train"
+    def _loader(self, split: str) -> ResumableLoader:
+        dataset, training = self.datasets[split], split == "train"
         of_one_size = dataset.features is not None and dataset.features.what == "statistics"
         weights = sampling_weights(dataset.strata(), self.sampling) if training else None
         return self._build(dataset, None if of_one_size else dataset.lengths, training, self.trainer, weights)
@@ -311,27 +297,21 @@ class EmotionDataModule(CorpusDataModule):
             raise ValueError("features cannot be cached for random crops: set data.random_crop=false")
         n_axes = N_AXES_OF_FEATURES[check_choice("what", what, N_AXES_OF_FEATURES)]
         cache = FeatureCache(Path(cache_dir or self.cache_dir), key, what, n_axes)
-        for use, dataset in self.datasets.items():
+        for split, dataset in self.datasets.items():
             if dataset.features is None:
                 identities = dataset.audio_identities(self.cache_dir)
-                fill_cache(cache, dataset, identities, compute, self._build, use)
+                fill_cache(cache, dataset, identities, compute, self._build, split)
                 dataset.features, dataset.identities = cache, identities
 
-    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Read the whole corpus and return every defect; `on_row` is told (rows done, rows in all)."""
-        if self._embedded is not None:
-            self.prepare_data()
-        if not self.root.is_dir():
-            return [Defect("missing_root", f"{self.root}: no such corpus folder; check data.root")]
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
         rows, defects = self.parse()
-        defects = defects + corpus_defects(
+        return defects + corpus_defects(
             self.root,
             rows,
             self.splits,
-            self.file_rate,
+            sample_rate=self.file_rate,
             exclude=self.exclude,
             may_be_absent=self.may_be_absent,
             n_processes=n_processes,
             on_row=on_row,
         )
-        return list(dict.fromkeys(defects))

@@ -5,17 +5,14 @@ Reading errors carry the words of the functions that training reads with, so bot
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hydraudio.audio.io import missing_text
-from hydraudio.core.defects import Defect
-from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.defects import Defect, RowResult, check_rows, digest_of
 from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, require_whole, stored_in
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, missing_splits, shared_speakers, without
 
@@ -28,44 +25,32 @@ MAX_SHARE_AT_FULL_SCALE = 1e-3
 """A turn with more of its samples there is called clipped; scaling to the peak leaves a few."""
 
 
-@dataclass
-class _Result:
-    """What one utterance gave: defects, and a digest of its samples (None if unreadable)."""
-
-    defects: list[Defect] = field(default_factory=list)
-    digest: str | None = None
-
-
 def split_defects(root: Path, rows: Sequence[Utterance], splits: Mapping[str, Sequence[str]]) -> list[Defect]:
-    """Split that the corpus does not have, and speakers that are heard in two uses."""
+    """Splits that the corpus does not have, and speakers that are heard in two of ours."""
     every = [name for names in splits.values() for name in names]
     defects = [Defect("missing_split", text) for text in missing_splits(rows, every)]
-    uses = {use: [row for row in rows if row.split in names] for use, names in splits.items()}
-    return defects + [Defect("shared_speaker", f"{root}: {text}", "warning") for text in shared_speakers(uses)]
+    parts = {split: [row for row in rows if row.split in names] for split, names in splits.items()}
+    return defects + [Defect("shared_speaker", f"{root}: {text}", "warning") for text in shared_speakers(parts)]
 
 
 def corpus_defects(
     root: Path,
     rows: Sequence[Utterance],
     splits: Mapping[str, Sequence[str]],
-    sample_rate: int,
     *,
     exclude: Collection[str],
     may_be_absent: Collection[str],
-    n_processes: int = 1,
-    on_row: Callable[[int, int], None] | None = None,
+    **audio: Any,
 ) -> list[Defect]:
     """Return everything that is wrong beyond the label files: names of excluded files, splits, speakers and audio.
 
     Args:
         root: the corpus folder.
         rows: of all splits.
-        splits: use -> the splits that make it up.
-        sample_rate: that the files of the corpus have, in Hz.
-        exclude: names of files that are left out; `may_be_absent` those of them that need not exist.
-        may_be_absent: see `exclude`.
-        n_processes: utterances are read in parallel.
-        on_row: called with (rows done, rows in all).
+        splits: split -> the splits that make it up.
+        exclude: names of files that are left out.
+        may_be_absent: those of them that need not exist.
+        **audio: see :func:`audio_defects`.
     """
     if not rows:
         return []
@@ -75,14 +60,13 @@ def corpus_defects(
         rows = without(rows, exclude, may_be_absent)
     except ValueError as error:
         defects.append(Defect("bad_exclude", f"{root}: {error}"))
-    defects += split_defects(root, rows, splits)
-    return defects + audio_defects(rows, sample_rate, excluded=excluded, n_processes=n_processes, on_row=on_row)
+    return defects + split_defects(root, rows, splits) + audio_defects(rows, excluded=excluded, **audio)
 
 
 def audio_defects(
     rows: Sequence[Utterance],
-    sample_rate: int,
     *,
+    sample_rate: int,
     excluded: Collection[Path | str] = (),
     n_processes: int = 1,
     on_row: Callable[[int, int], None] | None = None,
@@ -96,27 +80,16 @@ def audio_defects(
         n_processes: utterances are read in parallel.
         on_row: called with (rows done, rows in all).
     """
-    defects: list[Defect] = []
-    same: dict[str, list[str]] = defaultdict(list)
     paths = [row.path for row in rows]
-    for n_done, (path, result) in enumerate(
-        zip(paths, map_in_processes(_check_audio, sample_rate, paths, n_processes), strict=True), start=1
-    ):
-        if on_row is not None:
-            on_row(n_done, len(paths))
-        defects += result.defects
-        if result.digest is not None:
-            same[result.digest].append(str(path))
-    defects += [
-        Defect("duplicate_audio", f"{', '.join(names)}: hold the same samples; keep one of these rows", "warning")
-        for names in same.values()
-        if len(names) > 1
-    ]
+    defects, same = check_rows(_check_audio, sample_rate, paths, n_processes, on_row)
+    for group in same:
+        message = f"{', '.join(map(str, group))}: hold the same samples; keep one of these rows"
+        defects.append(Defect("duplicate_audio", message, "warning"))
     return defects + _unreferenced_files([*paths, *excluded])
 
 
-def _check_audio(sample_rate: int, path: Path | str) -> _Result:
-    result = _Result()
+def _check_audio(sample_rate: int, path: Path | str) -> RowResult:
+    result = RowResult()
     if not stored_in(path).is_file():
         result.defects.append(Defect("missing_file", missing_text(path)))
         return result
@@ -127,7 +100,7 @@ def _check_audio(sample_rate: int, path: Path | str) -> _Result:
     except (ValueError, FileNotFoundError) as error:
         result.defects.append(Defect("bad_audio", str(error)))
         return result
-    result.digest = hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
+    result.digest = digest_of(waveform)
     result.defects += _form_defects(path, waveform, file_rate, sample_rate) + _level_defects(path, waveform)
     return result
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +19,11 @@ import numpy as np
 
 from hydraudio.core.defects import Defect
 from hydraudio.core.files import write_csv
-from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header
-from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, check_lengths, generator, state_of, write_clips
+from hydraudio.core.generated import generator
+from hydraudio.core.tables import find_file, read_table
+from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits, gender_index
-
-GENERATOR_VERSION = 1  # of the miniature: raise it whenever the same arguments give other samples or labels
 
 FOLDS = tuple(f"Fold{number}" for number in range(1, 6))
 """The splits: actors 1001, 1006, 1011 ... are Fold1, 1002, 1007 ... Fold2 and so on, 18 or 19 actors each.
@@ -121,15 +121,9 @@ def _make_row(
 
 
 def _read_genders(table: Path) -> tuple[dict[str, int], list[Defect]]:
-    if not table.is_file():
-        return {}, []
-    header, defects = read_header(table)
-    defects = defects or missing_columns(table, header, ("ActorID", "Sex"))
-    if defects:
-        return {}, defects
-    genders = {}
-    for line, cells in iterate_rows(table, len(header), defects):
-        row = dict(zip(header, cells, strict=True))
+    genders: dict[str, int] = {}
+    defects: list[Defect] = []
+    for line, row in read_table(table, ("ActorID", "Sex"), defects) if table.is_file() else ():
         try:
             genders[row["ActorID"]] = gender_index(row["Sex"])
         except ValueError as error:
@@ -139,22 +133,15 @@ def _read_genders(table: Path) -> tuple[dict[str, int], list[Defect]]:
 
 def _read_votes(table: Path | None) -> tuple[dict[str, Counter[str]], list[Defect]]:
     """Clip (without ending) -> responses per letter. The first column is 100000 * kind of presentation + clip."""
-    if table is None:
-        return {}, []
-    header, defects = read_header(table)
-    letters = sorted(LETTER_OF_CODE.values())
-    defects = defects or missing_columns(table, header, (*letters, "fileName"))
-    if defects:
-        return {}, defects
-    columns = {letter: header.index(letter) for letter in letters}
-    name_at = header.index("fileName")
     votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for line, cells in iterate_rows(table, len(header), defects):
+    defects: list[Defect] = []
+    letters = sorted(LETTER_OF_CODE.values())
+    for line, row in read_table(table, (*letters, "fileName"), defects) if table else ():
         try:
-            if int(cells[0]) // 100000 == _VOICE_ONLY:
-                votes[cells[name_at]].update({letter: int(cells[at]) for letter, at in columns.items()})
+            if int(next(iter(row.values()))) // 100000 == _VOICE_ONLY:
+                votes[row["fileName"]].update({letter: int(row[letter]) for letter in letters})
         except ValueError as error:
-            message = f"{table}: line {line} ({cells[name_at]}): {error}; expected whole numbers of responses"
+            message = f"{table}: line {line} ({row['fileName']}): {error}; expected whole numbers of responses"
             defects.append(Defect("bad_number", f"{message}, copy the table again"))
     return dict(votes), defects
 
@@ -165,58 +152,47 @@ _SENTENCES = ("IEO", "DFA", "ITS", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "IT
 _STRENGTHS = {"LO": 0.6, "MD": 0.9, "HI": 1.3, "XX": 1.0}
 
 
-def write_embedded_crema_d(
-    folder: str | Path,
-    n_actors: int = 15,
-    n_sentences: int = 3,
-    min_s: float = 1.2,
-    max_s: float = 2.6,
-    seed: int = 0,
-    n_processes: int | None = None,
-) -> Path:
-    """AudioWAV (16 kHz), VideoDemographics.csv and the first columns of tabulatedVotes.csv; nothing if it is there.
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedCREMAD(EmbeddedClips):
+    """AudioWAV (16 kHz), VideoDemographics.csv and the first columns of tabulatedVotes.csv.
 
     The first sentence (IEO) is spoken at three levels of each emotion but neutral, the others at none (XX).
 
-    Args:
-        folder: root of the corpus.
+    Attributes:
         n_actors: 1001, 1002 and so on, women and men in turn.
         n_sentences: of twelve, by each actor in all six emotions.
-        min_s: length of the shortest clip.
-        max_s: length of the longest clip.
-        seed: of everything.
-        n_processes: None takes the CPUs that there are.
-
-    Returns:
-        The root, as an absolute path.
-
-    Raises:
-        ValueError: impossible arguments, or the folder exists and holds something else.
     """
-    check_lengths(min_s, max_s)
-    if n_actors < 5 or not 1 <= n_sentences <= len(_SENTENCES):
-        raise ValueError(f"n_actors {n_actors} must be at least 5 (one per fold), n_sentences {n_sentences} 1 to 12")
-    sizes = {"n_actors": n_actors, "n_sentences": n_sentences, "min_s": min_s, "max_s": max_s}
-    arguments = {"version": GENERATOR_VERSION, "corpus": "crema_d", **sizes, "seed": seed}
 
-    def plan(root: Path) -> list[Clip]:
-        rng = generator(seed, 13)
+    n_actors: int = 15
+    n_sentences: int = 3
+    min_s: float = 1.2
+    max_s: float = 2.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_actors < 5 or not 1 <= self.n_sentences <= len(_SENTENCES):
+            raise ValueError(
+                f"n_actors {self.n_actors} must be at least 5 (one per fold), n_sentences {self.n_sentences} 1 to 12"
+            )
+
+    def plan(self, root: Path) -> list[Clip]:
+        rng = generator(self.seed, 13)
         rows = []
-        for actor in range(1, n_actors + 1):
+        for actor in range(1, self.n_actors + 1):
             sex = "Female" if actor % 2 else "Male"
             rows.append([str(1000 + actor), str(rng.integers(20, 75)), sex, "Unknown", "Not Hispanic"])
         write_csv(root / "VideoDemographics.csv", ["ActorID", "Age", "Sex", "Race", "Ethnicity"], rows)
         clips, votes = [], []
-        for number, (actor, sentence, code, level) in enumerate(_crema_d_clips(n_actors, n_sentences), start=1):
+        takes = _crema_d_clips(self.n_actors, self.n_sentences)
+        for number, (actor, sentence, code, level) in enumerate(takes, start=1):
             stem = f"{1000 + actor}_{sentence}_{code.upper()}_{level}"
             affect, classes = state_of(code, _STRENGTHS[level])
-            clips.append(Clip(f"AudioWAV/{stem}.wav", actor, affect, classes, float(rng.uniform(min_s, max_s))))
+            length_s = float(rng.uniform(self.min_s, self.max_s))
+            clips.append(Clip(f"AudioWAV/{stem}.wav", actor, affect, classes, length_s))
             votes.append(_vote_row(100000 + number, stem, CODES[code], rng))
         header = ["", *_VOTE_LETTERS, "fileName", "numResponses", "agreement", "emoVote"]
         write_csv(root / "processedResults" / "tabulatedVotes.csv", header, votes)
         return clips
-
-    return write_clips(folder, arguments, 16000, plan, n_processes)
 
 
 _VOTE_LETTERS = ("A", "D", "F", "H", "N", "S")

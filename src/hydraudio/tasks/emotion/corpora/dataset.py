@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.core.feature_cache import FeatureCache
+from hydraudio.core.generated import generator
 from hydraudio.core.options import check_choice
 from hydraudio.tasks.emotion.corpora.audio import audio_digests, read_waveform
 from hydraudio.tasks.emotion.corpora.labels import (
@@ -170,7 +171,7 @@ class EmotionDataset(Dataset):
 
     def _start(self, epoch: int, number: int) -> int:
         assert self.max_samples is not None
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, number])))
+        rng = generator(self.seed, epoch, number)
         return int(rng.integers(0, int(self.file_lengths[number]) - self.max_samples + 1))
 
     def _labels(self, utterance: Utterance) -> dict[str, Any]:

@@ -17,42 +17,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hydraudio.core.defects import Defect
-from hydraudio.tasks.emotion.corpora.acting import Clip, check_lengths, generator, state_of, write_clips
+from hydraudio.core.generated import generator
+from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
+from hydraudio.tasks.emotion.corpora.labels import NAMES_OF
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits, gender_index
-
-GENERATOR_VERSION = 1  # of the miniature: raise it whenever the same arguments give other samples or labels
 
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 """The splits; each holds two speakers of its own. Fold k of `fold_splits(SESSIONS, k)` tests session k."""
 
-LETTER_OF_CODE = {
-    "neu": "N",
-    "hap": "H",
-    "exc": "E",
-    "ang": "A",
-    "sad": "S",
-    "fru": "R",
-    "fea": "F",
-    "sur": "U",
-    "dis": "D",
-    "oth": "O",
-    "xxx": "X",
-}
+LETTER_OF_CODE = CODES | {"exc": "E", "fru": "R", "oth": "O", "xxx": "X"}
 """Code of the consensus -> letter; xxx is no agreement."""
 
-_LETTER_OF_WORD = {
-    "neutral": "N",
-    "neutral state": "N",
-    "happiness": "H",
-    "excited": "E",
-    "anger": "A",
-    "sadness": "S",
-    "frustration": "R",
-    "fear": "F",
-    "surprise": "U",
-    "disgust": "D",
-}
+_LETTER_OF_WORD = {name.lower(): letter for letter in "NHEASRFUD" for name in NAMES_OF[letter]} | {"neutral state": "N"}
 _TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(?P<turn>\S+)\t(?P<code>\S+)\t\[(?P<means>[^\]]*)\]\s*")
 _TURN_NAME = re.compile(r"(?P<dialog>Ses0(?P<session>[1-5])[FM]_\w+)_(?P<speaker>[FM])(XX)?\d+")
 _RATER = re.compile(r"C-E\d+:\s*(?P<words>[^(\t]*)")
@@ -77,11 +54,7 @@ class IEMOCAPDataModule(EmotionDataModule):
     )
 
     def __init__(
-        self,
-        fold: int = 1,
-        merge_excited: bool = True,
-        classes: int | str | Sequence[str] = "iemocap_4",
-        **common: Any,
+        self, fold: int = 1, merge_excited: bool = True, classes: int | str | Sequence[str] = "iemocap_4", **common: Any
     ) -> None:
         super().__init__(splits=fold_splits(SESSIONS, fold), classes=classes, **common)
         self.merge_excited = merge_excited
@@ -232,61 +205,48 @@ _IEMOCAP_WORDS = {
 }
 
 
-def write_embedded_iemocap(
-    folder: str | Path,
-    n_turns: int = 24,
-    min_s: float = 1.2,
-    max_s: float = 3.0,
-    seed: int = 0,
-    n_processes: int | None = None,
-) -> Path:
-    """Five sessions of two dialogs each at 16 kHz, or nothing if they are there already.
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedIEMOCAP(EmbeddedClips):
+    """Five sessions of two dialogs each at 16 kHz, in Session1 to Session5.
 
     The consensus is the label of most of the three evaluators (xxx where there is none), and the attributes are the
     means of two evaluators' ratings from 1 to 5, as in the corpus.
 
-    Args:
-        folder: root of the corpus, which holds Session1 to Session5.
+    Attributes:
         n_turns: of every dialog, half of each speaker.
-        min_s: length of the shortest turn.
-        max_s: length of the longest turn.
-        seed: of everything.
-        n_processes: None takes the CPUs that there are.
-
-    Returns:
-        The root, as an absolute path.
-
-    Raises:
-        ValueError: impossible arguments, or the folder exists and holds something else.
     """
-    check_lengths(min_s, max_s)
-    if n_turns < 8:
-        raise ValueError(f"n_turns is {n_turns}; a dialog needs at least 8, so that the usual emotions occur")
-    lengths = {"min_s": min_s, "max_s": max_s}
-    arguments = {"version": GENERATOR_VERSION, "corpus": "iemocap", "n_turns": n_turns, **lengths, "seed": seed}
 
-    def plan(root: Path) -> list[Clip]:
-        return [
-            clip
+    n_turns: int = 24
+    min_s: float = 1.2
+    max_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_turns < 8:
+            raise ValueError(f"n_turns is {self.n_turns}; a dialog needs at least 8, so that the usual emotions occur")
+
+    def plan(self, root: Path) -> list[Clip]:
+        dialogs = [
+            (session, place, name)
             for session in range(1, 6)
             for place, name in enumerate((f"Ses0{session}F_impro01", f"Ses0{session}M_script01_1"))
-            for clip in _plan_dialog(root, session, name, n_turns, (min_s, max_s), generator(seed, 12, session, place))
+        ]
+        return [
+            clip
+            for session, place, name in dialogs
+            for clip in _plan_dialog(self, root, session, name, generator(self.seed, 12, session, place))
         ]
 
-    return write_clips(folder, arguments, 16000, plan, n_processes)
 
-
-def _plan_dialog(
-    root: Path, session: int, dialog: str, n_turns: int, range_s: tuple[float, float], rng: np.random.Generator
-) -> list[Clip]:
+def _plan_dialog(spec: EmbeddedIEMOCAP, root: Path, session: int, dialog: str, rng: np.random.Generator) -> list[Clip]:
     """Plan the turns of a dialog; write its evaluations and transcriptions."""
-    codes = rng.permutation(_iemocap_codes(n_turns))
+    codes = rng.permutation(_iemocap_codes(spec.n_turns))
     clips, blocks, lines, start_s = [], [], [], 2.0
     for row, code in enumerate(codes):
         turn = f"{dialog}_{'FM'[row % 2]}{row // 2:03d}"
         heard = str(rng.choice([known for known in _IEMOCAP_WORDS if known != "oth"])) if code == "xxx" else str(code)
         affect, classes = state_of(heard, float(rng.uniform(0.6, 1.2)))
-        length_s = float(rng.uniform(*range_s))
+        length_s = float(rng.uniform(spec.min_s, spec.max_s))
         voice = 2 * session - row % 2 - 1  # odd voices are women's
         path = f"Session{session}/sentences/wav/{dialog}/{turn}.wav"
         clips.append(Clip(path, voice, affect, classes, length_s))

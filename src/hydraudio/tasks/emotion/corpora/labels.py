@@ -1,7 +1,4 @@
-"""The emotion classes of a corpus: one object yields index, name, letter, count and prior together.
-
-Everything that depends on the order of the classes (weights of a loss, columns of a file, labels of a checkpoint) is
-taken from here, so that counts in one order never meet labels in another.
+"""The emotion classes of a corpus, in the order on which everything else depends, and what training aims at.
 
 Training targets are pure functions of the labels of a turn and of the classes. `hard` is the consensus. `soft_p` shares
 the primary labels of all raters, `soft_s` all mentions, primary and secondary (all-inclusive labels, Chou et al. 2024);
@@ -11,9 +8,8 @@ somebody named a class. `smooth` is EMO-SUPERB's label smoothing (Wu et al. 2024
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +35,9 @@ L (RAVDESS), E and R (IEMOCAP) are ours."""
 
 MSP_LETTERS = ("A", "S", "H", "U", "F", "D", "C", "N", "O", "X")
 """What the column EmoClass of MSP-PODCAST may hold; the first eight, in this order, are the primary set."""
+
+EMOTIONS = {NAMES_OF[letter][0].lower(): letter for letter in MSP_LETTERS[:8]}
+"""Name of a primary emotion -> letter: angry, sad, happy, surprise, fear, disgust, contempt, neutral."""
 
 SETS = {
     "4": "A S H N",
@@ -85,17 +84,15 @@ class EmotionClasses:
     Attributes:
         names: C names, in the order of the class index.
         letters: C letters, the identity of a class (`Fear` and `Fearful` are both F).
-        counts: C numbers of training items; None until `with_counts`.
         folded: letters that count as another class, e.g. {"X": "O"} in the set of 9.
 
     >>> classes = EmotionClasses.of(4)
-    >>> classes.names, classes.index_of("Happy"), classes.label_of("F")
+    >>> classes.names, classes.label_of("H"), classes.label_of("F")
     (('Angry', 'Sad', 'Happy', 'Neutral'), 2, -1)
     """
 
     names: tuple[str, ...]
     letters: tuple[str, ...]
-    counts: tuple[int, ...] | None = None
     folded: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,8 +107,6 @@ class EmotionClasses:
                 raise ValueError(f"the class {name!r} occurs twice in {list(self.names)}; name each class once")
         if not set(self.folded.values()) <= set(self.letters) or set(self.folded) & set(self.letters):
             raise ValueError(f"cannot fold {dict(self.folded)} into the classes {list(self.letters)}")
-        if self.counts is not None:
-            self._check_counts(self.counts)
 
     @classmethod
     def of(cls, classes: int | str | Sequence[str]) -> EmotionClasses:
@@ -146,63 +141,10 @@ class EmotionClasses:
     def __len__(self) -> int:
         return len(self.letters)
 
-    def index_of(self, text: str) -> int:
-        """Return the index of a class by its letter or name; a folded letter gives the class that it counts as.
-
-        Raises:
-            ValueError: not one of these classes.
-        """
-        index = self.label_of(letter_of(text))
-        if index < 0:
-            raise ValueError(f"{text!r} is not one of the classes {', '.join(self.names)}")
-        return index
-
     def label_of(self, letter: str) -> int:
         """Return the index of a letter's class, -1 where it belongs to none of them (also for an empty letter)."""
         letter = self.folded.get(letter, letter)
         return self.letters.index(letter) if letter in self.letters else -1
-
-    def with_counts(self, counts: Sequence[int] | Mapping[str, int]) -> EmotionClasses:
-        """Return the same classes with the numbers of their training items.
-
-        Args:
-            counts: C whole numbers in the order of the classes, or letter or name -> number (every class, once).
-
-        Raises:
-            ValueError: too few, too many, negative or fractional numbers, or all are zero.
-        """
-        if isinstance(counts, Mapping):
-            by_index = {self.index_of(name): number for name, number in counts.items()}
-            if len(by_index) != len(self) or len(counts) != len(self):
-                raise ValueError(
-                    f"counts of {', '.join(counts)} for the classes {', '.join(self.names)}; give each one"
-                )
-            counts = [by_index[index] for index in range(len(self))]
-        self._check_counts(counts)
-        return replace(self, counts=tuple(operator.index(number) for number in counts))
-
-    @property
-    def priors(self) -> tuple[float, ...]:
-        """C shares of the training items, which sum to 1.
-
-        Raises:
-            ValueError: there are no counts.
-        """
-        if self.counts is None:
-            raise ValueError("the classes have no counts; make them with with_counts(counts)")
-        total = sum(self.counts)
-        return tuple(number / total for number in self.counts)
-
-    @property
-    def id2label(self) -> dict[int, str]:
-        """Index -> name, as model hubs store it."""
-        return dict(enumerate(self.names))
-
-    def _check_counts(self, counts: Sequence[int]) -> None:
-        if len(counts) != len(self):
-            raise ValueError(f"{len(counts)} counts for the {len(self)} classes {', '.join(self.names)}")
-        if any(number != int(number) or number < 0 for number in counts) or sum(counts) == 0:
-            raise ValueError(f"counts must be whole numbers from 0, not all 0; got {list(counts)}")
 
 
 KINDS = ("hard", "soft_p", "soft_s", "merged")
@@ -219,19 +161,13 @@ def make_target(
 
     Args:
         kind: one of `KINDS`.
-        merge_weights: weights of P and S, for "merged" only.
+        merge_weights: w1 and w2 in w1 P + w2 S, for "merged" only.
         smoothing: e of the smoothing, from 0 to below 1.
-
-    Raises:
-        ValueError: unknown kind, or weights or smoothing out of range.
     """
-    if kind not in KINDS:
-        raise ValueError(f"targets {kind!r}; choose one of {', '.join(KINDS)}")
     if kind == "merged":
         target = merged(utterance, classes, merge_weights)
     else:
-        shares = {"hard": hard, "soft_p": primary_shares, "soft_s": mention_shares}[kind]
-        target = shares(utterance, classes)
+        target = {"hard": hard, "soft_p": primary_shares, "soft_s": mention_shares}[kind](utterance, classes)
     if target is None:
         return None
     return smooth(_normalised(target), smoothing)
@@ -262,16 +198,7 @@ def mention_shares(utterance: Utterance, classes: EmotionClasses) -> np.ndarray 
 
 
 def merged(utterance: Utterance, classes: EmotionClasses, weights: Sequence[float]) -> np.ndarray | None:
-    """Return (C,) w1 P + w2 S, sums to 1; None where there is no P.
-
-    Args:
-        weights: w1 and w2, not negative, w1 + w2 above 0.
-
-    Raises:
-        ValueError: other weights.
-    """
-    if len(weights) != 2 or min(weights) < 0 or sum(weights) <= 0:
-        raise ValueError(f"merge_weights {list(weights)}; give two weights from 0, for primary labels and for mentions")
+    """Return (C,) w1 P + w2 S, sums to 1; None where there is no P."""
     primary, mentions = primary_shares(utterance, classes), mention_shares(utterance, classes)
     if primary is None or mentions is None:
         return None
@@ -282,14 +209,9 @@ def merged(utterance: Utterance, classes: EmotionClasses, weights: Sequence[floa
 def smooth(target: np.ndarray, epsilon: float) -> np.ndarray:
     """Return (C,) q (1 - e) + (1 - q) e / (C - 1); a target that sums to 1 still does.
 
-    Raises:
-        ValueError: e is not from 0 to below 1.
-
     >>> (100 * smooth(np.array([1.0, 0.0, 0.0]), 0.1)).round().tolist()
     [90.0, 5.0, 5.0]
     """
-    if not 0 <= epsilon < 1:
-        raise ValueError(f"smoothing {epsilon}; expected a number from 0 to below 1, e.g. 0.05")
     smoothed = target * (1 - epsilon) + (1 - target) * epsilon / (len(target) - 1)
     return smoothed.astype(np.float32)
 

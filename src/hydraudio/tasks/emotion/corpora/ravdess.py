@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
-from hydraudio.tasks.emotion.corpora.acting import Clip, check_lengths, generator, state_of, write_clips
+from hydraudio.core.generated import generator
+from hydraudio.tasks.emotion.corpora.acting import Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits
-
-GENERATOR_VERSION = 1  # of the miniature: raise it whenever the same arguments give other samples or labels
 
 FOLDS = tuple(f"Fold{number}" for number in range(1, 7))
 """The splits: actors 1-4 are Fold1, 5-8 Fold2 and so on, two women and two men each.
@@ -114,56 +114,42 @@ _RAVDESS_CODES = {
 }
 
 
-def write_embedded_ravdess(
-    folder: str | Path,
-    n_actors: int = 24,
-    n_statements: int = 1,
-    n_repetitions: int = 1,
-    min_s: float = 1.2,
-    max_s: float = 2.0,
-    seed: int = 0,
-    n_processes: int | None = None,
-) -> Path:
-    """Actors in eight emotions at 48 kHz, normal and (but neutral) strong; nothing if they are there already.
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedRAVDESS(EmbeddedClips):
+    """Actors in eight emotions at 48 kHz, normal and (but neutral) strong, in Actor_01, Actor_02 and so on.
 
-    Args:
-        folder: root of the corpus, which holds Actor_01, Actor_02 and so on; odd ones are men.
-        n_actors: 1 to 24; all folds of four actors need 24.
+    Attributes:
+        n_actors: 1 to 24, odd ones are men; all folds of four actors need 24.
         n_statements: 1 or 2.
         n_repetitions: 1 or 2.
-        min_s: length of the shortest clip.
-        max_s: length of the longest clip.
-        seed: of everything.
-        n_processes: None takes the CPUs that there are.
-
-    Returns:
-        The root, as an absolute path.
-
-    Raises:
-        ValueError: impossible arguments, or the folder exists and holds something else.
     """
-    check_lengths(min_s, max_s)
-    if not 1 <= n_actors <= 24:
-        raise ValueError(f"n_actors is {n_actors}; RAVDESS has 1 to 24")
-    if n_statements not in (1, 2) or n_repetitions not in (1, 2):
-        raise ValueError(f"n_statements {n_statements} and n_repetitions {n_repetitions} must be 1 or 2")
-    sizes = {"n_actors": n_actors, "n_statements": n_statements, "n_repetitions": n_repetitions}
-    lengths = {"min_s": min_s, "max_s": max_s}
-    arguments = {"version": GENERATOR_VERSION, "corpus": "ravdess", **sizes, **lengths, "seed": seed}
 
-    def plan(root: Path) -> list[Clip]:
-        rng = generator(seed, 14)
+    n_actors: int = 24
+    n_statements: int = 1
+    n_repetitions: int = 1
+    min_s: float = 1.2
+    max_s: float = 2.0
+
+    sample_rate = 48000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.n_actors <= 24:
+            raise ValueError(f"n_actors is {self.n_actors}; RAVDESS has 1 to 24")
+        if self.n_statements not in (1, 2) or self.n_repetitions not in (1, 2):
+            raise ValueError(f"n_statements {self.n_statements} and n_repetitions {self.n_repetitions} must be 1 or 2")
+
+    def plan(self, root: Path) -> list[Clip]:
+        rng = generator(self.seed, 14)
+        takes = _ravdess_takes(self.n_statements, self.n_repetitions)
         clips = []
-        for actor in range(1, n_actors + 1):
-            for emotion, strength, statement, repetition in _ravdess_takes(n_statements, n_repetitions):
+        for actor in range(1, self.n_actors + 1):
+            for emotion, strength, statement, repetition in takes:
                 name = f"03-01-{emotion}-{strength:02d}-{statement:02d}-{repetition:02d}-{actor:02d}.wav"
                 state = state_of(_RAVDESS_CODES[emotion], 0.85 if strength == 1 else 1.3)
-                # even voices are men's
-                clip = Clip(f"Actor_{actor:02d}/{name}", actor - 1, *state, float(rng.uniform(min_s, max_s)))
-                clips.append(clip)
+                length_s = float(rng.uniform(self.min_s, self.max_s))
+                clips.append(Clip(f"Actor_{actor:02d}/{name}", actor - 1, *state, length_s))  # even voices are men's
         return clips
-
-    return write_clips(folder, arguments, 48000, plan, n_processes)
 
 
 def _ravdess_takes(n_statements: int, n_repetitions: int) -> list[tuple[str, int, int, int]]:

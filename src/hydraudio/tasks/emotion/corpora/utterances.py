@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.core.uses import USES
+from hydraudio.core.sampling import SPLITS
 
 GENDERS = ("Female", "Male", "Unknown")
 """Order of the gender index everywhere."""
@@ -88,7 +88,7 @@ def manifest_fingerprint(rows: Iterable[Utterance]) -> str:
 
 
 Splits = Mapping[str, str | Sequence[str]]
-"""Use (train, val, test) -> the corpus's splits that make it up, one name or several."""
+"""Split (train, val, test) -> the corpus's own splits that make it up, one name or several."""
 
 SAMPLINGS = {"natural": None, "sqrt": 0.5, "balanced": 0.0}
 """Name -> exponent: a class is drawn in proportion to (number of its utterances) ** exponent; None draws nothing, every
@@ -96,25 +96,27 @@ utterance occurs once."""
 
 
 def check_splits(splits: Splits) -> dict[str, tuple[str, ...]]:
-    """Return the names of the splits of each use.
+    """Split -> names of the corpus's own.
 
     Raises:
         ValueError: not exactly train, val and test, none named, or one named twice.
     """
-    named = {use: (names,) if isinstance(names, str) else tuple(names or ()) for use, names in splits.items()}
-    if set(named) != set(USES):
-        raise ValueError(f"splits names {', '.join(named) or 'nothing'}; it must say what {', '.join(USES)} consist of")
-    every = [name for use in USES for name in named[use]]
-    empty = [use for use in USES if not named[use]]
+    named = {split: (names,) if isinstance(names, str) else tuple(names or ()) for split, names in splits.items()}
+    if set(named) != set(SPLITS):
+        raise ValueError(
+            f"splits names {', '.join(named) or 'nothing'}; it must say what {', '.join(SPLITS)} consist of"
+        )
+    every = [name for split in SPLITS for name in named[split]]
+    empty = [split for split in SPLITS if not named[split]]
     if empty:
         raise ValueError(f"splits.{empty[0]} is empty; name at least one split of the corpus")
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise ValueError(
-            f"splits={named}: {twice[0]} is named twice; no split may serve two uses, and nothing may be learnt (not "
+            f"splits={named}: {twice[0]} is named twice; none may be part of two, and nothing may be learnt (not "
             "even the mean of the waveforms) from what is tested on"
         )
-    return {use: named[use] for use in USES}
+    return {split: named[split] for split in SPLITS}
 
 
 def of_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> list[Utterance]:
@@ -187,12 +189,12 @@ def check_rated(utterances: Sequence[Utterance], attributes: Sequence[str]) -> N
 
 
 def shared_speakers(utterances: Mapping[str, Sequence[Utterance]]) -> list[str]:
-    """Return a sentence per pair of uses that known speakers are heard in both of.
+    """A sentence per pair of splits that known speakers are heard in both of.
 
     Args:
-        utterances: use -> its utterances.
+        utterances: split -> its utterances.
     """
-    heard = {use: {each.speaker for each in rows} - {UNKNOWN_SPEAKER} for use, rows in utterances.items()}
+    heard = {split: {each.speaker for each in rows} - {UNKNOWN_SPEAKER} for split, rows in utterances.items()}
     sentences = []
     for first, second in combinations(heard, 2):
         shared = sorted(heard[first] & heard[second])

@@ -248,12 +248,7 @@ class GenderAdversary(GenderClassifier):
     mode: GenderMode = "adversarial"
 
     def __init__(
-        self,
-        in_features: int,
-        reversal: float = 1.0,
-        hidden_dim: int = 64,
-        n_layers: int = 1,
-        dropout: float = 0.2,
+        self, in_features: int, reversal: float = 1.0, hidden_dim: int = 64, n_layers: int = 1, dropout: float = 0.2
     ) -> None:
         super().__init__(in_features, hidden_dim, n_layers, dropout)
         if reversal < 0:

@@ -1,105 +1,32 @@
 """The network of speech emotion recognition: upstream, learned mix of its states, pooling, heads."""
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from hydraudio.core.files import sha256_of
 from hydraudio.nn.layers.masking import check_lengths
-from hydraudio.tasks.emotion.networks.heads import UNKNOWN, GenderClassifier, GenderCondition, GenderMode
-from hydraudio.tasks.emotion.networks.normalization import RunningStandardization
-from hydraudio.tasks.emotion.networks.pooling import LayerMix, frame_statistics
+from hydraudio.tasks.emotion.networks.heads import (
+    UNKNOWN,
+    AttributeHead,
+    BranchAttributeHead,
+    ClassifierHead,
+    GenderClassifier,
+    GenderCondition,
+    GenderMode,
+)
+from hydraudio.tasks.emotion.networks.normalization import RunningStandardization, WaveformNormalization
+from hydraudio.tasks.emotion.networks.pooling import LayerMix, Pooling, frame_statistics
+
+if TYPE_CHECKING:
+    from hydraudio.tasks.emotion.networks.upstream.encoder import Upstream
 
 log = logging.getLogger(__name__)
-
-
-class UpstreamPart(Protocol):
-    """A speech encoder; `hydraudio.tasks.emotion.networks.upstream.encoder.Upstream` is one."""
-
-    dim: int
-    """Width of a state."""
-    shortest_samples: int
-    """Length to which shorter waveforms are padded."""
-    do_normalize: bool | None
-    """Whether it wants utterances at mean 0 and variance 1; None where nobody knows."""
-
-    @property
-    def n_states(self) -> int:
-        """States that come out."""
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks that can be trained one by one."""
-
-    @property
-    def frozen(self) -> bool:
-        """Whether nothing is trained."""
-
-    def __call__(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(batch, time) -> states (batch, n_states, frames, dim) and the frames of each item (batch,)."""
-
-    def set_trainable(self, blocks: int | str, extras: Sequence[str] = ()) -> None:
-        """Train the top `blocks` blocks and the `extras` and nothing else."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Return all parameters."""
-
-    def parameter_groups(self, lr: float, layer_decay: float) -> list[dict[str, Any]]:
-        """Return the groups `{params, lr, name}` of trained parts."""
-
-    def fingerprint(self) -> str:
-        """Return the key of what it computes."""
-
-
-class PoolingPart(Protocol):
-    """Frames to a vector per item; `hydraudio.tasks.emotion.networks.pooling.Pooling` is the base of ours."""
-
-    out_features: int
-    pools_statistics: bool
-    """Whether `from_statistics` takes the mean and deviation of the frames instead of the frames."""
-
-    def __call__(self, frames: Tensor, n_frames: Tensor) -> Tensor:
-        """(batch, frames, features) and (batch,) -> (batch, out_features)."""
-
-    def from_statistics(self, statistics: Tensor) -> Tensor:
-        """Map (batch, 2 * features) -> (batch, out_features)."""
-
-
-class CategoryPart(Protocol):
-    """A head for categories: `output(embed(pooled))` are the logits."""
-
-    n_classes: int
-    embedding_features: int
-    output: nn.Module
-    """(batch, embedding_features) -> (batch, n_classes)."""
-
-    def embed(self, pooled: Tensor) -> Tensor:
-        """Map (batch, in_features) -> (batch, embedding_features)."""
-
-
-class AttributePart(Protocol):
-    """A head for attributes."""
-
-    n_attributes: int
-
-    def __call__(self, pooled: Tensor, context: Tensor | None = None) -> Tensor:
-        """(batch, in_features) and (batch, context_features) -> (batch, n_attributes) in [0, 1]."""
-
-
-class NormalizationPart(Protocol):
-    """What happens to waveforms before the upstream."""
-
-    per_utterance: bool
-    """Whether every utterance gets mean 0 and variance 1."""
-
-    def __call__(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(batch, time) -> the same."""
-
-    def key(self) -> str:
-        """Say what it computes, in words: part of the key of cached features."""
 
 
 class EmotionNetwork(nn.Module):
@@ -124,21 +51,21 @@ class EmotionNetwork(nn.Module):
         standardize: bring the pooled vector to mean 0 and variance 1 by its moments over the training batches.
     """
 
-    upstream: UpstreamPart
-    normalization: NormalizationPart | None
-    pooling: PoolingPart
-    category: CategoryPart | None
-    attributes: AttributePart | None
+    upstream: Upstream
+    normalization: WaveformNormalization | None
+    pooling: Pooling
+    category: ClassifierHead | None
+    attributes: AttributeHead | BranchAttributeHead | None
     gender: GenderCondition | GenderClassifier | None
 
     def __init__(
         self,
-        upstream: UpstreamPart,
-        pooling: Callable[..., PoolingPart],
-        category: Callable[..., CategoryPart] | None = None,
-        attributes: Callable[..., AttributePart] | None = None,
+        upstream: Upstream,
+        pooling: Callable[..., Pooling],
+        category: Callable[..., ClassifierHead] | None = None,
+        attributes: Callable[..., AttributeHead | BranchAttributeHead] | None = None,
         gender: GenderCondition | Callable[..., GenderClassifier] | None = None,
-        normalization: NormalizationPart | None = None,
+        normalization: WaveformNormalization | None = None,
         hierarchical: bool = False,
         normalize_states: bool = False,
         standardize: bool = False,

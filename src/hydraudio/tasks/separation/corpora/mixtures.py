@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,28 @@ ROUNDING_TOLERANCE = 1.0 / 32768
 """Largest error of one file, one 16-bit step (a writer that truncates; rounding stays within half of it)."""
 
 
-def collate_descriptions(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collect what a batch says of its items beside their samples.
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stacks items, shorter ones padded with zeros at their end.
 
     Returns:
-        id and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
+        mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (bool: the
+        lengths differ), id and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the
+        items have it.
     """
-    batch: dict[str, Any] = {name: [item[name] for item in items] for name in ("id", "variant")}
-    batch["degenerate"] = torch.tensor([item["degenerate"] for item in items])
-    if "metadata" in items[0]:
-        batch["metadata"] = [item["metadata"] for item in items]
-    return batch
+    lengths = [len(item["mixture"]) for item in items]
+    mixture = torch.zeros(len(items), max(lengths))
+    target = torch.zeros(len(items), len(items[0]["target"]), max(lengths))
+    for number, (item, length) in enumerate(zip(items, lengths, strict=True)):
+        mixture[number, :length] = torch.from_numpy(item["mixture"])
+        target[number, :, :length] = torch.from_numpy(item["target"])
+    return {
+        "mixture": mixture,
+        "target": target,
+        "lengths": torch.tensor(lengths),
+        "padded": min(lengths) < max(lengths),
+        "degenerate": torch.tensor([item["degenerate"] for item in items]),
+        **{name: [item[name] for item in items] for name in ("id", "variant", "metadata") if name in items[0]},
+    }
 
 
 def level_db(signal: np.ndarray, reference: np.ndarray) -> float | None:
@@ -74,6 +85,33 @@ def broken_samples(mixture: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[np
     tolerance = (len(parts) + 1) * ROUNDING_TOLERANCE
     broken = residual > tolerance
     return broken, f"{broken.sum()} samples, by up to {residual.max():.5f} (rounding explains {tolerance:.5f})"
+
+
+def silence_defects(
+    signals: Mapping[str, np.ndarray], path_of: Callable[[str], Path], must_sound: Collection[str]
+) -> list[Defect]:
+    """A defect per silent signal of a row.
+
+    Args:
+        signals: component -> (time,) in [-1, 1].
+        path_of: component -> its file.
+        must_sound: components; the silence of others is worth a warning.
+    """
+    return [
+        Defect("silent", silence_message(str(path_of(name)), name), "error" if name in must_sound else "warning")
+        for name, signal in signals.items()
+        if is_silent(signal)
+    ]
+
+
+def duplicate_defects(groups: Iterable[Iterable[Path]]) -> list[Defect]:
+    """A defect per group of mixtures whose samples are the same; equal names are found in the tables."""
+    listed = [sorted({str(path) for path in group}) for group in groups]
+    return [
+        Defect("duplicate_row", f"{', '.join(paths)}: mixtures hold the same samples; keep one of these rows")
+        for paths in listed
+        if len(paths) > 1
+    ]
 
 
 def shared_talkers(folder: Path, heard: Mapping[str, set[str]], known_by: str = "") -> list[Defect]:

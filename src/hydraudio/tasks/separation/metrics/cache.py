@@ -6,8 +6,8 @@ import logging
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LOCK_TIMEOUT_S = 60.0
 
 
-class ScoreCache:
+class ScoreCache(AbstractContextManager):
     """SQLite table from the content of an item's signals to its scores.
 
     Each score is one transaction: a killed process loses at most the item in flight, and several processes
@@ -55,12 +55,7 @@ class ScoreCache:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> "ScoreCache":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open(self, key: str) -> None:

@@ -11,12 +11,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, cast
 
 import numpy as np
 
+from hydraudio.core.parallel import usable_cpus
 from hydraudio.tasks.separation.metrics import worker as perceptual_worker
 from hydraudio.tasks.separation.metrics.cache import ScoreCache, content_digest
 from hydraudio.tasks.separation.metrics.worker import METRICS, PESQ_MODES, Job, Scores
@@ -29,7 +30,7 @@ _EXIT_TIMEOUT_S = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-class PerceptualScorer:
+class PerceptualScorer(AbstractContextManager):
     """Scores items in worker processes while the caller goes on.
 
     ``with PerceptualScorer(8000) as scorer: scorer.submit(...); ...; scores = scorer.collect()``
@@ -64,7 +65,7 @@ class PerceptualScorer:
         _check(sample_rate, n_processes, metrics)
         self.sample_rate = sample_rate
         self.metrics = tuple(metrics)
-        self.n_processes = n_processes or _n_usable_cores()
+        self.n_processes = n_processes or usable_cpus()
         self.n_cache_hits = 0
         self._cache = None if cache_dir is None else ScoreCache(cache_dir, self._key(cache_key))
         self._workers = [_Worker() for _ in range(self.n_processes)]
@@ -137,12 +138,7 @@ class PerceptualScorer:
         if self._cache is not None:
             self._cache.close()
 
-    def __enter__(self) -> "PerceptualScorer":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _key(self, cache_key: str | None) -> dict[str, object]:
@@ -291,9 +287,3 @@ def _check(sample_rate: int, n_processes: int | None, metrics: Sequence[str]) ->
         )
     if n_processes is not None and n_processes < 1:
         raise ValueError(f"n_processes is {n_processes}; it must be at least 1")
-
-
-def _n_usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,6 +5,7 @@ nothing here imports torch or the rest of the package. It reads pickled jobs fro
 pickled answers to standard output until the input ends, which it also does when the parent dies.
 """
 
+import functools
 import math
 import os
 import pickle
@@ -44,17 +45,11 @@ def pesq(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
     return float(score(sample_rate_hz, target, signal, PESQ_MODES[sample_rate_hz]))
 
 
-def stoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
-    """Return classic STOI (Taal et al. 2011), about 0 to 1, of (time,) signals; raises with too little speech."""
-    return _stoi(target, signal, sample_rate_hz, extended=False)
+def stoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int, extended: bool = False) -> float:
+    """STOI (Taal et al. 2011), or extended STOI (Jensen, Taal 2016), about 0 to 1, of (time,) signals.
 
-
-def estoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int) -> float:
-    """Return extended STOI (Jensen, Taal 2016), about 0 to 1, of (time,) signals; raises with too little speech."""
-    return _stoi(target, signal, sample_rate_hz, extended=True)
-
-
-def _stoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int, extended: bool) -> float:
+    Raises with too little speech.
+    """
     from pystoi import stoi as score
 
     with warnings.catch_warnings():  # pystoi warns and returns the constant 1e-5
@@ -65,7 +60,7 @@ def _stoi(target: np.ndarray, signal: np.ndarray, sample_rate_hz: int, extended:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {
     "pesq": pesq,
     "stoi": stoi,
-    "estoi": estoi,
+    "estoi": functools.partial(stoi, extended=True),
 }
 
 

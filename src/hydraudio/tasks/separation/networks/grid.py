@@ -22,8 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from hydraudio.core.options import check_sizes
 from hydraudio.nn.frontends.stft import check_stft, istft, root_mean_square, stft
 from hydraudio.nn.layers.elementary import Linear
-from hydraudio.nn.layers.masking import check_lengths, frame_mask, global_norm
+from hydraudio.nn.layers.masking import frame_mask, global_norm
 from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.tasks.separation.networks.tasnet import checked_mixture
 
 SequenceFactory = Callable[[int], tuple[nn.Module, int]]
 Count = TypeVar("Count", int, Tensor)
@@ -246,23 +247,9 @@ class GridNet(nn.Module):
         self.decode = nn.ConvTranspose2d(n_channels, 2 * n_sources, 3, padding=1)
 
     def forward(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Separate mixtures of any length.
-
-        Args:
-            mixture: (batch, time), from 1 sample.
-            lengths: (batch,) samples of each item where the batch is padded; None: no item is. An item's estimate
-                within its length does not depend on the padding.
-
-        Returns:
-            (batch, n_sources, time), zero after an item's length.
-        """
-        if mixture.ndim != 2 or mixture.shape[-1] < 1:
-            raise ValueError(f"mixture must be (batch, time) with time >= 1, got {tuple(mixture.shape)}")
-        n_frames = None
-        if lengths is not None:
-            check_lengths(lengths, mixture)
-            mixture = mixture.masked_fill(~frame_mask(lengths, mixture.shape[1]), 0)
-            n_frames = lengths // self.hop + 1
+        """Separate mixtures of any length, as `TasNet.forward` does; the estimates are zero after an item's length."""
+        mixture = checked_mixture(mixture, lengths)
+        n_frames = None if lengths is None else lengths // self.hop + 1
         level = root_mean_square(mixture, lengths)
         spectrum = stft(mixture / torch.where(level > 0, level, 1), self.n_fft, self.hop, lengths)
         estimate = self.estimate(spectrum, n_frames)

@@ -42,12 +42,7 @@ class MambaStack(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        bidirectional: bool = True,
-        activation_checkpointing: bool = False,
-        **mixer: int,
+        self, dim: int, n_layers: int, bidirectional: bool = True, activation_checkpointing: bool = False, **mixer: int
     ) -> None:
         super().__init__()
         build = BiMamba if bidirectional else Mamba

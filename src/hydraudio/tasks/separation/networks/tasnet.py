@@ -94,6 +94,16 @@ class Decoder(nn.Module):
         return waveform.view(features.shape[0], features.shape[1], -1)
 
 
+def checked_mixture(mixture: Tensor, lengths: Tensor | None) -> Tensor:
+    """(batch, time), zero after an item's length; refuses what is no batch of mixtures."""
+    if mixture.ndim != 2 or mixture.shape[-1] < 1:
+        raise ValueError(f"mixture must be (batch, time) with time >= 1, got {tuple(mixture.shape)}")
+    if lengths is None:
+        return mixture
+    check_lengths(lengths, mixture)
+    return mixture.masked_fill(~frame_mask(lengths, mixture.shape[-1]), 0)
+
+
 @dataclass
 class StreamState:
     """What a causal network keeps between the pieces of a stream.
@@ -127,12 +137,7 @@ class TasNet(nn.Module):
     """Whether no output depends on input more than one window later. Then the mask net is a `StreamingMaskNet`."""
 
     def __init__(
-        self,
-        build_mask_net: Callable[[int, int], MaskNet],
-        *,
-        n_sources: int,
-        n_filters: int,
-        kernel_size: int = 16,
+        self, build_mask_net: Callable[[int, int], MaskNet], *, n_sources: int, n_filters: int, kernel_size: int = 16
     ) -> None:
         super().__init__()
         check_sizes(n_sources=n_sources, n_filters=n_filters)
@@ -156,13 +161,8 @@ class TasNet(nn.Module):
         Returns:
             (batch, n_sources, time)
         """
-        if mixture.ndim != 2 or mixture.shape[-1] < 1:
-            raise ValueError(f"mixture must be (batch, time) with time >= 1, got {tuple(mixture.shape)}")
-        n_samples, n_frames = mixture.shape[-1], None
-        if lengths is not None:
-            check_lengths(lengths, mixture)
-            mixture = mixture.masked_fill(~frame_mask(lengths, n_samples), 0)
-            n_frames = 1 + self._n_hops(lengths)
+        mixture, n_samples = checked_mixture(mixture, lengths), mixture.shape[-1]
+        n_frames = None if lengths is None else 1 + self._n_hops(lengths)
         features = self.encoder(self._pad_to_whole_frames(mixture))  # (batch, n_filters, frames)
         if n_frames is not None:
             features = features.masked_fill(~frame_mask(n_frames, features.shape[-1]).unsqueeze(1), 0)

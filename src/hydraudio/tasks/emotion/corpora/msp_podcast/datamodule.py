@@ -47,11 +47,7 @@ class MSPPodcastDataModule(EmotionDataModule):
     )
 
     def __init__(
-        self,
-        label_file: str | None = None,
-        votes: bool | None = None,
-        splits: Splits = SPLITS,
-        **common: Any,
+        self, label_file: str | None = None, votes: bool | None = None, splits: Splits = SPLITS, **common: Any
     ) -> None:
         super().__init__(splits=splits, **common)
         self.label_file = None if label_file is None else Path(label_file)
@@ -88,10 +84,10 @@ class MSPPodcastDataModule(EmotionDataModule):
         soft = self.labelling.targets != "hard" and self.label_file is None
         return soft or find_votes(self.root) is not None
 
-    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Read the whole corpus, of shards also their hashes, and return every defect."""
-        defects = super().check(n_processes, on_row)
-        return list(dict.fromkeys(defects + (check_webdataset(self.root) if is_webdataset(self.root) else [])))
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
+        """Of shards also their hashes."""
+        shards = check_webdataset(self.root) if is_webdataset(self.root) else []
+        return super()._find_defects(n_processes, on_row) + shards
 
 
 def find_consensus(root: Path) -> Path | None:

@@ -12,15 +12,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hydraudio.audio.io import write_audio
-from hydraudio.core.generated import generate
+from hydraudio.core.generated import EmbeddedCorpus, generator
 from hydraudio.core.parallel import map_in_processes
-from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF, perform
+from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF, check_lengths, perform
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
     CONSENSUS_FORMS,
     DETAILED_FORMS,
@@ -31,7 +31,6 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
 
 _log = logging.getLogger(__name__)
 
-GENERATOR_VERSION = 1  # raise it whenever the same arguments give other samples or labels
 SAMPLE_RATE = 16000
 SPLITS = ("Train", "Development", "Test1", "Test2", "Test3")
 
@@ -50,22 +49,31 @@ _UNKNOWN_SHARE, _UNKNOWN_PER_SPLIT = 0.12, 3
 _SYLLABLES = ("ba", "da", "fen", "go", "ki", "lor", "mi", "nu", "pel", "ra", "sun", "ta", "ve", "wim", "zo")
 
 
-@dataclass(frozen=True)
-class MSPPodcastSpec:
-    """Everything that the files of an embedded corpus depend on."""
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedMSPPodcast(EmbeddedCorpus):
+    """The embedded corpus.
 
-    n_train: int
-    n_val: int
-    n_test1: int
-    n_test2: int
-    n_test3: int
-    n_speakers: int
-    min_s: float
-    max_s: float
-    seed: int
-    detailed_form: str
-    consensus_form: str
-    old_spelling: bool
+    Attributes:
+        n_train: turns of Train. Likewise `n_val` (Development), `n_test1`, `n_test2` and `n_test3` (has no labels).
+        n_speakers: voices with an identifier; two thirds train, one sixth validates, one sixth tests.
+        min_s: length of the shortest turn.
+        max_s: length of the longest turn.
+        detailed_form: labels_detailed as "csv_2.0" (a row per rater), "csv_1.11" (two columns) or "json".
+        consensus_form: labels_consensus as "csv" or "json".
+        old_spelling: `labels_concensus`, `Audio` and the split `Validation`, as in the first releases.
+    """
+
+    n_train: int = 560
+    n_val: int = 180
+    n_test1: int = 120
+    n_test2: int = 80
+    n_test3: int = 40
+    n_speakers: int = 36
+    min_s: float = 1.2
+    max_s: float = 4.0
+    detailed_form: str = "csv_2.0"
+    consensus_form: str = "csv"
+    old_spelling: bool = False
 
     def __post_init__(self) -> None:
         if min(self.n_train, self.n_val, self.n_test1) < 1 or min(self.n_test2, self.n_test3) < 0:
@@ -77,8 +85,7 @@ class MSPPodcastSpec:
             raise ValueError(
                 f"n_speakers is {self.n_speakers}; use at least {_MIN_SPEAKERS}: a sixth of them validates"
             )
-        if not 0.5 <= self.min_s <= self.max_s:
-            raise ValueError(f"min_s {self.min_s} and max_s {self.max_s} must be at least 0.5 s, in this order")
+        check_lengths(self.min_s, self.max_s)
         if self.detailed_form not in DETAILED_FORMS:
             raise ValueError(f"detailed_form is {self.detailed_form!r}; choose one of {', '.join(DETAILED_FORMS)}")
         if self.consensus_form not in CONSENSUS_FORMS:
@@ -97,68 +104,15 @@ class MSPPodcastSpec:
         shares = {"Test1": slice(-(-2 * len(speakers) // 3)), "Test2": slice(len(speakers) // 2, None)}
         return speakers[{**shares, "Test3": slice(-2, None)}.get(split, slice(None))]
 
-    def marker(self) -> dict[str, object]:
-        return {
-            "generator": "hydraudio.tasks.emotion.corpora.msp_podcast.embedded",
-            "version": GENERATOR_VERSION,
-            **asdict(self),
-        }
-
-
-def write_embedded_msp_podcast(
-    folder: str | Path,
-    n_train: int = 560,
-    n_val: int = 180,
-    n_test1: int = 120,
-    n_test2: int = 80,
-    n_test3: int = 40,
-    n_speakers: int = 36,
-    min_s: float = 1.2,
-    max_s: float = 4.0,
-    seed: int = 0,
-    detailed_form: str = "csv_2.0",
-    consensus_form: str = "csv",
-    old_spelling: bool = False,
-    n_processes: int | None = None,
-) -> Path:
-    """Write the embedded corpus, or does nothing if it is there already.
-
-    The files depend on the arguments only, not on `n_processes`. The corpus is made in `<folder>.partial` and
-    renamed when it is complete, so a folder that exists is whole.
-
-    Args:
-        folder: the root of the corpus.
-        n_train: turns of Train. Likewise `n_val` (Development), `n_test1`, `n_test2` and `n_test3` (has no labels).
-        n_speakers: voices with an identifier; two thirds train, one sixth validates, one sixth tests.
-        min_s: length of the shortest turn.
-        max_s: length of the longest turn.
-        seed: of everything.
-        detailed_form: labels_detailed as "csv_2.0" (a row per rater), "csv_1.11" (two columns) or "json".
-        consensus_form: labels_consensus as "csv" or "json".
-        old_spelling: `labels_concensus`, `Audio` and the split `Validation`, as in the first releases.
-        n_processes: None takes the CPUs that there are.
-
-    Returns:
-        The root, as an absolute path.
-
-    Raises:
-        ValueError: impossible arguments, or the folder exists and holds something else.
-    """
-    counts = (n_train, n_val, n_test1, n_test2, n_test3, n_speakers)
-    forms = (detailed_form, consensus_form, old_spelling)
-    spec = MSPPodcastSpec(*counts, float(min_s), float(max_s), seed, *forms)
-
-    def write(root: Path) -> None:
-        plans = [plan for split in SPLITS for plan in _plan_split(spec, split)]
-        audio_folder = "Audio" if old_spelling else "Audios"
+    def write(self, root: Path) -> None:
+        plans = [plan for split in SPLITS for plan in _plan_split(self, split)]
+        audio_folder = "Audio" if self.old_spelling else "Audios"
         for name in (audio_folder, "Labels", "Transcripts"):
             (root / name).mkdir()
-        for _ in map_in_processes(_write_turn, (spec, root / audio_folder), plans, n_processes):
+        for _ in map_in_processes(_write_turn, (self, root / audio_folder), plans, self.n_processes):
             pass
-        _write_texts(root, spec, plans)
-        _log.info("wrote %s turns into %s", " + ".join(map(str, spec.n_turns().values())), folder)
-
-    return generate(folder, spec.marker(), write)
+        _write_texts(root, self, plans)
+        _log.info("wrote %s turns of %s", " + ".join(map(str, self.n_turns().values())), root.name)
 
 
 # --- what is said by whom ---
@@ -180,12 +134,11 @@ class _Plan:
     agreement: float
 
 
-def _rng(spec: MSPPodcastSpec, purpose: int, split: str, row: int = 0) -> np.random.Generator:
-    key = [spec.seed, purpose, SPLITS.index(split), row]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+def _rng(spec: EmbeddedMSPPodcast, purpose: int, split: str, row: int = 0) -> np.random.Generator:
+    return generator(spec.seed, purpose, SPLITS.index(split), row)
 
 
-def _plan_split(spec: MSPPodcastSpec, split: str) -> list[_Plan]:
+def _plan_split(spec: EmbeddedMSPPodcast, split: str) -> list[_Plan]:
     rng = _rng(spec, 8, split)
     n_turns = spec.n_turns()[split]
     letters = rng.permutation(_letters(split, n_turns))
@@ -217,7 +170,7 @@ def _letters(split: str, n_turns: int) -> list[str]:
     return [*letters, *["X"] * n_x, *["O"] * n_other]
 
 
-def _draw_voices(spec: MSPPodcastSpec, split: str, n_turns: int, rng: np.random.Generator) -> list[int]:
+def _draw_voices(spec: EmbeddedMSPPodcast, split: str, n_turns: int, rng: np.random.Generator) -> list[int]:
     """A voice for every turn; some have no identifier."""
     speakers = spec.speakers(split)
     first = _FIRST_UNKNOWN + 2 * _UNKNOWN_PER_SPLIT * SPLITS.index(split)
@@ -268,7 +221,7 @@ def _draw_state(letter: str, rng: np.random.Generator) -> tuple[dict[str, float]
 # --- what is written ---
 
 
-def _write_turn(shared: tuple[MSPPodcastSpec, Path], plan: _Plan) -> None:
+def _write_turn(shared: tuple[EmbeddedMSPPodcast, Path], plan: _Plan) -> None:
     spec, folder = shared
     rng = _rng(spec, 9, plan.split, plan.row)
     length_s = spec.min_s + (spec.max_s - spec.min_s) * rng.beta(1.1, 1.6)  # skewed like the turns of the corpus
@@ -277,7 +230,7 @@ def _write_turn(shared: tuple[MSPPodcastSpec, Path], plan: _Plan) -> None:
     write_audio(folder / plan.file_name, waveform, SAMPLE_RATE)
 
 
-def _write_texts(root: Path, spec: MSPPodcastSpec, plans: list[_Plan]) -> None:
+def _write_texts(root: Path, spec: EmbeddedMSPPodcast, plans: list[_Plan]) -> None:
     shown = {"Development": "Validation"} if spec.old_spelling else {}
     turns = []
     for plan in plans:

@@ -11,18 +11,9 @@ import numpy as np
 
 from hydraudio.core.files import write_csv, write_json
 from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF
+from hydraudio.tasks.emotion.corpora.labels import MSP_LETTERS, NAMES_OF
 
-WORD_OF = {
-    "A": "Angry",
-    "S": "Sad",
-    "H": "Happy",
-    "U": "Surprise",
-    "F": "Fear",
-    "D": "Disgust",
-    "C": "Contempt",
-    "N": "Neutral",
-    "O": "Other",
-}
+WORD_OF = {letter: NAMES_OF[letter][0] for letter in MSP_LETTERS[:9]}
 """Letter of the consensus -> word that raters choose."""
 
 DETAILED_FORMS = ("csv_2.0", "csv_1.11", "json")

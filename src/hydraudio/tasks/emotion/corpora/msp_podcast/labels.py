@@ -2,8 +2,7 @@
 
 `labels_consensus.{csv,json}` (old releases: `labels_concensus`) lies in `Labels/` or in the root, audio in `Audios/` or
 `Audio/`. Columns are found by name. `Speaker_ids.txt` and `Partition.txt` are not read: what they say stands in the
-columns SpkrID, Gender and Split_Set. `parse_consensus` collects all defects (for `scripts/data/check.py`);
-`read_consensus` raises the first one (for training), so both say the same.
+columns SpkrID, Gender and Split_Set.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hydraudio.core.defects import Defect, raise_first
-from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header, read_json
+from hydraudio.core.defects import Defect
+from hydraudio.core.tables import find_file, read_json, read_table
 from hydraudio.tasks.emotion.corpora.labels import MSP_LETTERS
 from hydraudio.tasks.emotion.corpora.utterances import GENDERS, UNKNOWN_SPEAKER, Utterance, gender_index
 
@@ -37,23 +36,11 @@ _PODCAST = re.compile(r"MSP-PODCAST_(\d+)_")
 _INTEGER = re.compile(r"(\d+)(\.0+)?")
 
 
-def read_consensus(root: Path) -> list[Utterance]:
-    """Return every turn of a corpus folder: those of the label file in its order, then unlabelled Test3 files by name.
-
-    Raises:
-        FileNotFoundError: no such folder or label file.
-        ValueError: the first defect of the label file.
-    """
-    rows, defects = parse_consensus(root)
-    raise_first(defects)
-    return rows
-
-
 def parse_consensus(root: Path) -> tuple[list[Utterance], list[Defect]]:
-    """Return the turns that can be used, and every defect of the label file.
+    """The turns that can be used, in the order of the label file, and every defect of it.
 
     Labels of Test3 are not published: files of the audio folder whose name contains `test3`, and which the label file
-    does not name, are rows of the split Test3 without labels.
+    does not name, are rows of the split Test3 without labels; they come last, by name.
     """
     root = Path(root)
     if not root.is_dir():
@@ -92,13 +79,8 @@ def podcast_of(file_name: str) -> str:
 
 
 def _csv_entries(table: Path, defects: list[Defect]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    header, found = read_header(table)
-    found = found or missing_columns(table, header, REQUIRED_COLUMNS)
-    defects += found
-    if found:
-        return
-    for line, cells in iterate_rows(table, len(header), defects):
-        yield f"{table}: line {line}", dict(zip(header, cells, strict=True))
+    for line, cells in read_table(table, REQUIRED_COLUMNS, defects):
+        yield f"{table}: line {line}", cells
 
 
 def _json_entries(table: Path, defects: list[Defect]) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hydraudio.core.defects import Defect
 from hydraudio.core.files import write_csv
-from hydraudio.core.tables import iterate_rows, missing_columns, read_header
+from hydraudio.core.tables import read_table
 from hydraudio.tasks.emotion.corpora.labels import EmotionClasses, hard, label_of_target, mention_shares, primary_shares
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, SPLITS, podcast_of
 from hydraudio.tasks.emotion.corpora.utterances import GENDERS, Utterance
@@ -92,16 +92,12 @@ def parse_processed(path: Path) -> tuple[dict[str, ProcessedRow], list[Defect]]:
     path = Path(path)
     if not path.is_file():
         return {}, [Defect("missing_csv", f"{path}: no such file; write it with scripts/emotion/process_labels_msp.py")]
-    header, defects = read_header(path)
-    defects = defects or missing_columns(path, header, COLUMNS)
-    if defects:
-        return {}, defects
-    name_at, *class_at, split_at = (header.index(name) for name in COLUMNS)
+    defects: list[Defect] = []
     rows: dict[str, ProcessedRow] = {}
-    for line, cells in iterate_rows(path, len(header), defects):
-        where, name = f"{path}: line {line}", cells[name_at]
-        split = "Development" if cells[split_at] == "Validation" else cells[split_at]
-        shares = _parse_shares([cells[at] for at in class_at])
+    for line, row in read_table(path, COLUMNS, defects):
+        where, (name, *values, split) = f"{path}: line {line}", (row[column] for column in COLUMNS)
+        split = "Development" if split == "Validation" else split
+        shares = _parse_shares(values)
         if not name or "/" in name or "\\" in name:
             message = f"{where}: column FileName holds {name!r}; expected the name of a file, no folders"
             defects.append(Defect("bad_name", message))
@@ -113,7 +109,7 @@ def parse_processed(path: Path) -> tuple[dict[str, ProcessedRow], list[Defect]]:
                 Defect("bad_split", f"{where} ({name}): column Split_Set holds {split!r}; expected {expected}")
             )
         elif shares is None:
-            message = f"{where} ({name}): {', '.join(cells[at] for at in class_at)} are no shares of the classes"
+            message = f"{where} ({name}): {', '.join(values)} are no shares of the classes"
             expected = "expected numbers from 0 to 1 that sum to at most 1 and not to 0; correct the row"
             defects.append(Defect("bad_number", f"{message}; {expected}"))
         else:

@@ -12,41 +12,19 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydraudio.core.defects import Defect, raise_first
-from hydraudio.core.tables import find_file, iterate_rows, missing_columns, read_header, read_json
+from hydraudio.core.defects import Defect
+from hydraudio.core.tables import find_file, read_header, read_json, read_table
+from hydraudio.tasks.emotion.corpora.labels import EMOTIONS
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, LABEL_FOLDERS
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 
-LETTER_OF_TAG = {
-    "Angry": "A",
-    "Sad": "S",
-    "Happy": "H",
-    "Surprise": "U",
-    "Fear": "F",
-    "Disgust": "D",
-    "Contempt": "C",
-    "Neutral": "N",
-    "Concerned": "O",
-    "Frustrated": "O",
-    "Amused": "O",
-    "Annoyed": "O",
-    "Excited": "O",
-    "Disappointed": "O",
-    "Confused": "O",
-    "Depressed": "O",
-}
-"""The frequent tags -> letter. Only the names of the eight classes are those classes: a tag that is close to one
-(annoyed, amused, depressed) is a mention of something else, like every free text ("Other-bored")."""
-
 VOTES_NAMES = ("labels_detailed.csv", "labels_detailed.json", "labels.txt")
 
-_MISSPELT = {"dissapointed": "Disappointed"}
-_TAG_OF = {tag.lower(): tag for tag in LETTER_OF_TAG} | _MISSPELT
 _COLUMNS = ("EmoClass_Major", "EmoClass_Second", *COLUMN_OF.values())
 _DETAIL = re.compile(r"(?P<head>.*?);\s*A:(?P<A>[^;]*);\s*V:(?P<V>[^;]*);\s*D:(?P<D>[^;]*);?\s*", re.DOTALL)
 
@@ -57,33 +35,21 @@ class Vote(NamedTuple):
     Attributes:
         worker: who.
         primary: letter of the primary label, O for everything that is none of the eight classes.
-        primary_text: what the rater chose or wrote.
         secondary: letters of all secondary labels, O for each that is none of the eight.
         ratings: arousal, valence and dominance from 1 to 7, NaN where missing.
     """
 
     worker: str
     primary: str
-    primary_text: str
     secondary: tuple[str, ...]
     ratings: tuple[float, float, float]
 
 
-def read_votes(root: Path) -> dict[str, list[Vote]]:
-    """Read file name -> its votes, from `labels_detailed.csv`, else `.json`, else `labels.txt`, in `Labels/` or the
-    root.
-
-    Raises:
-        FileNotFoundError: none of these files is there.
-        ValueError: the first defect of the file.
-    """
-    votes, defects = parse_votes(root)
-    raise_first(defects)
-    return votes
-
-
 def parse_votes(root: Path) -> tuple[dict[str, list[Vote]], list[Defect]]:
-    """Return the votes that can be used, and every defect of the file."""
+    """File name -> its votes that can be used, and every defect of the file.
+
+    The file is `labels_detailed.csv`, else `.json`, else `labels.txt`, in `Labels/` or the root.
+    """
     path = find_votes(root)
     if path is None:
         message = f"{Path(root) / 'Labels' / VOTES_NAMES[0]}: no such file; soft targets need every rater's answer"
@@ -133,12 +99,13 @@ def make_vote(worker: str, primary: str, secondary: str, ratings: Sequence[str])
         raise ValueError("the primary label is empty")
     letters = tuple(_letter(tag) for tag in secondary.split(",") if tag.strip())
     arousal, valence, dominance = (_rating(text) for text in ratings)
-    text = _TAG_OF.get(primary.lower(), primary)
-    return Vote(sys.intern(worker), _letter(primary), sys.intern(text), letters, (arousal, valence, dominance))
+    return Vote(sys.intern(worker), _letter(primary), letters, (arousal, valence, dominance))
 
 
 def _letter(tag: str) -> str:
-    return LETTER_OF_TAG.get(_TAG_OF.get(tag.strip().lower(), ""), "O")
+    """Only the names of the eight emotions are those: a tag that is close to one (annoyed, amused, depressed) is a
+    mention of something else, like every free text ("Other-bored")."""
+    return EMOTIONS.get(tag.strip().lower(), "O")
 
 
 def _rating(text: str) -> float:
@@ -165,36 +132,20 @@ def parse_detail(text: str) -> Vote:
 
 
 def _csv_votes(path: Path, defects: list[Defect]) -> Iterator[tuple[str, Vote]]:
-    header, found = read_header(path)
-    needed = ("FileName", "EmoDetail") if "EmoDetail" in header else ("FileName", *_COLUMNS)
-    found = found or missing_columns(path, header, needed)
-    defects += found
-    if found:
-        return
-    make = _vote_of_detail(header) if "EmoDetail" in header else _vote_of_columns(header)
-    name_at = header.index("FileName")
-    for line, cells in iterate_rows(path, len(header), defects):
-        try:
-            yield _checked_name(cells[name_at]), make(cells)
-        except ValueError as error:
-            defects.append(_bad_vote(f"{path}: line {line} ({cells[name_at]})", error))
-
-
-def _vote_of_detail(header: Sequence[str]) -> Callable[[Sequence[str]], Vote]:
-    detail_at = header.index("EmoDetail")
-    return lambda cells: parse_detail(cells[detail_at])
-
-
-def _vote_of_columns(header: Sequence[str]) -> Callable[[Sequence[str]], Vote]:
     """The rater's column is the one that begins with Worker; without one the rater's name is empty."""
-    worker_at = next((at for at, name in enumerate(header) if name.lower().startswith(("worker", "annotator"))), None)
-    primary_at, secondary_at, *ratings_at = (header.index(name) for name in _COLUMNS)
-
-    def make(cells: Sequence[str]) -> Vote:
-        worker = "" if worker_at is None else cells[worker_at]
-        return make_vote(worker, cells[primary_at], cells[secondary_at], [cells[at] for at in ratings_at])
-
-    return make
+    header, _ = read_header(path)
+    columns = ("EmoDetail",) if "EmoDetail" in header else _COLUMNS
+    worker = next((name for name in header if name.lower().startswith(("worker", "annotator"))), None)
+    for line, row in read_table(path, ("FileName", *columns), defects):
+        answer = [row[column] for column in columns]
+        try:
+            name = _checked_name(row["FileName"])
+            if len(answer) == 1:
+                yield name, parse_detail(*answer)
+            else:
+                yield name, make_vote(row[worker] if worker else "", answer[0], answer[1], answer[2:])
+        except ValueError as error:
+            defects.append(_bad_vote(f"{path}: line {line} ({row['FileName']})", error))
 
 
 def _json_votes(path: Path, defects: list[Defect]) -> Iterator[tuple[str, Vote]]:

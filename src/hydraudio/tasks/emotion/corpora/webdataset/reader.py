@@ -15,7 +15,7 @@ import json
 import math
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import numpy as np
 from hydraudio.audio.io import MAX_VALUES, decode_audio, mixed_down
 from hydraudio.core.defects import Defect, raise_defect
 from hydraudio.core.files import path_inside, sha256_of_file
-from hydraudio.tasks.emotion.corpora.labels import MSP_LETTERS, NAMES_OF, letter_of
-from hydraudio.tasks.emotion.corpora.msp_podcast.labels import podcast_of
+from hydraudio.tasks.emotion.corpora.labels import EMOTIONS, NAMES_OF, letter_of
+from hydraudio.tasks.emotion.corpora.msp_podcast.labels import COLUMN_OF, podcast_of
 from hydraudio.tasks.emotion.corpora.utterances import (
     ATTRIBUTE_RANGE,
     GENDERS,
@@ -217,13 +217,8 @@ def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
 # --- checking ---
 
 
-def check_webdataset(root: str | Path, on_shard: Callable[[int, int], None] | None = None) -> list[Defect]:
-    """Return all defects of the shards: missing, cut off, changed (sha256), or with other samples than the index lists.
-
-    Args:
-        root: with an `index.json`.
-        on_shard: called with (checked shards, all shards) after each.
-    """
+def check_webdataset(root: str | Path) -> list[Defect]:
+    """Find all defects of the shards: missing, cut off, changed (sha256), or with samples that the index lacks."""
     root = Path(root)
     try:
         shards = load_index(root)["shards"]
@@ -231,12 +226,7 @@ def check_webdataset(root: str | Path, on_shard: Callable[[int, int], None] | No
         return [Defect("missing_file", str(error))]
     except ValueError as error:
         return [Defect("bad_index", str(error))]
-    defects: list[Defect] = []
-    for number, shard in enumerate(shards, start=1):
-        defects += _shard_defects(root, shard)
-        if on_shard is not None:
-            on_shard(number, len(shards))
-    return defects
+    return [defect for shard in shards for defect in _shard_defects(root, shard)]
 
 
 def _shard_defects(root: Path, shard: Record) -> Iterator[Defect]:
@@ -269,10 +259,6 @@ def _size_defect(root: Path, shard: Record) -> Defect | None:
     return None
 
 
-EMOTIONS = {NAMES_OF[letter][0].lower(): letter for letter in MSP_LETTERS[:8]}
-"""Name in the metadata -> letter: angry, sad, happy, surprise, fear, disgust, contempt, neutral."""
-
-_ATTRIBUTES = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 _SPLITS = {
     "train": "Train",
     "validation": "Development",
@@ -295,7 +281,7 @@ def metadata_of(row: Utterance, corpus: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {name: share / total for name, share in shares.items()} if total > 0 else {}
     if row.letter:
         metadata |= {"dominant_emotion": NAMES_OF[row.letter][0].lower(), "EmoClass": row.letter}
-    metadata |= {_ATTRIBUTES[name]: value for name, value in row.attributes.items()}
+    metadata |= {COLUMN_OF[name]: value for name, value in row.attributes.items()}
     metadata |= {"SpkrID": row.speaker, "gender": GENDERS[row.gender], "split": row.split, "corpus": corpus}
     metadata |= {"FileName": row.file_name, "podcast": row.podcast}
     if row.n_raters:
@@ -354,9 +340,9 @@ def _probabilities(metadata: Mapping[str, Any], path: str) -> dict[str, float]:
 
 
 def _attributes(metadata: Mapping[str, Any], path: str) -> dict[str, float]:
-    found = {name: float(metadata[column]) for name, column in _ATTRIBUTES.items() if metadata.get(column) is not None}
+    found = {name: float(metadata[column]) for name, column in COLUMN_OF.items() if metadata.get(column) is not None}
     low, high = ATTRIBUTE_RANGE
     for name, value in found.items():
         if not low <= value <= high:
-            raise ValueError(f"{path}: {_ATTRIBUTES[name]} is {value}, outside 1..7; write the shard again")
+            raise ValueError(f"{path}: {COLUMN_OF[name]} is {value}, outside 1..7; write the shard again")
     return found

@@ -44,11 +44,7 @@ class GatedPositionAttention(nn.Module):
             self.rel_attn_embed = original.rel_attn_embed
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None,
-        position_bias: Tensor,
-        index: int = 0,
+        self, hidden_states: Tensor, attention_mask: Tensor | None, position_bias: Tensor, index: int = 0
     ) -> tuple[Tensor, None, Tensor]:
         """The names and the triple (output, no weights, position_bias) are those that the block passes and expects.
 

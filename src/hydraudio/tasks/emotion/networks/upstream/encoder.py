@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hydraudio.core.options import check_choice
 from hydraudio.nn.layers.masking import check_lengths, frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
 from hydraudio.tasks.emotion.networks.upstream import trainable
@@ -88,9 +89,7 @@ class Upstream(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention={attention!r} is unknown; choose one of {', '.join(ATTENTIONS)}")
-        self.attention = attention
+        self.attention = check_choice("attention", attention, ATTENTIONS)
         self.gradient_checkpointing = gradient_checkpointing
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
-from hydraudio.tasks.emotion.corpora.acting import Clip, generator, state_of, write_clips
+from hydraudio.core.generated import generator
+from hydraudio.tasks.emotion.corpora.acting import Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits
-
-GENERATOR_VERSION = 1  # raise it whenever the same arguments give another miniature
 
 LETTER_OF_CODE = {"W": "A", "E": "D", "A": "F", "F": "H", "T": "S", "N": "N", "L": "O"}
 """Letter in the file name (Wut, Ekel, Angst, Freude, Trauer, neutral, Langeweile) -> letter of the house's classes."""
@@ -75,30 +75,26 @@ class ActedEmotions(EmotionDataModule):
         return rows, defects
 
 
-def write_miniature(
-    folder: str | Path, n_texts: int = 3, min_s: float = 1.2, max_s: float = 2.0, seed: int = 0
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Miniature(EmbeddedClips):
     """Ten synthetic actors in the real layout; each says every text in every emotion but boredom.
 
-    Args:
-        folder: gets wav.
+    Attributes:
         n_texts: 1 to 9.
-        min_s: length of the shortest file.
-        max_s: length of the longest one.
-        seed: of everything.
     """
-    codes = {"W": "ang", "E": "dis", "A": "fea", "F": "hap", "T": "sad", "N": "neu"}
-    speakers = [speaker for pair in FOLDS.values() for speaker in pair]
 
-    def plan(root: Path) -> list[Clip]:
-        rng, clips = generator(seed, 21), []
-        for voice, speaker in enumerate(speakers):
-            for text in range(1, n_texts + 1):
+    n_texts: int = 3
+    min_s: float = 1.2
+    max_s: float = 2.0
+
+    version = 1  # raise it whenever the same attributes give other files
+
+    def plan(self, root: Path) -> list[Clip]:
+        codes = {"W": "ang", "E": "dis", "A": "fea", "F": "hap", "T": "sad", "N": "neu"}
+        rng, clips = generator(self.seed, 21), []
+        for voice, speaker in enumerate(speaker for pair in FOLDS.values() for speaker in pair):
+            for text in range(1, self.n_texts + 1):
                 for code, emotion in codes.items():
-                    affect, classes = state_of(emotion)
-                    name, length_s = f"wav/{speaker}a{text:02d}{code}a.wav", float(rng.uniform(min_s, max_s))
-                    clips.append(Clip(name, voice, affect, classes, length_s))
+                    name = f"wav/{speaker}a{text:02d}{code}a.wav"
+                    clips.append(Clip(name, voice, *state_of(emotion), float(rng.uniform(self.min_s, self.max_s))))
         return clips
-
-    arguments = {"version": GENERATOR_VERSION, "n_texts": n_texts, "min_s": min_s, "max_s": max_s, "seed": seed}
-    return write_clips(folder, arguments, 16000, plan, n_processes=None)

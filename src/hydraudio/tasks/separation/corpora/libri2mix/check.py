@@ -5,16 +5,11 @@ Reading errors carry the words of the functions that training reads with, so bot
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from hydraudio.core.defects import Defect
-from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.defects import Defect, RowResult, check_rows, digest_of
 from hydraudio.tasks.separation.corpora.libri2mix.dataset import read_whole
 from hydraudio.tasks.separation.corpora.libri2mix.index import (
     PARTS_OF,
@@ -27,19 +22,11 @@ from hydraudio.tasks.separation.corpora.libri2mix.index import (
 from hydraudio.tasks.separation.corpora.mixtures import (
     ROUNDING_TOLERANCE,
     broken_samples,
-    is_silent,
+    duplicate_defects,
     list_files,
     shared_talkers,
-    silence_message,
+    silence_defects,
 )
-
-
-@dataclass
-class _RowResult:
-    """What the audio of one row gave: defects, and a digest of the mixture's samples (None if unreadable)."""
-
-    defects: list[Defect] = field(default_factory=list)
-    digest: str | None = None
 
 
 def find_defects(
@@ -54,13 +41,11 @@ def find_defects(
 
     Args:
         place: the audio of one sample rate and mode.
-        subsets: folders by use (train, val, test); no talker should be in folders of two uses.
+        subsets: split (train, val, test) -> its folders; no talker should be in folders of two splits.
         problem: folder of the mixtures.
         n_processes: rows are read in parallel.
         on_row: called with (rows done, rows in all).
     """
-    if not place.root.is_dir():
-        return [Defect("missing_root", f"{place.root}: no such corpus folder; check data.root")]
     defects, indices = [], {}
     for name in dict.fromkeys(name for names in subsets.values() for name in names):
         index, found = parse_index(place, name, problem)
@@ -72,7 +57,7 @@ def find_defects(
         defects += _unreferenced_files(index) + _same_talker(index)
     defects += _shared_talkers(place, subsets, indices)
     defects += _audio_defects(place, list(indices.values()), n_processes, on_row)
-    return list(dict.fromkeys(defects))
+    return defects
 
 
 def _parts(index: MixtureIndex) -> tuple[str, ...]:
@@ -109,41 +94,26 @@ def _same_talker(index: MixtureIndex) -> list[Defect]:
 def _shared_talkers(
     place: Place, subsets: Mapping[str, Sequence[str]], indices: Mapping[str, MixtureIndex]
 ) -> list[Defect]:
-    """Talkers that are heard in folders of two uses."""
+    """Talkers that are heard in folders of two splits."""
     heard: dict[str, set[str]] = {}
-    for use, names in subsets.items():
+    for split, names in subsets.items():
         found = [indices[name] for name in names if name in indices]
-        heard[use] = {talker for index in found for row in range(len(index)) for talker in index.talkers(row)}
+        heard[split] = {talker for index in found for row in range(len(index)) for talker in index.talkers(row)}
     return shared_talkers(place.folder, heard)
 
 
 def _audio_defects(
     place: Place, indices: list[MixtureIndex], n_processes: int, on_row: Callable[[int, int], None] | None
 ) -> list[Defect]:
-    defects: list[Defect] = []
-    same: dict[str, list[Path]] = defaultdict(list)
     jobs = [(number, row) for number, index in enumerate(indices) for row in range(len(index))]
-    results = map_in_processes(_check_row, (place.sample_rate, indices), jobs, n_processes)
-    for n_done, ((number, row), result) in enumerate(zip(jobs, results, strict=True), start=1):
-        if on_row is not None:
-            on_row(n_done, len(jobs))
-        defects += result.defects
-        if result.digest is not None:
-            same[result.digest].append(indices[number].path(row, indices[number].problem))
-    return defects + _equal_mixtures(same.values())
+    defects, same = check_rows(_check_row, (place.sample_rate, indices), jobs, n_processes, on_row)
+    paths = ([indices[number].path(row, indices[number].problem) for number, row in group] for group in same)
+    return defects + duplicate_defects(paths)
 
 
-def _equal_mixtures(groups: Iterable[list[Path]]) -> list[Defect]:
-    return [
-        Defect("duplicate_row", f"{', '.join(map(str, paths))}: mixtures hold the same samples; keep one of these rows")
-        for paths in groups
-        if len(set(paths)) > 1
-    ]
-
-
-def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> _RowResult:
+def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> RowResult:
     (sample_rate, indices), (number, row) = shared, job
-    index, result = indices[number], _RowResult()
+    index, result = indices[number], RowResult()
     parts, signals = _parts(index), {}
     for part in (index.problem, *parts):
         try:
@@ -154,17 +124,9 @@ def _check_row(shared: tuple[int, list[MixtureIndex]], job: tuple[int, int]) -> 
         except ValueError as error:
             if index.path(row, part).is_file() and index.path(row, index.problem).is_file():
                 result.defects.append(Defect("bad_audio", str(error)))
-    result.defects += [
-        Defect(
-            "silent",
-            silence_message(str(index.path(row, part)), part),
-            "warning" if part == "noise" else "error",
-        )
-        for part, signal in signals.items()
-        if is_silent(signal)
-    ]
+    result.defects += silence_defects(signals, lambda part: index.path(row, part), (index.problem, "s1", "s2"))
     if index.problem in signals:
-        result.digest = hashlib.blake2b(signals[index.problem].tobytes(), digest_size=16).hexdigest()
+        result.digest = digest_of(signals[index.problem])
     if parts == PARTS_OF[index.problem] and len(signals) == 1 + len(parts):
         result.defects += _relation_defects(index, row, signals)
     return result

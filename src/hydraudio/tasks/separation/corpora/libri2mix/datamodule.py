@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hydraudio.core.corpus import CorpusDataModule
-from hydraudio.core.defects import Defect, raise_first
+from hydraudio.core.defects import Defect, or_raise, raise_first
 from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
-from hydraudio.core.uses import check_limits, nested_sample
 from hydraudio.tasks.separation.corpora.libri2mix.check import find_defects
-from hydraudio.tasks.separation.corpora.libri2mix.dataset import Libri2MixDataset, collate
+from hydraudio.tasks.separation.corpora.libri2mix.dataset import Libri2MixDataset
 from hydraudio.tasks.separation.corpora.libri2mix.index import (
     MODES,
     SOURCES_OF,
@@ -24,8 +23,8 @@ from hydraudio.tasks.separation.corpora.libri2mix.index import (
     index_fingerprint,
     missing_files,
     parse_index,
-    read_index,
 )
+from hydraudio.tasks.separation.corpora.mixtures import collate
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +47,6 @@ class Libri2MixDataModule(CorpusDataModule):
         segment_s: length of a random crop in training; shorter utterances stay whole. None trains on whole ones.
         min_length_s: shorter mixtures do not take part in training.
         bucketing: make batches of mixtures of similar length, in training and evaluation.
-        max_train_samples: size of a random subset of the rows, None for all.
-        max_val_samples: the same for validation.
-        max_test_samples: the same for testing.
         common: see `CorpusDataModule`. `root` is the folder `Libri2Mix`, which holds `wav8k` or `wav16k`.
 
     Attributes:
@@ -74,9 +70,6 @@ class Libri2MixDataModule(CorpusDataModule):
         segment_s: float | None = None,
         min_length_s: float | None = None,
         bucketing: bool = True,
-        max_train_samples: int | None = None,
-        max_val_samples: int | None = None,
-        max_test_samples: int | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -85,7 +78,6 @@ class Libri2MixDataModule(CorpusDataModule):
         self.n_sources = len(SOURCES_OF[problem])
         given = {"train": train_subsets, "val": val_subsets, "test": test_subsets}
         self.subsets = {stage: _subset_names(stage, names) for stage, names in given.items()}
-        self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
         self.segment_s = check_positive("segment_s", segment_s)
         self.min_length_s = check_positive("min_length_s", min_length_s)
         self.bucketing = bucketing
@@ -103,16 +95,14 @@ class Libri2MixDataModule(CorpusDataModule):
         indices = [parse_index(self.place, name, self.problem)[0] for name in names]
         return index_fingerprint(self.place, [index for index in indices if index is not None])
 
-    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Read all subsets named here and return every defect; `on_row` is told (rows done, rows in all)."""
-        if self._embedded is not None:
-            self.prepare_data()
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
+        """Of all subsets named here."""
         return find_defects(self.place, self.subsets, self.problem, n_processes=n_processes, on_row=on_row)
 
-    def _make_dataset(self, use: str) -> Libri2MixDataset:
-        training = use == "train"
-        indices = [read_index(self.place, name, self.problem) for name in self.subsets[use]]
-        rows = self._limited(indices, use)
+    def _make_dataset(self, split: str) -> Libri2MixDataset:
+        training = split == "train"
+        indices = [or_raise(parse_index(self.place, name, self.problem)) for name in self.subsets[split]]
+        rows = self._limited(indices, split)
         for index, chosen in zip(indices, rows, strict=True):
             raise_first(missing_files(index, chosen, (self.problem, *SOURCES_OF[self.problem])))
         lengths = [index.lengths(chosen) for index, chosen in zip(indices, rows, strict=True)]
@@ -128,10 +118,10 @@ class Libri2MixDataModule(CorpusDataModule):
             metadata=not training,
         )
 
-    def _limited(self, indices: list[MixtureIndex], use: str) -> list[np.ndarray]:
-        """Of each index (m,) rows, at most `max_samples` in all, in the table's order."""
+    def _limited(self, indices: list[MixtureIndex], split: str) -> list[np.ndarray]:
+        """Of each index (m,) rows, as many in all as take part, in the table's order."""
         counts = [len(index) for index in indices]
-        chosen = nested_sample(sum(counts), self.max_samples[use], self.seed, use)
+        chosen = self._chosen(sum(counts), split)
         stops = np.cumsum(counts)
         return [
             chosen[(chosen >= stop - count) & (chosen < stop)] - (stop - count)
@@ -156,8 +146,8 @@ class Libri2MixDataModule(CorpusDataModule):
         short_free = [(each[mask], length[mask]) for each, length, mask in pairs]
         return [each for each, _ in short_free], [length for _, length in short_free]
 
-    def _loader(self, use: str) -> ResumableLoader:
-        dataset, training = self.datasets[use], use == "train"
+    def _loader(self, split: str) -> ResumableLoader:
+        dataset, training = self.datasets[split], split == "train"
         unequal = (self.batch_size if training else self.eval_batch_size) > 1 and len(np.unique(dataset.lengths)) > 1
         return self._build_loader(
             dataset,

@@ -1,16 +1,16 @@
-"""Items of a Libri2Mix subset, cropped or whole, and how items of unequal length become a batch."""
+"""Items of a Libri2Mix subset, cropped or whole."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from hydraudio.audio.io import read_audio
+from hydraudio.core.generated import generator
 from hydraudio.tasks.separation.corpora.libri2mix.index import PARTS_OF, SOURCES_OF, MixtureIndex
-from hydraudio.tasks.separation.corpora.mixtures import collate_descriptions, is_silent, level_db, silence_message
+from hydraudio.tasks.separation.corpora.mixtures import is_silent, level_db, silence_message
 
 _N_CROP_DRAWS = 8
 
@@ -82,7 +82,7 @@ class Libri2MixDataset(Dataset):
             target = np.stack([read_whole(index, row, part, self.sample_rate, length) for part in sources])
             _require_audible(index, row, dict(zip(sources, target, strict=True)))
             return read_whole(index, row, index.problem, self.sample_rate, length), target
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, number])))
+        rng = generator(self.seed, epoch, number)
         for start in rng.integers(0, length - self.segment + 1, _N_CROP_DRAWS).tolist():
             target = np.stack([self._read_crop(index, row, part, start) for part in sources])
             if not any(is_silent(signal) for signal in target):
@@ -121,29 +121,6 @@ def read_whole(index: MixtureIndex, row: int, part: str, sample_rate: int, lengt
             "again or remove it"
         )
     return waveform
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack items, shorter ones padded with zeros at their end.
-
-    Returns:
-        mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (bool: the
-        lengths differ), id and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the
-        items have it.
-    """
-    lengths = [len(item["mixture"]) for item in items]
-    mixture = torch.zeros(len(items), max(lengths))
-    target = torch.zeros(len(items), len(items[0]["target"]), max(lengths))
-    for number, (item, length) in enumerate(zip(items, lengths, strict=True)):
-        mixture[number, :length] = torch.from_numpy(item["mixture"])
-        target[number, :, :length] = torch.from_numpy(item["target"])
-    samples = {
-        "mixture": mixture,
-        "target": target,
-        "lengths": torch.tensor(lengths),
-        "padded": min(lengths) < max(lengths),
-    }
-    return samples | collate_descriptions(items)
 
 
 def _require_audible(index: MixtureIndex, row: int, signals: dict[str, np.ndarray]) -> None:

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hydraudio.audio.io import write_audio
 from hydraudio.core.files import write_csv
-from hydraudio.core.generated import generate
+from hydraudio.core.generated import EmbeddedCorpus, generator
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import Talker, make_talker
+from hydraudio.tasks.separation.corpora.libri2mix.index import OFFICIAL_NAMES, PARTS_OF
 
 _log = logging.getLogger(__name__)
-
-GENERATOR_VERSION = 1  # raise it whenever the same arguments give other samples
-PARTS_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2", "noise"), "mix_single": ("s1", "noise")}
-"""Kind of mixture -> the parts whose sum it is."""
 
 SPEECH_RANGE_DB = (-33.0, -25.0)
 NOISE_RANGE_DB = (-38.0, -30.0)
@@ -37,27 +33,35 @@ STALE_ROOT = "/corpora/Libri2Mix"
 
 _MIN_TALKERS = 12
 _FIRST_TALKER = 1000  # identifiers are numbers, as in LibriSpeech
-_OFFICIAL_NAMES = {"train-100": "train-clean-100", "train-360": "train-clean-360"}
 _SCENES = tuple(sorted({*INDOOR_SCENES, *OUTDOOR_SCENES}))
 _HIGHEST_MALE_F0_HZ = 155.0
 
 Line = dict[str, str | int | float]
 
 
-@dataclass(frozen=True)
-class Libri2MixSpec:
-    """Everything that the samples of an embedded corpus depend on."""
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedLibri2Mix(EmbeddedCorpus):
+    """The embedded corpus; its folder stands for `Libri2Mix`.
 
-    n_train: int
-    n_val: int
-    n_test: int
-    n_train_360: int
-    n_talkers: int
-    sample_rate: int
-    modes: tuple[str, ...]
-    min_s: float
-    max_s: float
-    seed: int
+    Attributes:
+        n_train: mixtures of train-100. Likewise `n_val` (dev) and `n_test` (test).
+        n_train_360: mixtures of train-360; 0 leaves it out.
+        n_talkers: voices in all; two thirds train, one sixth validates, one sixth tests.
+        sample_rate: in Hz, whole kHz.
+        modes: "min" (mixtures end with the shorter utterance), "max" (with the longer one), or both.
+        min_s: length of the shortest utterance.
+        max_s: length of the longest utterance.
+    """
+
+    n_train: int = 480
+    n_val: int = 48
+    n_test: int = 48
+    n_train_360: int = 0
+    n_talkers: int = 48
+    sample_rate: int = 8000
+    modes: Sequence[str] = ("min",)
+    min_s: float = 2.0
+    max_s: float = 5.0
 
     def __post_init__(self) -> None:
         if min(self.n_train, self.n_val, self.n_test) < 1 or self.n_train_360 < 0:
@@ -85,63 +89,13 @@ class Libri2MixSpec:
         places = {"train-100": train, "train-360": (2, 3), "dev": (4,), "test": (5,)}[subset]
         return [index for index in range(self.n_talkers) if index % 6 in places]
 
-    def marker(self) -> dict[str, object]:
-        return {
-            "generator": "hydraudio.tasks.separation.corpora.libri2mix.embedded",
-            "version": GENERATOR_VERSION,
-            **asdict(self),
-        }
-
-
-def write_embedded_libri2mix(
-    root: str | Path,
-    n_train: int = 480,
-    n_val: int = 48,
-    n_test: int = 48,
-    n_train_360: int = 0,
-    n_talkers: int = 48,
-    sample_rate: int = 8000,
-    modes: Sequence[str] = ("min",),
-    min_s: float = 2.0,
-    max_s: float = 5.0,
-    seed: int = 0,
-    n_processes: int | None = None,
-) -> Path:
-    """Write the embedded corpus, or does nothing if it is there already.
-
-    The samples depend on the arguments only, not on `n_processes`. The corpus is made in `<root>.partial` and
-    renamed when it is complete, so a root that exists is whole.
-
-    Args:
-        root: the folder that stands for `Libri2Mix`.
-        n_train: mixtures of train-100. Likewise `n_val` (dev) and `n_test` (test).
-        n_train_360: mixtures of train-360; 0 leaves it out.
-        n_talkers: voices in all; two thirds train, one sixth validates, one sixth tests.
-        sample_rate: in Hz, whole kHz.
-        modes: "min" (mixtures end with the shorter utterance), "max" (with the longer one), or both.
-        min_s: length of the shortest utterance.
-        max_s: length of the longest utterance.
-        seed: of everything.
-        n_processes: None takes the CPUs that there are.
-
-    Returns:
-        The root, as an absolute path.
-
-    Raises:
-        ValueError: the root exists and holds something else.
-    """
-    counts = (n_train, n_val, n_test, n_train_360, n_talkers, sample_rate)
-    spec = Libri2MixSpec(*counts, tuple(modes), float(min_s), float(max_s), seed)
-
-    def write(folder: Path) -> None:
-        _make_folders(spec, folder)
-        jobs = [(subset, row) for subset, count in spec.n_rows().items() for row in range(count)]
-        rows = list(map_in_processes(_write_row, (spec, folder), jobs, n_processes))
-        for subset in spec.n_rows():
-            _write_tables(spec, folder, subset, [row for row in rows if row.subset == subset])
-        _log.info("wrote %s mixtures into %s", " + ".join(str(count) for count in spec.n_rows().values()), root)
-
-    return generate(root, spec.marker(), write)
+    def write(self, root: Path) -> None:
+        _make_folders(self, root)
+        jobs = [(subset, row) for subset, count in self.n_rows().items() for row in range(count)]
+        rows = list(map_in_processes(_write_row, (self, root), jobs, self.n_processes))
+        for subset in self.n_rows():
+            _write_tables(self, root, subset, [row for row in rows if row.subset == subset])
+        _log.info("wrote %s mixtures of %s", " + ".join(str(count) for count in self.n_rows().values()), root.name)
 
 
 def audio_folder(root: Path, sample_rate: int, mode: str) -> Path:
@@ -161,7 +115,7 @@ class _Row:
     snrs_db: Mapping[tuple[str, str], Mapping[str, float]]
 
 
-def _make_folders(spec: Libri2MixSpec, root: Path) -> None:
+def _make_folders(spec: EmbeddedLibri2Mix, root: Path) -> None:
     (root / "metadata").mkdir()
     for mode in spec.modes:
         base = audio_folder(root, spec.sample_rate, mode)
@@ -171,18 +125,13 @@ def _make_folders(spec: Libri2MixSpec, root: Path) -> None:
                 (base / subset / folder).mkdir(parents=True)
 
 
-@lru_cache(maxsize=256)
-def _talker(index: int, seed: int) -> Talker:
-    return make_talker(index, seed)
-
-
-def _write_row(shared: tuple[Libri2MixSpec, Path], job: tuple[str, int]) -> _Row:
+def _write_row(shared: tuple[EmbeddedLibri2Mix, Path], job: tuple[str, int]) -> _Row:
     """Make and write one mixture in all modes."""
     (spec, root), (subset, row) = shared, job
     place = ("train-100", "train-360", "dev", "test").index(subset)
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([spec.seed, 3, place, row])))
+    rng = generator(spec.seed, 3, place, row)
     numbers = [int(talker) for talker in rng.choice(spec.talkers(subset), size=2, replace=False)]
-    talkers = (_talker(numbers[0], spec.seed), _talker(numbers[1], spec.seed))
+    talkers = (make_talker(numbers[0], spec.seed), make_talker(numbers[1], spec.seed))
     name = "_".join(f"{_FIRST_TALKER + number}-{place}-{2 * row + k:04d}" for k, number in enumerate(numbers))
     parts = _make_parts(spec, talkers, rng)
     gains = _draw_gains(parts, rng)
@@ -201,7 +150,9 @@ def _write_row(shared: tuple[Libri2MixSpec, Path], job: tuple[str, int]) -> _Row
     return _Row(subset, name, talkers, gains, lengths, snrs_db)
 
 
-def _make_parts(spec: Libri2MixSpec, talkers: tuple[Talker, Talker], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _make_parts(
+    spec: EmbeddedLibri2Mix, talkers: tuple[Talker, Talker], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Two utterances of their own lengths, RMS 1, and noise as long as the longer one."""
     n_samples = [round(length_s * spec.sample_rate) for length_s in rng.uniform(spec.min_s, spec.max_s, 2)]
     sources = [speak(talker, n, spec.sample_rate, rng) for talker, n in zip(talkers, n_samples, strict=True)]
@@ -234,7 +185,7 @@ def _snr_db(part: np.ndarray, mixture: np.ndarray) -> float:
 # --- tables ---
 
 
-def _write_tables(spec: Libri2MixSpec, root: Path, subset: str, rows: Sequence[_Row]) -> None:
+def _write_tables(spec: EmbeddedLibri2Mix, root: Path, subset: str, rows: Sequence[_Row]) -> None:
     for mode in spec.modes:
         folder = audio_folder(root, spec.sample_rate, mode) / "metadata"
         for kind in PARTS_OF:
@@ -242,13 +193,13 @@ def _write_tables(spec: Libri2MixSpec, root: Path, subset: str, rows: Sequence[_
             write_csv(folder / f"mixture_{subset}_{kind}.csv", list(mixtures[0]), mixtures)
             metrics = [_metrics_line(row, mode, kind) for row in rows]
             write_csv(folder / f"metrics_{subset}_{kind}.csv", list(metrics[0]), metrics)
-    name = _OFFICIAL_NAMES.get(subset, f"{subset}-clean")
+    name = OFFICIAL_NAMES[subset]
     for ending, line_of in (("", _generator_line), ("_info", _info_line)):
         lines = [line_of(row) for row in rows]
         write_csv(root / "metadata" / f"libri2mix_{name}{ending}.csv", list(lines[0]), lines)
 
 
-def _mixture_line(spec: Libri2MixSpec, row: _Row, mode: str, kind: str) -> Line:
+def _mixture_line(spec: EmbeddedLibri2Mix, row: _Row, mode: str, kind: str) -> Line:
     folder = audio_folder(Path(STALE_ROOT), spec.sample_rate, mode) / row.subset
     columns = {"mixture_path": kind} | {_column(key, "path"): key for key in PARTS_OF[kind]}
     paths = {column: (folder / key / f"{row.name}.wav").as_posix() for column, key in columns.items()}
@@ -264,7 +215,7 @@ def _generator_line(row: _Row) -> Line:
     line: Line = {"mixture_ID": row.name}
     for key, utterance in zip(("s1", "s2"), row.name.split("_"), strict=True):
         talker, chapter, _ = utterance.split("-")
-        path = f"{_OFFICIAL_NAMES.get(row.subset, f'{row.subset}-clean')}/{talker}/{chapter}/{utterance}.flac"
+        path = f"{OFFICIAL_NAMES[row.subset]}/{talker}/{chapter}/{utterance}.flac"
         line |= {_column(key, "path"): path, _column(key, "gain"): row.gains[key]}
     return line | {"noise_path": f"synthetic/{row.name}.wav", "noise_gain": row.gains["noise"]}
 

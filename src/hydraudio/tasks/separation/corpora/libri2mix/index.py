@@ -2,8 +2,7 @@
 
 Every file of a row bears the row's identifier (`<utterance 1>_<utterance 2>.wav`) in a folder per signal. So a path is
 always made from the identifier, never from the position of a line, and the absolute paths in the tables, which are
-stale as soon as a corpus is moved, only have to agree with it. `parse_index` collects all defects (for
-`scripts/data/check.py`); `read_index` raises the first one (for training), so both say the same.
+stale as soon as a corpus is moved, only have to agree with it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hydraudio.audio.io import read_info
-from hydraudio.core.defects import Defect, raise_first
-from hydraudio.core.tables import iterate_rows, missing_columns, read_header
+from hydraudio.core.defects import Defect
+from hydraudio.core.tables import read_table
 from hydraudio.tasks.separation.corpora.mixtures import list_files
 
 SOURCES_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2"), "mix_single": ("s1",)}
@@ -29,7 +28,7 @@ PARTS_OF = {"mix_clean": ("s1", "s2"), "mix_both": ("s1", "s2", "noise"), "mix_s
 
 MODES = ("min", "max")
 SUBSETS = ("train-100", "train-360", "dev", "test")
-_OFFICIAL_NAMES = {"train-100": "train-clean-100", "train-360": "train-clean-360"} | {
+OFFICIAL_NAMES = {"train-100": "train-clean-100", "train-360": "train-clean-360"} | {
     name: f"{name}-clean" for name in ("dev", "test")
 }
 _PATH_COLUMNS = {"mixture_path": "mixture", "source_1_path": "s1", "source_2_path": "s2", "noise_path": "noise"}
@@ -109,19 +108,6 @@ class MixtureIndex:
             ],
             dtype=np.int64,
         )
-
-
-def read_index(place: Place, subset: str, problem: str) -> MixtureIndex:
-    """Read the rows of a subset.
-
-    Raises:
-        FileNotFoundError: no such folder or file.
-        ValueError: the first defect of the table.
-    """
-    index, defects = parse_index(place, subset, problem)
-    raise_first(defects)
-    assert index is not None
-    return index
 
 
 def parse_index(place: Place, subset: str, problem: str) -> tuple[MixtureIndex | None, list[Defect]]:
@@ -219,7 +205,7 @@ def _missing_file(index: MixtureIndex, row: int, part: str) -> str:
 
 def _generator_table(place: Place, subset: str, ending: str) -> Path | None:
     """`metadata/[Libri2Mix/]libri2mix_<subset><ending>.csv` below the root or beside it."""
-    names = [f"libri2mix_{name}{ending}.csv" for name in (_OFFICIAL_NAMES.get(subset, subset), subset)]
+    names = [f"libri2mix_{name}{ending}.csv" for name in (OFFICIAL_NAMES.get(subset, subset), subset)]
     roots = (place.root / "metadata", place.root.parent / "metadata")
     folders = [folder for root in roots for folder in (root / "Libri2Mix", root)]
     paths = (folder / name for folder in folders for name in names)
@@ -238,8 +224,7 @@ class _Rows:
 
 def _read_rows(table: Path) -> _Rows:
     rows = _Rows([])
-    lines, rows.defects = _read_table(table, ("mixture_ID",))
-    for number, cells in lines:
+    for number, cells in read_table(table, ("mixture_ID",), rows.defects):
         where = f"{table}: line {number}"
         defects = _row_defects(where, cells)
         rows.defects += defects
@@ -284,18 +269,7 @@ def file_name(path: str) -> str:
 def _read_sexes(place: Place, subset: str) -> tuple[dict[str, tuple[str, str]], list[Defect]]:
     """Identifier -> sexes of both talkers, as far as `libri2mix_<subset>_info.csv` says, and the table's defects."""
     table = _generator_table(place, subset, "_info")
-    if table is None:
-        return {}, []
+    defects: list[Defect] = []
     columns = ("mixture_ID", "speaker_1_sex", "speaker_2_sex")
-    lines, defects = _read_table(table, columns)
+    lines = read_table(table, columns, defects) if table else ()
     return {cells[columns[0]]: (cells[columns[1]], cells[columns[2]]) for _, cells in lines}, defects
-
-
-def _read_table(table: Path, required: tuple[str, ...]) -> tuple[list[tuple[int, dict[str, str]]], list[Defect]]:
-    """(line number, cells by column) of the sound lines, and the defects."""
-    header, defects = read_header(table)
-    defects = defects or missing_columns(table, header, required)
-    if defects:
-        return [], defects
-    lines = [(line, dict(zip(header, cells, strict=True))) for line, cells in iterate_rows(table, len(header), defects)]
-    return lines, defects

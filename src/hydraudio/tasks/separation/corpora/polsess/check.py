@@ -5,22 +5,22 @@ Reading errors carry the words of the functions that training reads with, so bot
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from hydraudio.audio.packing import Pack, is_pack
-from hydraudio.core.defects import Defect
-from hydraudio.core.parallel import map_in_processes
-from hydraudio.tasks.separation.corpora.mixtures import broken_samples, is_silent, shared_talkers, silence_message
+from hydraudio.core.defects import Defect, RowResult, check_rows, digest_of
+from hydraudio.tasks.separation.corpora.mixtures import (
+    broken_samples,
+    duplicate_defects,
+    shared_talkers,
+    silence_defects,
+)
 from hydraudio.tasks.separation.corpora.polsess.index import (
-    COLUMN_OF,
-    FOLDER_OF,
     CorpusIndex,
     Store,
     list_files,
@@ -29,7 +29,7 @@ from hydraudio.tasks.separation.corpora.polsess.index import (
     parse_index,
     talker_keys,
 )
-from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
+from hydraudio.tasks.separation.corpora.polsess.layout import COLUMN_OF, FOLDER_OF, SUBSETS
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import parts_of
 
 LIMITER_LEVEL = 0.998
@@ -39,20 +39,8 @@ samples may differ."""
 _MUST_SOUND = ("mix", "sp1", "sp2")
 
 
-@dataclass
-class _RowResult:
-    """What the audio of one row gave: defects, and a digest of the mix's samples (None if unreadable)."""
-
-    defects: list[Defect] = field(default_factory=list)
-    digest: str | None = None
-
-
 def find_defects(
-    root: Path,
-    sample_rate: int,
-    *,
-    n_processes: int = 1,
-    on_row: Callable[[int, int], None] | None = None,
+    root: Path, sample_rate: int, *, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None
 ) -> list[Defect]:
     """Return every defect of a corpus (WAV files or a pack).
 
@@ -62,8 +50,6 @@ def find_defects(
         n_processes: rows are read in parallel.
         on_row: called with (rows done, rows in all).
     """
-    if not root.is_dir():
-        return [Defect("missing_root", f"{root}: no such corpus folder; check data.root")]
     defects = _pack_defects(root)
     indices = []
     for subset in SUBSETS:
@@ -75,7 +61,7 @@ def find_defects(
         defects += _table_defects(index, packed=is_pack(root))
     defects += _split_defects(root, indices)
     defects += _audio_defects(root, indices, sample_rate, n_processes, on_row)
-    return list(dict.fromkeys(defects))
+    return defects
 
 
 def _pack_defects(root: Path) -> list[Defect]:
@@ -160,30 +146,16 @@ def _audio_defects(
             stores.append((index, open_store(root, index, sample_rate)))
         except (ValueError, FileNotFoundError) as error:
             defects.append(Defect("unreadable", str(error)))
-    mixes: dict[str, list[str]] = defaultdict(list)
     jobs = [(number, row) for number, (index, _) in enumerate(stores) for row in range(len(index))]
-    results = map_in_processes(_check_row, stores, jobs, n_processes)
-    for n_done, ((number, row), result) in enumerate(zip(jobs, results, strict=True), start=1):
-        if on_row is not None:
-            on_row(n_done, len(jobs))
-        defects += result.defects
-        if result.digest is not None:
-            mixes[result.digest].append(str(stores[number][0].path(row, "mix")))
-    return defects + _equal_mixes(mixes.values())
+    found, same = check_rows(_check_row, stores, jobs, n_processes, on_row)
+    defects += found
+    paths = ([stores[number][0].path(row, "mix") for number, row in group] for group in same)
+    return defects + duplicate_defects(paths)
 
 
-def _equal_mixes(groups: Iterable[list[str]]) -> list[Defect]:
-    """Mix with the same samples under different names (equal names are found in the table)."""
-    return [
-        Defect("duplicate_row", f"{', '.join(paths)}: mixes hold the same samples; keep one of these rows")
-        for paths in (sorted(set(group)) for group in groups)
-        if len(paths) > 1
-    ]
-
-
-def _check_row(stores: list[tuple[CorpusIndex, Store]], job: tuple[int, int]) -> _RowResult:
+def _check_row(stores: list[tuple[CorpusIndex, Store]], job: tuple[int, int]) -> RowResult:
     (index, store), row = stores[job[0]], job[1]
-    result = _RowResult()
+    result = RowResult()
     signals: dict[str, np.ndarray] = {}
     for component in ("mix", *parts_of(bool(index.indoor[row]))):
         try:
@@ -192,24 +164,12 @@ def _check_row(stores: list[tuple[CorpusIndex, Store]], job: tuple[int, int]) ->
             continue  # listed already, by `missing_files`
         except ValueError as error:
             result.defects.append(Defect("bad_audio", str(error)))
-    result.defects += _silence_defects(index, row, signals)
+    result.defects += silence_defects(signals, lambda component: index.path(row, component), _MUST_SOUND)
     if "mix" in signals:
-        result.digest = hashlib.blake2b(signals["mix"].tobytes(), digest_size=16).hexdigest()
+        result.digest = digest_of(signals["mix"])
     if len(signals) == 1 + len(parts_of(bool(index.indoor[row]))):
         result.defects += _relation_defects(index, row, signals)
     return result
-
-
-def _silence_defects(index: CorpusIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:
-    return [
-        Defect(
-            "silent",
-            silence_message(str(index.path(row, component)), component),
-            "error" if component in _MUST_SOUND else "warning",
-        )
-        for component, signal in signals.items()
-        if is_silent(signal)
-    ]
 
 
 def _relation_defects(index: CorpusIndex, row: int, signals: dict[str, np.ndarray]) -> list[Defect]:

@@ -14,20 +14,20 @@ import numpy as np
 
 from hydraudio.audio.packing import is_pack
 from hydraudio.core.corpus import CorpusDataModule
-from hydraudio.core.defects import Defect, raise_first
-from hydraudio.core.options import check_positive
+from hydraudio.core.defects import Defect, or_raise, raise_first
+from hydraudio.core.options import check_choice, check_positive, check_probability, check_range
 from hydraudio.core.sampling import ResumableLoader
-from hydraudio.core.uses import check_limits, nested_sample
+from hydraudio.tasks.separation.corpora.mixtures import collate
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.check import find_defects
-from hydraudio.tasks.separation.corpora.polsess.dataset import FixedPlans, PolSESSDataset, TrainingPlans, collate
+from hydraudio.tasks.separation.corpora.polsess.dataset import FixedPlans, PolSESSDataset, TrainingPlans
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, check_mixing, voices_of
 from hydraudio.tasks.separation.corpora.polsess.index import (
     CorpusIndex,
     corpus_fingerprint,
     missing_files,
     open_store,
-    read_index,
+    parse_index,
 )
 from hydraudio.tasks.separation.corpora.polsess.speed import check_speed
 
@@ -48,9 +48,6 @@ class PolSESSDataModule(CorpusDataModule):
         val_variants: the same for validation, None for `allowed_variants`.
         test_variants: the same for testing, None for all that fit a row.
         variant_weights: relative frequencies in training; a variant that is not named counts 1.
-        max_train_samples: size of a random subset of the rows, None for all.
-        max_val_samples: the same for validation.
-        max_test_samples: the same for testing, in rows (each gives an item per variant).
         swap_talkers: probability that speaker 1 and 2 change places in training (ES; EB and SB use both
             alike).
         gain_db: [lowest, highest] of a random level change of input and target in training.
@@ -62,7 +59,8 @@ class PolSESSDataModule(CorpusDataModule):
             crop must leave room for the longer excerpts that this reads.
         speed_noises: change scene and event as well, each with a factor of its own.
         construction: "auto" reads the fewest files; "subtract" and "add" force one form.
-        common: see `CorpusDataModule`. `root` holds WAV files, or what `scripts/separation/pack_polsess.py` wrote.
+        common: see `CorpusDataModule`; the limits count rows, each of which gives an item per variant in testing.
+            `root` holds WAV files, or what `scripts/separation/pack_polsess.py` wrote.
 
     Attributes:
         n_sources: targets per item.
@@ -82,9 +80,6 @@ class PolSESSDataModule(CorpusDataModule):
         val_variants: str | Sequence[str] | None = None,
         test_variants: str | Sequence[str] | None = None,
         variant_weights: Mapping[str, float] | None = None,
-        max_train_samples: int | None = None,
-        max_val_samples: int | None = None,
-        max_test_samples: int | None = None,
         swap_talkers: float = 0.0,
         gain_db: Sequence[float] | None = None,
         flip_polarity: float = 0.0,
@@ -97,7 +92,7 @@ class PolSESSDataModule(CorpusDataModule):
     ) -> None:
         super().__init__(**common)
         self.problem = mm_ipc.check_problem(problem)
-        self.construction = mm_ipc.check_construction(construction)
+        self.construction = check_choice("construction", construction, mm_ipc.CONSTRUCTIONS)
         self.n_sources = mm_ipc.n_sources(problem)
         self.sample_rate = sample_rate
         allowed = mm_ipc.check_variants(allowed_variants, "allowed_variants")
@@ -108,11 +103,10 @@ class PolSESSDataModule(CorpusDataModule):
             "val": mm_ipc.check_variants(val_variants, "val_variants") or allowed,
             "test": mm_ipc.check_variants(test_variants, "test_variants"),
         }
-        self.max_samples = check_limits(max_train_samples, max_val_samples, max_test_samples)
         # EB and SB use both talkers alike
-        self.swap_talkers = _check_probability("swap_talkers", swap_talkers) if problem == "ES" else 0.0
-        self.flip_polarity = _check_probability("flip_polarity", flip_polarity)
-        self.gain_db = _check_range("gain_db", gain_db)
+        self.swap_talkers = check_probability("swap_talkers", swap_talkers) if problem == "ES" else 0.0
+        self.flip_polarity = check_probability("flip_polarity", flip_polarity)
+        self.gain_db = check_range("gain_db", gain_db)
         self.segment_s = check_positive("segment_s", segment_s)
         self.dynamic_mixing, self.speed = check_mixing(dynamic_mixing), check_speed(speed, speed_noises)
         self._voices: np.ndarray | None = None
@@ -143,25 +137,22 @@ class PolSESSDataModule(CorpusDataModule):
             if "train" in self.datasets:
                 self.datasets["train"] = self._make_dataset("train")
 
-    def check(self, n_processes: int = 1, on_row: Callable[[int, int], None] | None = None) -> list[Defect]:
-        """Read the whole corpus and return every defect; `on_row` is told (rows done, rows in all)."""
-        if self._embedded is not None:
-            self.prepare_data()
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
         return find_defects(self.root, self.sample_rate, n_processes=n_processes, on_row=on_row)
 
-    def _make_dataset(self, use: str) -> PolSESSDataset:
-        known = self.datasets.get(use)
-        index = known.index if known else read_index(self.root, use)
-        rows = self._select_rows(index, use)
-        training = use == "train"
+    def _make_dataset(self, split: str) -> PolSESSDataset:
+        known = self.datasets.get(split)
+        index = known.index if known else or_raise(parse_index(self.root, split))
+        rows = self._select_rows(index, split)
+        training = split == "train"
         if not is_pack(self.root):
-            self._require_files(index, rows, use)
+            self._require_files(index, rows, split)
         store = known.store if known else open_store(self.root, index, self.sample_rate)
         n_samples = self._segment_samples(store.n_samples, index) if training else store.n_samples
         plans: TrainingPlans | FixedPlans = (
             self._training_plans(index, rows, store.n_samples - self._excerpt_samples(n_samples))
             if training
-            else FixedPlans(self._evaluation_pairs(index, rows, use))
+            else FixedPlans(self._evaluation_pairs(index, rows, split))
         )
         return PolSESSDataset(
             index,
@@ -173,26 +164,26 @@ class PolSESSDataModule(CorpusDataModule):
             metadata=not training,
         )
 
-    def _select_rows(self, index: CorpusIndex, use: str) -> np.ndarray:
-        """(m,) rows with an allowed variant, at most `max_samples` of them, in the table's order."""
-        rooms = [room for room in (False, True) if mm_ipc.compatible_variants(room, self.variants[use])]
+    def _select_rows(self, index: CorpusIndex, split: str) -> np.ndarray:
+        """(m,) rows with an allowed variant, as many of them as take part, in the table's order."""
+        rooms = [room for room in (False, True) if mm_ipc.compatible_variants(room, self.variants[split])]
         rows = np.flatnonzero(np.isin(index.indoor, rooms))
         if len(rows) == 0:
             place = "indoor" if index.indoor.any() else "outdoor"
             raise ValueError(
-                f"{index.table}: none of the variants {list(self.variants[use] or ())} fits any row: all rows are "
+                f"{index.table}: none of the variants {list(self.variants[split] or ())} fits any row: all rows are "
                 f"{place}, which takes {', '.join(mm_ipc.compatible_variants(place == 'indoor'))}"
             )
-        return rows[nested_sample(len(rows), self.max_samples[use], self.seed, use)]
+        return rows[self._chosen(len(rows), split)]
 
-    def _require_files(self, index: CorpusIndex, rows: np.ndarray, use: str) -> None:
-        needed = {room: self._needed_components(room, use) for room in (False, True)}
+    def _require_files(self, index: CorpusIndex, rows: np.ndarray, split: str) -> None:
+        needed = {room: self._needed_components(room, split) for room in (False, True)}
         raise_first(missing_files(index, rows, needed))
 
-    def _needed_components(self, room: bool, use: str) -> set[str]:
+    def _needed_components(self, room: bool, split: str) -> set[str]:
         """Everything that a row of that place may be asked for."""
-        variants = mm_ipc.compatible_variants(room, self.variants[use])
-        if use != "train":
+        variants = mm_ipc.compatible_variants(room, self.variants[split])
+        if split != "train":
             return mm_ipc.needed_components(self.problem, variants, room, self.construction) | _METADATA_COMPONENTS
         mixing, exchangeable = self.dynamic_mixing, self.swap_talkers > 0
         needed = set()
@@ -247,19 +238,21 @@ class PolSESSDataModule(CorpusDataModule):
             self._voices = voices_of(index, self.dynamic_mixing.distinct)
         return Mixer(index, rows, self.dynamic_mixing, self.seed, self._voices)
 
-    def _evaluation_pairs(self, index: CorpusIndex, rows: np.ndarray, use: str) -> list[tuple[int, str]]:
+    def _evaluation_pairs(self, index: CorpusIndex, rows: np.ndarray, split: str) -> list[tuple[int, str]]:
         """(row, variant): one per row for validation; for testing all of a row, next to each other, so that
         a batch reads the components that they share once."""
         pairs = []
         for row in rows.tolist():
-            variants = mm_ipc.compatible_variants(bool(index.indoor[row]), self.variants[use])
-            if use == "val":
+            variants = mm_ipc.compatible_variants(bool(index.indoor[row]), self.variants[split])
+            if split == "val":
                 variants = (mm_ipc.stable_variant(str(index.files["mix"][row]), variants),)
             pairs += [(row, variant) for variant in variants]
         return pairs
 
-    def _loader(self, use: str) -> ResumableLoader:
-        return self._build_loader(self.datasets[use], training=use == "train", trainer=self.trainer, collate_fn=collate)
+    def _loader(self, split: str) -> ResumableLoader:
+        return self._build_loader(
+            self.datasets[split], training=split == "train", trainer=self.trainer, collate_fn=collate
+        )
 
 
 def _check_weights(weights: Mapping[str, float] | None, allowed: tuple[str, ...] | None) -> dict[str, float] | None:
@@ -285,19 +278,3 @@ def _without_zero_weight(
     if not kept:
         raise ValueError(f"variant_weights {dict(weights)} gives no allowed variant a positive weight")
     return kept
-
-
-def _check_probability(name: str, value: float) -> float:
-    """A number in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value} must be a probability from 0 to 1")
-    return value
-
-
-def _check_range(name: str, limits: Sequence[float] | None) -> tuple[float, float] | None:
-    """(lowest, highest) in dB, or None."""
-    if limits is None:
-        return None
-    if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] > limits[1]:
-        raise ValueError(f"{name}={list(limits)} must be [lowest, highest] in dB, or null")
-    return float(limits[0]), float(limits[1])

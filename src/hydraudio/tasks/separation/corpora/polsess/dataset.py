@@ -1,4 +1,4 @@
-"""Items of a PolSESS subset: what is drawn about each, how it is read and mixed, and how items become a batch."""
+"""Items of a PolSESS subset: what is drawn about each, how it is read and mixed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from hydraudio.tasks.separation.corpora.mixtures import collate_descriptions, is_silent, level_db, silence_message
+from hydraudio.core.generated import generator
+from hydraudio.tasks.separation.corpora.mixtures import is_silent, level_db, silence_message
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, Remix, peak_gain, remixed_parts
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, Store
@@ -91,8 +91,7 @@ class TrainingPlans:
         return len(self.rows)
 
     def __call__(self, epoch: int, index: int) -> Plan:
-        seeds = np.random.SeedSequence([self.seed, epoch, index])
-        rng = np.random.Generator(np.random.Philox(seeds))
+        rng = generator(self.seed, epoch, index)
         # one draw per decision, always in this order: turning one option on leaves the others as they are
         variant, swap, level, flip = rng.random(4)
         crops = rng.random(_N_CROP_DRAWS) if self.last_start else np.zeros(1)
@@ -184,7 +183,6 @@ class PolSESSDataset(Dataset):
         item = {
             "mixture": mixture * factor,
             "target": target * factor,
-            "lengths": self.n_samples,
             "id": self._id(plan),
             "variant": plan.variant,
             "degenerate": mm_ipc.is_degenerate(self.problem, plan.variant),
@@ -257,22 +255,6 @@ class PolSESSDataset(Dataset):
         known |= {key: value for key, value in numbers.items() if value is not None and not np.isnan(value)}
         classes = {"scene_class": str(index.scene_class[row]), "event_class": str(index.event_class[row])}
         return known | {key: value for key, value in classes.items() if value}
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack items of one length.
-
-    Returns:
-        mixture (batch, time) and target (batch, n_sources, time) float32, lengths (batch,) int64, padded (False), id
-        and variant (lists), degenerate (batch,) bool, and metadata (a list of dicts) where the items have it.
-    """
-    samples = {
-        "mixture": torch.from_numpy(np.stack([item["mixture"] for item in items])),
-        "target": torch.from_numpy(np.stack([item["target"] for item in items])),
-        "lengths": torch.tensor([item["lengths"] for item in items]),
-        "padded": False,
-    }
-    return samples | collate_descriptions(items)
 
 
 def _sum(terms: Iterable[tuple[np.ndarray, int]]) -> np.ndarray:

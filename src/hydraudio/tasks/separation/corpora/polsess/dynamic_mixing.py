@@ -9,23 +9,24 @@ Zeghidour and Grangier, "Wavesplit", 2021, IEEE/ACM TASLP 29, section III-C.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from hydraudio.core.generated import generator
+from hydraudio.core.options import check_choice, check_keys, check_range
 from hydraudio.sounds.rooms import draw_room, impulse_response, reverberate
 from hydraudio.tasks.separation.corpora.mixtures import is_silent
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, talker_keys
 from hydraudio.tasks.separation.corpora.polsess.layout import SCENE_RANGE_DB, SSR_RANGE_DB, Levels
+from hydraudio.tasks.separation.corpora.polsess.mm_ipc import DRY_OF
 
 MAX_PEAK = 0.999
 """Largest sample of an item: above it, input and targets are turned down together."""
 
-_DRY_OF = {"sp1_reverb": "sp1", "sp2_reverb": "sp2", "ev_reverb": "event"}
-_REVERBS = {dry: wet for wet, dry in _DRY_OF.items()}
+_REVERBS = {dry: wet for wet, dry in DRY_OF.items()}
 _TALKERS = ("sp1", "sp2")
 
 Clip = tuple[int, str]
@@ -66,13 +67,14 @@ class MixingSettings:
                 "dynamic_mixing=null turns it off"
             )
         for name in ("ssr_db", "scene_db", "event_db"):
-            _check_range(f"dynamic_mixing.{name}", getattr(self, name))
+            if check_range(f"dynamic_mixing.{name}", getattr(self, name)) is None and name != "event_db":
+                raise ValueError(f"dynamic_mixing.{name}=null must be [lowest, highest] in dB")
         if self.ssr_integer and any(limit != int(limit) for limit in self.ssr_db):
             raise ValueError(
                 f"dynamic_mixing.ssr_db={list(self.ssr_db)} must be whole decibels, or set ssr_integer=false"
             )
-        _check_choice("dynamic_mixing.reverb", self.reverb, ("redraw", "new"))
-        _check_choice("dynamic_mixing.distinct", self.distinct, ("talker", "file"))
+        check_choice("dynamic_mixing.reverb", self.reverb, ("redraw", "new"))
+        check_choice("dynamic_mixing.distinct", self.distinct, ("talker", "file"))
 
 
 def check_mixing(options: Mapping[str, Any] | None) -> MixingSettings | None:
@@ -80,10 +82,7 @@ def check_mixing(options: Mapping[str, Any] | None) -> MixingSettings | None:
     if options is None:
         return None
     names = [field.name for field in fields(MixingSettings)]
-    for name in options:
-        if name not in names:
-            guess = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
-            raise ValueError(f"dynamic_mixing.{name}: no such setting; did you mean {guess}? Valid: {', '.join(names)}")
+    check_keys("dynamic_mixing.", options, names)
     values = {name: _as_tuple(value) for name, value in options.items()}
     return MixingSettings(**values)
 
@@ -138,7 +137,7 @@ class Mixer:
     def draw(self, epoch: int, index: int, indoor: bool) -> Remix | None:
         """Return the remix of an item that is to be indoors or outdoors; None leaves the item as the table has it."""
         key = (self.seed, epoch, index, 1)
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+        rng = generator(*key)
         # one draw per decision, always in this order: changing one setting leaves the other draws as they are
         chance, first, second, scene, event, ssr, scene_db, event_db = rng.random(8).tolist()
         if chance >= self.settings.probability:
@@ -178,11 +177,11 @@ def remixed_parts(remix: Remix, names: Iterable[str], read: ReadClip, sample_rat
         return dry[name]
 
     names = list(names)
-    sources = {_DRY_OF.get(name, name) for name in names}
+    sources = {DRY_OF.get(name, name) for name in names}
     gains = _gains(remix.levels, sources, dry_clip)
     parts = {}
     for name in names:
-        source = _DRY_OF.get(name, name)
+        source = DRY_OF.get(name, name)
         if name in remix.clips:
             part = dry_clip(name)
         else:
@@ -226,8 +225,8 @@ def _reverberation(remix: Remix, source: str, dry: np.ndarray, sample_rate: int)
     """(time,) the wet signal of a source; the room is the item's, the response the source's."""
     assert remix.room_seed is not None
     place = ("sp1", "sp2", "event").index(source)
-    room = draw_room(sample_rate, _philox(*remix.room_seed, 0))
-    rng = _philox(*remix.room_seed, 1 + place)
+    room = draw_room(sample_rate, generator(*remix.room_seed, 0))
+    rng = generator(*remix.room_seed, 1 + place)
     response = impulse_response(room, room.pre_delays_s[place], sample_rate, rng)
     gain = 10.0 ** ((room.reverb_db + rng.uniform(-1.5, 1.5)) / 20.0)
     return reverberate(dry, gain * response)
@@ -293,25 +292,9 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _philox(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-
-
 def _pick(rows: np.ndarray, uniform: float) -> int:
     return int(rows[int(uniform * len(rows))])
 
 
 def _between(limits: tuple[float, float], uniform: float) -> float:
     return limits[0] + (limits[1] - limits[0]) * uniform
-
-
-def _check_range(name: str, limits: Sequence[float] | None) -> None:
-    if limits is None and name.endswith("event_db"):
-        return
-    if limits is None or len(limits) != 2 or not np.isfinite(limits).all() or limits[0] > limits[1]:
-        raise ValueError(f"{name}={limits} must be [lowest, highest] in dB")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}")

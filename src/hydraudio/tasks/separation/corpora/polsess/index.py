@@ -1,7 +1,6 @@
 """A PolSESS subset: its table as flat arrays, its samples, and the words for everything that can be wrong with both.
 
-`parse_index` collects all defects of the table (for `scripts/data/check.py`); `read_index` raises the first
-one (for training), so both say the same. Samples come from WAV files, or from a pack that `pack.pack_corpus` has
+Samples come from WAV files, or from a pack that `pack.pack_corpus` has
 written. Both stores give `read(row, component, start, n_samples)`, a (time,) array, and `scale`, the factor that brings
 its values to [-1, 1]. Sums of 16-bit codes are exact in float32, so both give the same bits after the scaling.
 """
@@ -13,32 +12,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from hydraudio.audio.io import read_audio, read_info
 from hydraudio.audio.packing import FULL_SCALE, Pack, is_pack
-from hydraudio.core.defects import Defect, raise_first
-from hydraudio.core.tables import iterate_rows, missing_columns, read_header
+from hydraudio.core.defects import Defect
+from hydraudio.core.tables import read_table
 from hydraudio.tasks.separation.corpora.mixtures import list_files
-from hydraudio.tasks.separation.corpora.polsess.layout import FOLDERS, REVERB_FILE_COLUMNS, SUBSETS, csv_path
+from hydraudio.tasks.separation.corpora.polsess.layout import (
+    COLUMN_OF,
+    FOLDER_OF,
+    REVERB_FILE_COLUMNS,
+    SUBSETS,
+    csv_path,
+)
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import COMPONENTS, INDOOR_PARTS
-
-COLUMN_OF = {
-    "mix": "mixFile",
-    "sp1": "speaker1File",
-    "sp2": "speaker2File",
-    "scene": "sceneFile",
-    "event": "eventFile",
-    "sp1_reverb": "reverbForSpeaker1",
-    "sp2_reverb": "reverbForSpeaker2",
-    "ev_reverb": "reverbForEvent",
-}
-"""Component -> the column with its file name. Only these eight columns are required (older tables lack
-others)."""
-
-FOLDER_OF = {component: FOLDERS[column] for component, column in COLUMN_OF.items()}
 
 _REVERB_COMPONENTS = tuple(name for name in INDOOR_PARTS if name.endswith("_reverb"))
 _DRY_COMPONENTS = tuple(name for name in COMPONENTS if name not in _REVERB_COMPONENTS)
@@ -84,19 +73,6 @@ class CorpusIndex:
     def where(self, row: int) -> str:
         """ "<table>: line <n>", for messages."""
         return f"{self.table}: line {self.lines[row]}"
-
-
-def read_index(root: Path, subset: str) -> CorpusIndex:
-    """Read a subset's table.
-
-    Raises:
-        FileNotFoundError: no such folder or table.
-        ValueError: the first defect of the table.
-    """
-    index, defects = parse_index(root, subset)
-    raise_first(defects)
-    assert index is not None
-    return index
 
 
 def parse_index(root: Path, subset: str) -> tuple[CorpusIndex | None, list[Defect]]:
@@ -198,15 +174,10 @@ def _missing_file(index: CorpusIndex, row: int, component: str) -> Defect:
 
 def _read_rows(table: Path) -> tuple[list[dict[str, str]], list[int], list[Defect]]:
     """(rows that can be used, their line numbers, defects)."""
-    header, defects = read_header(table)
-    if header:
-        defects = missing_columns(table, header, list(COLUMN_OF.values())) + defects
-    if defects:
-        return [], [], defects
-    used = {name: position for position, name in enumerate(header) if name in _USED_COLUMNS}
+    defects: list[Defect] = []
     rows, lines = [], []
-    for line, cells in iterate_rows(table, len(header), defects):
-        row = {name: _clean(cells[position]) for name, position in used.items()}
+    for line, cells in read_table(table, list(COLUMN_OF.values()), defects):
+        row = {name: "" if cell.lower() in _EMPTY else cell for name, cell in cells.items() if name in _USED_COLUMNS}
         row_defects = _row_defects(f"{table}: line {line}", row)
         defects += row_defects
         if not row_defects:
@@ -247,10 +218,6 @@ _USED_COLUMNS = {
 _NUMBER = re.compile(r"|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
-def _clean(cell: str) -> str:
-    return "" if cell.lower() in _EMPTY else cell
-
-
 def _make_index(root: Path, subset: str, table: Path, rows: list[dict[str, str]], lines: list[int]) -> CorpusIndex:
     def texts(column: str) -> np.ndarray:
         return np.array([row.get(column, "") for row in rows], dtype=np.str_)
@@ -278,18 +245,6 @@ def _numbers(texts: np.ndarray) -> np.ndarray:
 _N_PROBES = 9
 
 
-class Store(Protocol):
-    """What the dataset needs of a subset's samples."""
-
-    scale: float
-    n_samples: int
-    sample_rate: int
-
-    def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """Return (time,) int16 or float32, to be multiplied by `scale`; n_samples None reads the whole clip."""
-        ...
-
-
 class WavStore:
     """Reads the WAV files of a subset (float32, scale 1)."""
 
@@ -300,7 +255,7 @@ class WavStore:
         self.n_samples = clip_length(index)
 
     def read(self, row: int, component: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """Return (time,) float32 in [-1, 1]."""
+        """(time,) float32 in [-1, 1]; n_samples None reads the whole clip."""
         path = self.index.path(row, component)
         if n_samples is not None and n_samples < self.n_samples:
             return read_audio(path, sample_rate=self.sample_rate, start=start, n_samples=n_samples)
@@ -330,7 +285,10 @@ class PackedStore:
         return self.pack.read(group, int(self._position[row]), component, start, n_samples)
 
 
-def open_store(root: Path, index: CorpusIndex, sample_rate: int) -> WavStore | PackedStore:
+Store = WavStore | PackedStore
+
+
+def open_store(root: Path, index: CorpusIndex, sample_rate: int) -> Store:
     """Return the store of a subset; a root with a pack's manifest is read as a pack."""
     if not is_pack(root):
         return WavStore(index, sample_rate)

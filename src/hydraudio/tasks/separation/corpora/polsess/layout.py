@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,64 +20,50 @@ import numpy as np
 from hydraudio.audio.io import write_audio
 from hydraudio.core.files import csv_text, write_text
 from hydraudio.sounds.rooms import Room
+from hydraudio.tasks.separation.corpora.polsess.mm_ipc import DRY_OF, INDOOR_PARTS
 
 SUBSETS = ("train", "val", "test")
 
-COLUMNS = (
-    "subset",
-    "speech1OryginalPath",
-    "speech1Start",
-    "speech1End",
-    "speech2OryginalPath",
-    "speech2Start",
-    "speech2End",
-    "SSR",
-    "sceneOryginalPath",
-    "sceneStart",
-    "sceneEnd",
-    "sceneRandomDB",
-    "sceneOffsetDB",
-    "sceneVolumeGain",
-    "eventOryginalPath",
-    "eventStart",
-    "eventEnd",
-    "speaker1File",
-    "speaker2File",
-    "eventFile",
-    "sceneFile",
-    "reverbForSpeaker1",
-    "reverbForSpeaker2",
-    "reverbForEvent",
-    "mixFile",
-    "sceneClass",
-    "eventClass",
-    "preDelayForEvent",
-    "preDelay1",
-    "preDelay2",
-    "highCut",
-    "diffusion",
-    "decay",
-    "freqDamp",
-)
-"""The 34 columns in their order ("Oryginal" is the corpus's own spelling)."""
-
-FOLDERS = {
-    "mixFile": "mix",
-    "speaker1File": "clean",
-    "speaker2File": "clean",
-    "sceneFile": "scene",
-    "eventFile": "event",
-    "reverbForSpeaker1": "sp1_reverb",
-    "reverbForSpeaker2": "sp2_reverb",
-    "reverbForEvent": "ev_reverb",
+COLUMN_OF = {
+    "mix": "mixFile",
+    "sp1": "speaker1File",
+    "sp2": "speaker2File",
+    "scene": "sceneFile",
+    "event": "eventFile",
+    "sp1_reverb": "reverbForSpeaker1",
+    "sp2_reverb": "reverbForSpeaker2",
+    "ev_reverb": "reverbForEvent",
 }
-"""Column with a file name -> subfolder that holds the file."""
+"""Component -> the column with its file name. Only these eight columns are required (older tables lack others)."""
+
+FOLDER_OF = {component: component for component in COLUMN_OF} | {"sp1": "clean", "sp2": "clean"}
+"""Component -> subfolder that holds its files."""
 
 REVERB_FILE_COLUMNS = ("reverbForSpeaker1", "reverbForSpeaker2", "reverbForEvent")
 """Empty outdoors: a row is indoors if and only if these are filled."""
 
 REVERB_COLUMNS = ("preDelayForEvent", "preDelay1", "preDelay2", "highCut", "diffusion", "decay", "freqDamp")
 """NaN outdoors. Units: pre-delays in s, highCut in Hz, the rest in [0, 1] (MATLAB's `reverberator`)."""
+
+
+def _source_columns(part: str) -> tuple[str, str, str]:
+    return f"{part}OryginalPath", f"{part}Start", f"{part}End"
+
+
+COLUMNS = (
+    "subset",
+    *_source_columns("speech1"),
+    *_source_columns("speech2"),
+    "SSR",
+    *_source_columns("scene"),
+    *("sceneRandomDB", "sceneOffsetDB", "sceneVolumeGain"),
+    *_source_columns("event"),
+    *("speaker1File", "speaker2File", "eventFile", "sceneFile"),
+    *REVERB_FILE_COLUMNS,
+    *("mixFile", "sceneClass", "eventClass"),
+    *REVERB_COLUMNS,
+)
+"""The 34 columns in their order ("Oryginal" is the corpus's own spelling)."""
 
 SSR_RANGE_DB = (-5, 5)
 SCENE_RANGE_DB = (-14.0, 0.0)
@@ -89,6 +75,15 @@ _FULL_SCALE = 32768
 _ALPHABET = np.array(list("abcdefghijklmnopqrstuvwxyz0123456789"))
 
 Value = str | int | float
+
+Parts = Mapping[str, np.ndarray]
+"""Component (`mm_ipc.INDOOR_PARTS`) -> (time,) float of one length; the three reverbs are missing outdoors."""
+
+
+def name_parts(*signals: np.ndarray) -> Parts:
+    """Speaker 1, speaker 2, scene, event and, indoors, the reverbs of speaker 1, speaker 2 and event, by component."""
+    return dict(zip(INDOOR_PARTS, signals, strict=False))
+
 
 OUTDOOR_COLUMNS: dict[str, Value] = dict.fromkeys(REVERB_COLUMNS, float("nan"))
 
@@ -106,7 +101,7 @@ def csv_path(root: str | Path, subset: str) -> Path:
 
 def make_folders(root: Path, subset: str) -> None:
     """Creates the seven subfolders of a subset."""
-    for folder in dict.fromkeys(FOLDERS.values()):
+    for folder in dict.fromkeys(FOLDER_OF.values()):
         (root / subset / folder).mkdir(parents=True, exist_ok=True)
 
 
@@ -175,39 +170,6 @@ def _format_value(value: Value) -> str:
 
 
 @dataclass(frozen=True)
-class Components:
-    """The parts of one row, each (time,) float of one length; the three reverbs are None outdoors."""
-
-    speech1: np.ndarray
-    speech2: np.ndarray
-    scene: np.ndarray
-    event: np.ndarray
-    speech1_reverb: np.ndarray | None = None
-    speech2_reverb: np.ndarray | None = None
-    event_reverb: np.ndarray | None = None
-
-    @property
-    def indoor(self) -> bool:
-        return self.speech1_reverb is not None
-
-    def present(self) -> dict[str, np.ndarray]:
-        """Return the parts that this row has, by field name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part for name, part in named.items() if part is not None}
-
-
-_COLUMN_OF_PART = {
-    "speech1": "speaker1File",
-    "speech2": "speaker2File",
-    "scene": "sceneFile",
-    "event": "eventFile",
-    "speech1_reverb": "reverbForSpeaker1",
-    "speech2_reverb": "reverbForSpeaker2",
-    "event_reverb": "reverbForEvent",
-}
-
-
-@dataclass(frozen=True)
 class Levels:
     """What is drawn per row.
 
@@ -222,9 +184,46 @@ class Levels:
     scene_db: float
     event_db: float | None
 
+    @classmethod
+    def draw(
+        cls,
+        ssr_db: tuple[int, int],
+        scene_db: tuple[float, float],
+        event_db: tuple[float, float] | None,
+        rng: np.random.Generator,
+    ) -> Levels:
+        """Levels between lowest and highest ones, the first in whole decibels."""
+        ssr = int(rng.integers(ssr_db[0], ssr_db[1] + 1))
+        return cls(ssr, rng.uniform(*scene_db), None if event_db is None else rng.uniform(*event_db))
 
-def set_levels(parts: Components, levels: Levels) -> tuple[Components, float]:
-    """Scale the parts of a row: speech2 against speech1, then scene and event against the speech mix.
+
+def table_row(
+    subset: str,
+    sources: Mapping[str, tuple[str, int, int]],
+    levels: Levels,
+    scene_range_db: tuple[float, float],
+    scene_gain: float,
+    columns: Mapping[str, Value],
+) -> dict[str, Value]:
+    """A line of the table.
+
+    Args:
+        subset: that it belongs to.
+        sources: speech1, speech2, scene and event -> path of the recording, first and last sample, counted from 1.
+        levels: what was drawn.
+        scene_range_db: what the level of the scene was drawn from.
+        scene_gain: as `set_levels` gives it.
+        columns: file names, classes and reverberation.
+    """
+    found = {"subset": subset, "SSR": int(levels.ssr_db), "sceneVolumeGain": scene_gain, **columns}
+    found |= {"sceneRandomDB": levels.scene_db - scene_range_db[0], "sceneOffsetDB": levels.scene_db}
+    for part, source in sources.items():
+        found |= dict(zip(_source_columns(part), source, strict=True))
+    return {column: found[column] for column in COLUMNS}
+
+
+def set_levels(parts: Parts, levels: Levels) -> tuple[Parts, float]:
+    """Scales the parts of a row: speaker 2 against speaker 1, then scene and event against the speech mix.
 
     A reverb takes the gain of its dry signal. If a part or the mix would exceed 0.9999 the whole row is
     turned down, which leaves all ratios as they are.
@@ -232,66 +231,44 @@ def set_levels(parts: Components, levels: Levels) -> tuple[Components, float]:
     Returns:
         The scaled parts, and the linear gain that the scene got in all (`sceneVolumeGain`).
     """
-    speech2_gain = _rms("speech1", parts.speech1) / _rms("speech2", parts.speech2) / _ratio(levels.ssr_db)
-    speech_rms = _rms("the speech mix", parts.speech1 + speech2_gain * parts.speech2)
-    scene_gain = _ratio(levels.scene_db) * speech_rms / _rms("scene", parts.scene)
-    event_gain = 1.0
+    gains = {"sp1": 1.0, "event": 1.0}
+    gains["sp2"] = _rms(parts, "sp1") / _rms(parts, "sp2") / _ratio(levels.ssr_db)
+    speech_rms = _rms({"the speech mix": parts["sp1"] + gains["sp2"] * parts["sp2"]}, "the speech mix")
+    gains["scene"] = _ratio(levels.scene_db) * speech_rms / _rms(parts, "scene")
     if levels.event_db is not None:
-        event_gain = _ratio(levels.event_db) * speech_rms / _rms("event", parts.event)
-    scaled = _apply_gains(parts, speech2=speech2_gain, scene=scene_gain, event=event_gain)
+        gains["event"] = _ratio(levels.event_db) * speech_rms / _rms(parts, "event")
+    scaled = {name: gains[DRY_OF.get(name, name)] * part for name, part in parts.items()}
     common = _headroom_gain(scaled)
-    return _apply_gains(scaled, common=common), scene_gain * common
+    return {name: common * part for name, part in scaled.items()}, gains["scene"] * common
 
 
-def quantise(parts: Components) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Round every part to 16 bits and sum: ({part: (time,) int16}, mix (time,) int16)."""
-    signals = parts.present()
-    codes = {name: np.rint(signal.astype(np.float64) * _FULL_SCALE) for name, signal in signals.items()}
-    mix = np.sum(list(codes.values()), axis=0)
-    for name, code in [*codes.items(), ("mix", mix)]:
+def quantise(parts: Parts) -> dict[str, np.ndarray]:
+    """Rounds every part to 16 bits and adds their sum, the mix: component -> (time,) int16."""
+    codes = {name: np.rint(signal.astype(np.float64) * _FULL_SCALE) for name, signal in parts.items()}
+    codes["mix"] = np.sum(list(codes.values()), axis=0)
+    for name, code in codes.items():
         if np.abs(code).max() >= _FULL_SCALE:
             raise ValueError(f"{name} exceeds full scale; call set_levels first")
-    return {name: code.astype(np.int16) for name, code in codes.items()}, mix.astype(np.int16)
+    return {name: code.astype(np.int16) for name, code in codes.items()}
 
 
-def write_row(root: Path, subset: str, names: Mapping[str, str], parts: Components, sample_rate: int) -> None:
+def write_row(root: Path, subset: str, names: Mapping[str, str], parts: Parts, sample_rate: int) -> None:
     """Write the 8 (indoors) or 5 (outdoors) WAV files of a row, the mix last."""
-    codes, mix = quantise(parts)
-    for part, code in codes.items():
-        column = _COLUMN_OF_PART[part]
-        _write_codes(root / subset / FOLDERS[column] / names[column], code, sample_rate)
-    _write_codes(root / subset / FOLDERS["mixFile"] / names["mixFile"], mix, sample_rate)
+    for component, codes in quantise(parts).items():
+        path = root / subset / FOLDER_OF[component] / names[COLUMN_OF[component]]
+        write_audio(path, codes.astype(np.float32) / _FULL_SCALE, sample_rate)
 
 
-def _write_codes(path: Path, codes: np.ndarray, sample_rate: int) -> None:
-    write_audio(path, codes.astype(np.float32) / _FULL_SCALE, sample_rate)
-
-
-def _headroom_gain(parts: Components) -> float:
-    signals = list(parts.present().values())
+def _headroom_gain(parts: Parts) -> float:
+    signals = list(parts.values())
     peak = max(float(np.abs(signal).max()) for signal in [*signals, np.sum(signals, axis=0)])
     # half an LSB per part may be added by rounding
     rounding = 0.5 * len(signals) / _FULL_SCALE
     return 1.0 if peak + rounding <= MAX_PEAK else _RESCALED_PEAK / peak
 
 
-def _apply_gains(
-    parts: Components, *, speech2: float = 1.0, scene: float = 1.0, event: float = 1.0, common: float = 1.0
-) -> Components:
-    gains = {
-        "speech1": common,
-        "speech2": common * speech2,
-        "scene": common * scene,
-        "event": common * event,
-        "speech1_reverb": common,
-        "speech2_reverb": common * speech2,
-        "event_reverb": common * event,
-    }
-    return replace(parts, **{name: gains[name] * part for name, part in parts.present().items()})
-
-
-def _rms(name: str, signal: np.ndarray) -> float:
-    rms = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
+def _rms(parts: Parts, name: str) -> float:
+    rms = float(np.sqrt(np.mean(np.square(parts[name], dtype=np.float64))))
     if not rms > 0.0:
         raise ValueError(f"{name} is silent or NaN, so that its level cannot be set; choose another excerpt")
     return rms

@@ -15,13 +15,14 @@ rounding noise).
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from hydraudio.core.options import check_choice
 
 PROBLEMS = ("ES", "EB", "SB")
 """Enhance a single talker, enhance both talkers (one sum), separate both talkers."""
@@ -35,6 +36,7 @@ CONSTRUCTIONS = ("auto", "subtract", "add")
 OUTDOOR_PARTS = ("sp1", "sp2", "scene", "event")
 INDOOR_PARTS = (*OUTDOOR_PARTS, "sp1_reverb", "sp2_reverb", "ev_reverb")
 COMPONENTS = ("mix", *INDOOR_PARTS)
+DRY_OF = {"sp1_reverb": "sp1", "sp2_reverb": "sp2", "ev_reverb": "event"}
 
 _EXCHANGED = {"sp1": "sp2", "sp2": "sp1", "sp1_reverb": "sp2_reverb", "sp2_reverb": "sp1_reverb"}
 
@@ -165,12 +167,7 @@ def stable_variant(name: str, variants: Sequence[str]) -> str:
 
 def check_problem(problem: str) -> str:
     """Return the problem, or raise ValueError with the valid ones."""
-    return _check_name(problem, PROBLEMS, "problem")
-
-
-def check_construction(construction: str) -> str:
-    """Return the construction, or raise ValueError with the valid ones."""
-    return _check_name(construction, CONSTRUCTIONS, "construction")
+    return check_choice("problem", problem, PROBLEMS)
 
 
 def check_variants(names: str | Iterable[str] | None, argument: str) -> tuple[str, ...] | None:
@@ -183,7 +180,7 @@ def check_variants(names: str | Iterable[str] | None, argument: str) -> tuple[st
         return None
     if isinstance(names, str):
         names = [names]
-    checked = tuple(dict.fromkeys(_check_name(name, VARIANTS, f"variant in {argument}") for name in names))
+    checked = tuple(dict.fromkeys(check_choice(argument, name, VARIANTS) for name in names))
     if not checked:
         raise ValueError(f"{argument} is empty; name at least one of {', '.join(VARIANTS)}, or null for all")
     return checked
@@ -198,13 +195,3 @@ def _exchange(plain: Recipe) -> Recipe:
         tuple((_EXCHANGED.get(component, component), sign) for component, sign in plain.mixture),
         tuple(tuple(_EXCHANGED.get(part, part) for part in target) for target in plain.targets),
     )
-
-
-def _check_name(name: str, choices: Sequence[str], what: str) -> str:
-    if name in choices:
-        return name
-    by_letters = {"".join(sorted(choice)): choice for choice in choices}
-    folded = str(name).upper()
-    nearest = difflib.get_close_matches(folded, choices, n=1, cutoff=0.0)
-    guess = by_letters.get("".join(sorted(folded))) or nearest[0]
-    raise ValueError(f"unknown {what}: {name!r}; did you mean {guess!r}? Valid: {', '.join(choices)}")

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.packing import FULL_SCALE, Group, write_pack
-from hydraudio.core.defects import raise_first
+from hydraudio.core.defects import or_raise, raise_first
 from hydraudio.tasks.separation.corpora.polsess.index import (
     CorpusIndex,
     clip_length,
     corpus_fingerprint,
     group_name,
     missing_files,
+    parse_index,
     read_clip,
-    read_index,
 )
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import parts_of
@@ -36,7 +36,7 @@ def pack_corpus(
     present = [subset for subset in SUBSETS if (root / subset).is_dir()]
     if not present:
         raise FileNotFoundError(f"{root}: holds none of the folders {', '.join(SUBSETS)}; check the path")
-    indices = [read_index(root, subset) for subset in present]
+    indices = [or_raise(parse_index(root, subset)) for subset in present]
     groups = []
     for index in indices:
         raise_first(missing_files(index, np.arange(len(index)), {room: _fields(room) for room in (False, True)}))
@@ -68,7 +68,7 @@ def _groups(index: CorpusIndex, rows_per_shard: int) -> list[Group]:
 @lru_cache(maxsize=8)
 def _cached_index(root: str, subset: str, fingerprint: str) -> tuple[CorpusIndex, dict[bool, np.ndarray]]:
     """Table and the rows of each group, read once per process (the fingerprint keeps apart what has changed)."""
-    index = read_index(Path(root), subset)
+    index = or_raise(parse_index(Path(root), subset))
     return index, {room: np.flatnonzero(index.indoor == room) for room in (False, True)}
 
 

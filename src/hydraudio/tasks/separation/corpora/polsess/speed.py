@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hydraudio.audio.io import resample
+from hydraudio.core.generated import generator
+from hydraudio.tasks.separation.corpora.polsess.mm_ipc import DRY_OF
 
 _STEPS = 1000
 """Factors are multiples of 1/1000: the ratio of two small integers is resampled two to three times as fast."""
 _SPARE_SAMPLES = 2
 _TALKERS = ("sp1", "sp2")
 _NOISES = ("scene", "event")
-_DRY_OF = {"sp1_reverb": "sp1", "sp2_reverb": "sp2", "ev_reverb": "event"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,14 @@ class Speed:
 
     def draw(self, seed: int, epoch: int, index: int) -> Mapping[str, float]:
         """Map component -> factor, a pure function of the arguments. A reverb has the factor of its dry signal."""
-        seeds = np.random.SeedSequence([seed, epoch, index, 2])
-        uniform = np.random.Generator(np.random.Philox(seeds)).random(len(_TALKERS + _NOISES))
+        uniform = generator(seed, epoch, index, 2).random(len(_TALKERS + _NOISES))
         changed = _TALKERS + (_NOISES if self.noises else ())
         factors = {
             name: round((self.low + (self.high - self.low) * value) * _STEPS) / _STEPS
             for name, value in zip(_TALKERS + _NOISES, uniform.tolist(), strict=True)
             if name in changed
         }
-        return factors | {wet: factors[dry] for wet, dry in _DRY_OF.items() if dry in factors}
+        return factors | {wet: factors[dry] for wet, dry in DRY_OF.items() if dry in factors}
 
     def longest_excerpt(self, n_samples: int) -> int:
         """Return the samples that the fastest excerpt takes from its clip."""

@@ -6,6 +6,8 @@ Wichern et al., "WHAM!: Extending Speech Separation to Noisy Environments", Inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,14 +19,12 @@ from hydraudio.audio.io import read_audio, read_info, write_audio
 from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
+from hydraudio.core.generated import EmbeddedCorpus, generator
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import make_talker
-from hydraudio.tasks.separation.corpora.libri2mix.dataset import collate
-from hydraudio.tasks.separation.corpora.mixtures import is_silent, silence_message
-
-GENERATOR_VERSION = 1  # raise it whenever the same arguments give another miniature
+from hydraudio.tasks.separation.corpora.mixtures import collate, is_silent, silence_message
 
 FOLDERS = {"train": "tr", "val": "cv", "test": "tt"}
 MIXTURES, SOURCES = "mix_single", ("s1",)
@@ -54,10 +54,10 @@ class NoisySpeech(CorpusDataModule):
         files = sorted(path for folder in FOLDERS.values() for path in (self.root / folder / MIXTURES).glob("*.wav"))
         return sha256_of_json([[str(path.relative_to(self.root)), read_info(path).n_samples] for path in files])
 
-    def check(self, **unused: Any) -> list[Defect]:
-        """Return every defect of the corpus: missing files, other rates, unequal lengths, silence."""
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
+        """Missing files, other rates, unequal lengths, silence."""
         defects = []
-        for use, folder in FOLDERS.items():
+        for split, folder in FOLDERS.items():
             found = missing_files(self.root / folder)
             defects += found
             if found:
@@ -67,17 +67,17 @@ class NoisySpeech(CorpusDataModule):
                 try:
                     dataset[0, number]
                 except ValueError as error:
-                    defects.append(Defect(f"bad_{use}", str(error)))
+                    defects.append(Defect(f"bad_{split}", str(error)))
         return defects
 
-    def _make_dataset(self, use: str) -> MixtureDataset:
-        folder = self.root / FOLDERS[use]
+    def _make_dataset(self, split: str) -> MixtureDataset:
+        folder = self.root / FOLDERS[split]
         raise_first(missing_files(folder))
-        return MixtureDataset(folder, self.sample_rate, self.segment if use == "train" else None, self.seed)
+        return MixtureDataset(folder, self.sample_rate, self.segment if split == "train" else None, self.seed)
 
-    def _loader(self, use: str) -> ResumableLoader:
-        dataset = self.datasets[use]
-        return self._build_loader(dataset, training=use == "train", trainer=self.trainer, collate_fn=collate)
+    def _loader(self, split: str) -> ResumableLoader:
+        dataset = self.datasets[split]
+        return self._build_loader(dataset, training=split == "train", trainer=self.trainer, collate_fn=collate)
 
 
 class MixtureDataset(Dataset):
@@ -102,7 +102,7 @@ class MixtureDataset(Dataset):
         name = self.items[index]
         n_samples = read_info(self.folder / MIXTURES / f"{name}.wav").n_samples
         length = n_samples if self.segment is None else min(self.segment, n_samples)
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = generator(self.seed, epoch, index)
         for start in rng.integers(0, n_samples - length + 1, 8).tolist():  # a talker may pause for a crop
             target = np.stack([self._read(part, name, start, length) for part in SOURCES])
             if not any(is_silent(talker) for talker in target):
@@ -127,28 +127,34 @@ def missing_files(folder: Path) -> list[Defect]:
     return [Defect("missing_file", f"{path}: there is a mixture of this name") for path in paths if not path.is_file()]
 
 
-def write_miniature(
-    folder: str | Path, n_train: int = 72, n_val: int = 12, n_test: int = 12, sample_rate: int = 8000, seed: int = 0
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Miniature(EmbeddedCorpus):
     """A corpus of synthetic talkers and scenes in the real layout; the talkers of the test are heard nowhere else.
 
-    Args:
-        folder: gets tr, cv and tt.
+    Attributes:
         n_train: mixtures of tr. Likewise `n_val` of cv and `n_test` of tt.
         sample_rate: in Hz.
-        seed: of everything.
     """
-    scenes = sorted({**INDOOR_SCENES, **OUTDOOR_SCENES})
-    for number, (use, n_items) in enumerate(zip(FOLDERS, (n_train, n_val, n_test), strict=True)):
-        for item in range(n_items):
-            rng = np.random.default_rng([seed, number, item])
-            n_samples = round(rng.uniform(2.0, 3.0) * sample_rate)
-            speech = speak(make_talker(10 * number + int(rng.integers(10)), seed), n_samples, sample_rate, rng)
-            noise = make_scene(str(rng.choice(scenes)), n_samples, sample_rate, rng)
-            snr_db = rng.uniform(-2.0, 6.0)
-            noise = noise * np.sqrt(np.mean(speech**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
-            gain = 0.5 / np.abs(speech + noise).max()
-            for part, signal in ((MIXTURES, speech + noise), (SOURCES[0], speech)):
-                path = Path(folder) / FOLDERS[use] / part / f"{use}{item:03d}.wav"
-                write_audio(path, (gain * signal).astype(np.float32), sample_rate)
-    return Path(folder)
+
+    n_train: int = 72
+    n_val: int = 12
+    n_test: int = 12
+    sample_rate: int = 8000
+
+    version = 1  # raise it whenever the same attributes give other files
+
+    def write(self, root: Path) -> None:
+        scenes = sorted({**INDOOR_SCENES, **OUTDOOR_SCENES})
+        for number, (split, n_items) in enumerate(zip(FOLDERS, (self.n_train, self.n_val, self.n_test), strict=True)):
+            for item in range(n_items):
+                rng = generator(self.seed, number, item)
+                n_samples = round(rng.uniform(2.0, 3.0) * self.sample_rate)
+                talker = make_talker(10 * number + int(rng.integers(10)), self.seed)
+                speech = speak(talker, n_samples, self.sample_rate, rng)
+                noise = make_scene(str(rng.choice(scenes)), n_samples, self.sample_rate, rng)
+                snr_db = rng.uniform(-2.0, 6.0)
+                noise = noise * np.sqrt(np.mean(speech**2) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+                gain = 0.5 / np.abs(speech + noise).max()
+                for part, signal in ((MIXTURES, speech + noise), (SOURCES[0], speech)):
+                    path = root / FOLDERS[split] / part / f"{split}{item:03d}.wav"
+                    write_audio(path, (gain * signal).astype(np.float32), self.sample_rate)

@@ -21,7 +21,14 @@ from hydraudio.core.files import write_text
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import BuildConfig, Plan, make_plan
 from hydraudio.tasks.separation.corpora.polsess.builder.row import make_row
-from hydraudio.tasks.separation.corpora.polsess.layout import FOLDERS, Value, csv_path, make_folders, write_csv
+from hydraudio.tasks.separation.corpora.polsess.layout import (
+    COLUMN_OF,
+    FOLDER_OF,
+    Value,
+    csv_path,
+    make_folders,
+    write_csv,
+)
 
 JOURNAL = "build.jsonl"
 
@@ -31,10 +38,7 @@ Progress = Callable[[int, int], None]
 
 
 def build_corpus(
-    config: BuildConfig,
-    root: str | Path,
-    n_processes: int | None = None,
-    progress: Progress | None = None,
+    config: BuildConfig, root: str | Path, n_processes: int | None = None, progress: Progress | None = None
 ) -> Path:
     """Builds, continues or repairs a corpus.
 
@@ -149,10 +153,10 @@ def _journal_line(job: tuple[str, int], row: dict[str, Value]) -> str:
 def _is_whole(plan: Plan, row: Mapping[str, Value]) -> bool:
     """All files of a finished row are there, of the right length, and the mix is their sum."""
     total = np.zeros(plan.config.n_samples, np.int64)
-    for column, folder in FOLDERS.items():
+    for component, column in COLUMN_OF.items():
         if not row[column]:
             continue
-        path = plan.root / str(row["subset"]) / folder / str(row[column])
+        path = plan.root / str(row["subset"]) / FOLDER_OF[component] / str(row[column])
         try:
             with open_audio(path) as file:
                 codes, sample_rate = file.read(dtype="int16"), file.samplerate
@@ -160,5 +164,5 @@ def _is_whole(plan: Plan, row: Mapping[str, Value]) -> bool:
             return False
         if codes.shape != total.shape or sample_rate != plan.config.sample_rate:
             return False
-        total += -codes.astype(np.int64) if column == "mixFile" else codes
+        total += -codes.astype(np.int64) if component == "mix" else codes
     return not total.any()

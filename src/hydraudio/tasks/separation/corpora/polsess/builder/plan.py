@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hydraudio.core.generated import generator
 from hydraudio.tasks.separation.corpora.polsess.builder.excerpts import require_audible
 from hydraudio.tasks.separation.corpora.polsess.builder.sources import (
     Recording,
@@ -181,7 +182,7 @@ def _scene_classes(config: BuildConfig, place: str) -> Classes:
 
 
 def make_generator(config: BuildConfig, *numbers: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([config.seed, *numbers])))
+    return generator(config.seed, *numbers)
 
 
 def _split_talkers(config: BuildConfig, talkers: Classes) -> dict[str, Classes]:

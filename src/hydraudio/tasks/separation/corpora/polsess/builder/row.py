@@ -8,7 +8,7 @@ import numpy as np
 
 from hydraudio.sounds.rooms import draw_room, wet_signals
 from hydraudio.sounds.shoebox import draw_shoebox
-from hydraudio.tasks.separation.corpora.polsess.builder.excerpts import Excerpt, cut_event, cut_scene, cut_speech
+from hydraudio.tasks.separation.corpora.polsess.builder.excerpts import cut_event, cut_scene, cut_speech
 from hydraudio.tasks.separation.corpora.polsess.builder.plan import (
     BuildConfig,
     Plan,
@@ -18,15 +18,15 @@ from hydraudio.tasks.separation.corpora.polsess.builder.plan import (
 )
 from hydraudio.tasks.separation.corpora.polsess.builder.sources import voice_of
 from hydraudio.tasks.separation.corpora.polsess.layout import (
-    COLUMNS,
     OUTDOOR_COLUMNS,
     SUBSETS,
-    Components,
     Levels,
     Value,
     draw_file_names,
+    name_parts,
     reverb_columns,
     set_levels,
+    table_row,
     write_row,
 )
 
@@ -42,7 +42,7 @@ def make_row(plan: Plan, job: tuple[str, int]) -> dict[str, Value]:
     first, second = _draw_talkers(config, pool, rng)
     scene_class = _pick(list(pool.scenes[place]), rng)
     event_class = _pick(event_classes(plan, pool, scene_class), rng)
-    levels = _draw_levels(config, rng)
+    levels = Levels.draw(config.ssr_db, config.scene_db, config.event_db, rng)
     size = (config.n_samples, config.sample_rate)
     speech1 = cut_speech(pool.talkers[first], *size, rng)
     speech2 = cut_speech(pool.talkers[second], *size, rng)
@@ -50,24 +50,12 @@ def make_row(plan: Plan, job: tuple[str, int]) -> dict[str, Value]:
     event = cut_event(_pick(pool.events[event_class], rng), *size, rng)
     dry = (speech1.waveform, speech2.waveform, event.waveform)
     wet, reverb = _reverb(config, dry, rng) if indoor else ([], OUTDOOR_COLUMNS)
-    parts, scene_gain = set_levels(Components(dry[0], dry[1], scene.waveform, dry[2], *wet), levels)
+    parts, scene_gain = set_levels(name_parts(dry[0], dry[1], scene.waveform, dry[2], *wet), levels)
     write_row(plan.root, subset, names, parts, config.sample_rate)
-    columns: dict[str, Value] = {
-        "subset": subset,
-        **_source("speech1", speech1),
-        **_source("speech2", speech2),
-        "SSR": int(levels.ssr_db),
-        **_source("scene", scene),
-        "sceneRandomDB": levels.scene_db - config.scene_db[0],
-        "sceneOffsetDB": levels.scene_db,
-        "sceneVolumeGain": scene_gain,
-        **_source("event", event),
-        **names,
-        "sceneClass": scene_class,
-        "eventClass": event_class,
-        **reverb,
-    }
-    return {column: columns[column] for column in COLUMNS}
+    excerpts = {"speech1": speech1, "speech2": speech2, "scene": scene, "event": event}
+    sources = {part: (excerpt.name, excerpt.start, excerpt.end) for part, excerpt in excerpts.items()}
+    columns = {**names, "sceneClass": scene_class, "eventClass": event_class, **reverb}
+    return table_row(subset, sources, levels, config.scene_db, scene_gain, columns)
 
 
 def _pick(items: list[Any], rng: np.random.Generator) -> Any:
@@ -82,14 +70,6 @@ def _draw_talkers(config: BuildConfig, pool: Pool, rng: np.random.Generator) -> 
     return first, second
 
 
-def _draw_levels(config: BuildConfig, rng: np.random.Generator) -> Levels:
-    return Levels(
-        ssr_db=int(rng.integers(config.ssr_db[0], config.ssr_db[1] + 1)),
-        scene_db=rng.uniform(*config.scene_db),
-        event_db=None if config.event_db is None else rng.uniform(*config.event_db),
-    )
-
-
 def _reverb(
     config: BuildConfig, dry: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> tuple[list[np.ndarray], dict[str, Value]]:
@@ -98,11 +78,3 @@ def _reverb(
         return wet_signals(room, dry, config.sample_rate, rng), reverb_columns(room)
     shoebox = draw_shoebox(config.rt60_s, config.distance_m, config.sample_rate, rng)
     return shoebox.wet(dry), reverb_columns(shoebox.as_room())
-
-
-def _source(part: str, excerpt: Excerpt) -> dict[str, Value]:
-    return {
-        f"{part}OryginalPath": excerpt.name,
-        f"{part}Start": excerpt.start,
-        f"{part}End": excerpt.end,
-    }
