@@ -100,7 +100,7 @@ def interval_chart(
                 ends = [interval.low, interval.high]
                 axes.plot(ends, [row, row], color=color, linewidth=7, alpha=0.3, solid_capstyle="round")
             if math.isfinite(interval.mean):
-                axes.plot([interval.mean], [row], "o", color=color, markersize=8)
+                axes.plot([interval.mean], [row], "o", color=color, markersize=8, clip_on=False)
                 text = f"{round(interval.mean, 2) + 0.0:.2f}".replace("-", MINUS)
                 place: dict[str, Any] = {
                     "xycoords": ("axes fraction", "data"),

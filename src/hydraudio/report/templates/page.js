@@ -56,13 +56,12 @@
   // Tables: a button in each heading sorts, again the other way round; totals stay below, what is missing comes last.
   const value = (row, column) => {
     const text = row.cells[column].firstChild ? row.cells[column].firstChild.textContent : "";
-    if (column === 0) return text;
-    const found = text.replace(/\u2212/g, "-").replace(/\u2009/g, "").match(/-?\d+(\.\d+)?/g);
-    return found ? Number(found.at(-1)) : NaN;
+    const plain = text.replace(/\u2212/g, "-").replace(/\u2009/g, "");
+    return column > 0 && /^[<\s]*-?\d/.test(plain) ? Number(plain.match(/-?\d+(\.\d+)?/g).at(-1)) : text;
   };
   const compare = (a, b, sign) =>
-    typeof a === "string" ? sign * a.localeCompare(b, "en", {numeric: true})
-      : isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) : sign * (a - b);
+    typeof a !== typeof b ? (typeof a === "string") - (typeof b === "string")
+      : typeof a === "string" ? sign * a.localeCompare(b, "en", {numeric: true}) : sign * (a - b);
   for (const table of document.querySelectorAll(".hydraudio table.sortable")) {
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
     if (body.rows.length < 2) continue;
