@@ -127,7 +127,7 @@ def heat_png(counts: NDArray[np.int64], names: Sequence[str]) -> bytes:
     """The same as a PNG on white."""
     picture = io.BytesIO()
     with _heat(counts, names, _ON_WHITE.__getitem__) as figure:
-        figure.savefig(picture, format="png", dpi=110, facecolor="white")
+        figure.savefig(picture, format="png", dpi=96, facecolor="white")
     return picture.getvalue()
 
 

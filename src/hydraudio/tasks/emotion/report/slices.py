@@ -72,12 +72,29 @@ def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
     groups = [p.select(p.gender == GENDERS.index(name)) for name in ("Female", "Male")]
     if not all(len(group) for group in groups):
         return []
+    sums = [sums_of(group) for group in groups]
+    scores = [s.scores() if s else {} for s in sums]
+    resamples = [
+        s.resampled(options.n_bootstrap, options.seed + k) if s and s.n_clusters > 1 else {} for k, s in enumerate(sums)
+    ]
+
+    def gap(metric: str, n_items: Sequence[int]) -> Gap:
+        if min(n_items) < options.min_items:
+            nothing = Interval(np.nan, np.nan, np.nan, min(n_items))
+            return Gap(metric, np.nan, np.nan, nothing, np.nan, f"fewer than {options.min_items} items of one gender")
+        values = [found.get(metric, np.nan) for found in scores]
+        difference = Interval(values[0] - values[1], np.nan, np.nan, sum(n_items))
+        if all(metric in found for found in resamples):
+            female, male = (found[metric] for found in resamples)
+            difference = percentile_interval(difference.mean, female - male, sum(n_items))
+        larger = max(values)
+        return Gap(metric, values[0], values[1], difference, min(values) / larger if larger > 0 else float("nan"))
+
     metrics = ["macro_f1", "uar", "accuracy"] if p.labelled.any() else []
     metrics += ["ccc", *(f"ccc_{name}" for name in p.attribute_names)] if p.rated.any() else []
-    gaps = [_gap(metric, groups, options, [len(group) for group in groups]) for metric in metrics]
+    gaps = [gap(metric, [len(group) for group in groups]) for metric in metrics]
     for k, name in enumerate(p.class_names if p.labelled.any() else ()):
-        n_items = [int((group.labels == k).sum()) for group in groups]
-        gaps.append(_gap(f"recall/{name}", groups, options, n_items))
+        gaps.append(gap(f"recall/{name}", [int((group.labels == k).sum()) for group in groups]))
     return gaps
 
 
@@ -144,23 +161,6 @@ def _binned(
     """Label of the bin of each value; "" where the value is unknown."""
     index = np.digitize(values, edges, right=right)
     return np.where(np.isnan(values), "", np.array(labels)[np.minimum(index, len(labels) - 1)])
-
-
-def _gap(metric: str, groups: Sequence[PredictionTable], options: Options, n_items: Sequence[int]) -> Gap:
-    if min(n_items) < options.min_items:
-        nothing = Interval(np.nan, np.nan, np.nan, min(n_items))
-        return Gap(metric, np.nan, np.nan, nothing, np.nan, f"fewer than {options.min_items} items of one gender")
-    sums = [sums_of(group) for group in groups]
-    values = [s.scores().get(metric, np.nan) if s else np.nan for s in sums]
-    difference = Interval(values[0] - values[1], np.nan, np.nan, sum(n_items))
-    if all(s is not None and s.n_clusters > 1 and metric in s.scores() for s in sums):
-        seeds = options.seed, options.seed + 1
-        female, male = (
-            s.resampled(options.n_bootstrap, seed)[metric] for s, seed in zip(sums, seeds, strict=True) if s
-        )
-        difference = percentile_interval(difference.mean, female - male, sum(n_items))
-    larger = max(values)
-    return Gap(metric, values[0], values[1], difference, min(values) / larger if larger > 0 else float("nan"))
 
 
 def _speaker_row(name: str, p: PredictionTable) -> Row:
