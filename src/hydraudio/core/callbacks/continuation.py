@@ -15,7 +15,9 @@ from hydraudio.core.corpus import corpus_of
 
 
 class Continuation(Callback):
-    """Carry metrics over a resume, count validations for plateau schedulers, and apply settings that were changed.
+    """Carry the scores of the last validation over a resume, and apply the settings that were changed.
+
+    It also counts validations, which a plateau scheduler is stepped by.
 
     Every task attaches one itself (:meth:`hydraudio.core.task.Task.configure_callbacks`).
 
@@ -54,8 +56,9 @@ class Continuation(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = trainer._logger_connector._callback_metrics  # the property would compute those of this epoch, too
+        scores = {name: value.detach().cpu() for name, value in metrics.items() if name.startswith("val/")}
         checkpoint["hydraudio_continuation"] = {
-            "metrics": {name: value.detach().cpu() for name, value in metrics.items()},
+            "metrics": scores,
             "n_validations": self._n_validations,
             "stepped_at": dict(self._stepped_at),
             "n_steps": self._n_steps,
