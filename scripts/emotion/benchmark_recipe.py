@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from hydraudio.core.sampling import EpochBatchSampler, padding_share
 from hydraudio.tasks.emotion.corpora.base import LENGTH_JITTER
 from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule
-from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
 from hydraudio.tasks.emotion.networks.heads import ClassifierHead
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.networks.pooling import AttentiveStatistics, MeanStd
@@ -250,7 +249,7 @@ def benchmark_cache(args: argparse.Namespace, device: torch.device) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         data = MSPPodcastDataModule(
-            embedded=EmbeddedMSPPodcast(min_s=1.9, max_s=9.5, n_train=100, n_val=40),
+            embedded={"min_s": 1.9, "max_s": 9.5, "n_train": 100, "n_val": 40},
             data_dir=folder,
             cache_dir=folder,
             max_train_samples=args.n_cached,

@@ -31,6 +31,10 @@ class NumbersDataModule(CorpusDataModule):
     corpus = "numbers"
     layout = "a folder of numbers"
 
+    @classmethod
+    def embedded_corpus(cls):
+        return EmbeddedNumbers
+
     def _make_dataset(self, split):
         return Numbers()
 
@@ -76,15 +80,22 @@ def test_loaders_shuffle_only_training(tmp_path):
 
 
 def test_the_embedded_corpus_is_made_in_prepare_data_only(tmp_path):
-    data = make(embedded=EmbeddedNumbers(), data_dir=str(tmp_path))
+    data = make(embedded={}, data_dir=str(tmp_path))
     assert data.root.name.startswith("numbers_embedded_")
     with pytest.raises(FileNotFoundError, match="no such corpus folder"):
         data.setup()
     data.prepare_data()
     assert data.root.is_dir()
-    given = make(str(tmp_path / "mine"), EmbeddedNumbers(), str(tmp_path))  # a root that was given is never written
+    given = make(str(tmp_path / "mine"), {}, str(tmp_path))  # a root that was given is never written
     with pytest.raises(FileNotFoundError, match=r"mine: .* set data\.root to a folder of numbers, or to null"):
         given.prepare_data()
+
+
+@pytest.mark.parametrize("name", ["_target_", "folder", "sede"])
+def test_embedded_holds_the_attributes_of_what_is_written_and_nothing_else(name, tmp_path):
+    assert make(embedded={"seed": 3}, data_dir=str(tmp_path)).root != make(embedded={}, data_dir=str(tmp_path)).root
+    with pytest.raises(ValueError, match=f"EmbeddedNumbers has no '{name}'; it has seed, n_processes"):
+        make(embedded={name: "os.system"}, data_dir=str(tmp_path))
 
 
 def test_nested_samples():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -52,7 +53,7 @@ class CorpusDataModule(pl.LightningDataModule):
 
     Args:
         root: the corpus folder; None makes the embedded corpus.
-        embedded: what writes the embedded corpus.
+        embedded: attributes of what writes the embedded corpus (:meth:`embedded_corpus`).
         data_dir: where the embedded corpus goes.
         batch_size: of training.
         eval_batch_size: of validation and testing, None for `batch_size`.
@@ -76,7 +77,7 @@ class CorpusDataModule(pl.LightningDataModule):
     def __init__(
         self,
         root: str | None = None,
-        embedded: EmbeddedCorpus | None = None,
+        embedded: Mapping[str, Any] | None = None,
         data_dir: str = "data",
         batch_size: int = 4,
         eval_batch_size: int | None = None,
@@ -88,17 +89,23 @@ class CorpusDataModule(pl.LightningDataModule):
         max_test_samples: int | None = None,
     ) -> None:
         super().__init__()
-        self._embedded = embedded if root is None else None
+        self._embedded: EmbeddedCorpus | None = None
         if root is not None:
             self.root = Path(root)
         elif embedded is not None:
-            self.root = embedded.folder(Path(data_dir), self.corpus)
+            self._embedded = _made(self.embedded_corpus(), embedded)
+            self.root = self._embedded.folder(Path(data_dir), self.corpus)
         else:
-            raise ValueError("either root (a corpus folder) or embedded (what writes one) must be given")
+            raise ValueError("either root (a corpus folder) or embedded (what is written into one) must be given")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.pin_memory, self.seed = num_workers, pin_memory, seed
         self.max_items = check_limits(max_train_samples, max_val_samples, max_test_samples)
         self.datasets: dict[str, Any] = {}
+
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedCorpus]:
+        """What writes the embedded corpus; no configuration names it."""
+        raise NotImplementedError(f"{cls.__name__} has no embedded corpus: set data.root")
 
     def prepare_data(self) -> None:
         """Write the embedded corpus where it does not exist yet.
@@ -184,3 +191,11 @@ class CorpusDataModule(pl.LightningDataModule):
                 f"{self.root}: no such corpus folder; set data.root to {self.layout}, or to null for the embedded "
                 "corpus"
             )
+
+
+def _made(kind: type[EmbeddedCorpus], attributes: Mapping[str, Any]) -> EmbeddedCorpus:
+    names = [field.name for field in fields(kind)]
+    unknown = [name for name in attributes if name not in names]
+    if unknown:
+        raise ValueError(f"embedded: {kind.__name__} has no {unknown[0]!r}; it has {', '.join(names)}")
+    return kind(**attributes)

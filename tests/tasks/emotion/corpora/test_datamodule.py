@@ -109,7 +109,7 @@ def test_statistics_are_those_of_the_training_turns(make, msp_root):
     assert make(max_s=0.5, random_crop=True).waveform_std == data.waveform_std
 
 
-def test_facts_are_known_before_prepare_data(tmp_path):
+def test_facts_are_known_before_prepare_data(tmp_path, monkeypatch):
     calls = []
 
     class Counted(EmbeddedMSPPodcast):
@@ -118,7 +118,8 @@ def test_facts_are_known_before_prepare_data(tmp_path):
             super().write(root)
 
     sizes = {"n_train": 12, "n_val": 8, "n_test1": 8, "n_test2": 8, "n_test3": 0, "n_speakers": 12}
-    embedded = Counted(**sizes, min_s=0.5, max_s=0.6, n_processes=1)
+    embedded = {**sizes, "min_s": 0.5, "max_s": 0.6, "n_processes": 1}
+    monkeypatch.setattr(MSPPodcastDataModule, "embedded_corpus", lambda self: Counted)
     options = {"embedded": embedded, "data_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
     data = MSPPodcastDataModule(**options)
     assert not calls
@@ -131,9 +132,8 @@ def test_facts_are_known_before_prepare_data(tmp_path):
 
 
 def test_nothing_is_written_where_a_corpus_should_be(make, tmp_path):
-    write = EmbeddedMSPPodcast(n_processes=1)
     with pytest.raises(FileNotFoundError, match=r"no such corpus folder; set data\.root"):
-        make(root=str(tmp_path / "corpus"), embedded=write).setup("fit")
+        make(root=str(tmp_path / "corpus"), embedded={"n_processes": 1}).setup("fit")
     assert not (tmp_path / "corpus").exists()
 
 

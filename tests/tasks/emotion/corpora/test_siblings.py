@@ -11,15 +11,15 @@ import soundfile
 import torch
 
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
-from hydraudio.tasks.emotion.corpora.crema_d import CREMADDataModule, EmbeddedCREMAD
-from hydraudio.tasks.emotion.corpora.iemocap import EmbeddedIEMOCAP, IEMOCAPDataModule
-from hydraudio.tasks.emotion.corpora.ravdess import EmbeddedRAVDESS, RAVDESSDataModule
+from hydraudio.tasks.emotion.corpora.crema_d import CREMADDataModule
+from hydraudio.tasks.emotion.corpora.iemocap import IEMOCAPDataModule
+from hydraudio.tasks.emotion.corpora.ravdess import RAVDESSDataModule
 
 SHORT = {"min_s": 0.5, "max_s": 0.6, "n_processes": 1}
 CORPORA = {
-    "iemocap": (IEMOCAPDataModule, EmbeddedIEMOCAP(n_turns=10, **SHORT), 4, 5),
-    "crema_d": (CREMADDataModule, EmbeddedCREMAD(n_actors=5, n_sentences=2, **SHORT), 6, 5),
-    "ravdess": (RAVDESSDataModule, EmbeddedRAVDESS(**SHORT), 8, 6),
+    "iemocap": (IEMOCAPDataModule, {"n_turns": 10, **SHORT}, 4, 5),
+    "crema_d": (CREMADDataModule, {"n_actors": 5, "n_sentences": 2, **SHORT}, 6, 5),
+    "ravdess": (RAVDESSDataModule, SHORT, 8, 6),
 }
 
 

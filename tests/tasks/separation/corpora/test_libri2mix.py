@@ -229,7 +229,7 @@ def test_fingerprint_tells_corpora_apart(libri2mix_root, copy):
     assert len({known, *others, fingerprint(copy)}) == 4
 
 
-def test_embedded_corpus_is_written_once(tmp_path, libri2mix_root):
+def test_embedded_corpus_is_written_once(tmp_path, libri2mix_root, monkeypatch):
     calls = []
 
     class Copied(EmbeddedCorpus):
@@ -239,8 +239,9 @@ def test_embedded_corpus_is_written_once(tmp_path, libri2mix_root):
             calls.append(root)
             shutil.copytree(libri2mix_root, root, dirs_exist_ok=True)
 
+    monkeypatch.setattr(Libri2MixDataModule, "embedded_corpus", lambda self: Copied)
     for _ in range(2):
-        data = Libri2MixDataModule(embedded=Copied(), data_dir=str(tmp_path))
+        data = Libri2MixDataModule(embedded={}, data_dir=str(tmp_path))
         data.prepare_data()
         data.setup("test")
     assert len(calls) == 1

@@ -364,9 +364,15 @@ class Embedded(EmbeddedCorpus):
             raise KeyboardInterrupt
 
 
+class StandIn(PolSESSDataModule):
+    @classmethod
+    def embedded_corpus(cls) -> type[Any]:
+        return Embedded
+
+
 def test_embedded_corpus_is_written_once_per_arguments(tmp_path: Path) -> None:
     def made(**arguments: Any) -> PolSESSDataModule:
-        return PolSESSDataModule(embedded=Embedded(**arguments), data_dir=str(tmp_path))
+        return StandIn(embedded=arguments, data_dir=str(tmp_path))
 
     data = made(seed=0)
     assert not list(tmp_path.iterdir()), "the constructor writes nothing"
@@ -381,7 +387,7 @@ def test_embedded_corpus_is_written_once_per_arguments(tmp_path: Path) -> None:
 
 
 def test_interrupted_embedded_corpus_leaves_nothing(tmp_path: Path) -> None:
-    data = PolSESSDataModule(embedded=Embedded(fails=True), data_dir=str(tmp_path))
+    data = StandIn(embedded={"fails": True}, data_dir=str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         data.prepare_data()
     assert list(tmp_path.iterdir()) == []

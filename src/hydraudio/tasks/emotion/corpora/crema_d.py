@@ -65,6 +65,10 @@ class CREMADDataModule(EmotionDataModule):
     ) -> None:
         super().__init__(splits=fold_splits(FOLDS, fold), classes=classes, attributes=attributes, **common)
 
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedCREMAD]:
+        return EmbeddedCREMAD
+
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return all clips and defects of their names and tables."""
         return parse_index(self.root)

@@ -59,6 +59,10 @@ class IEMOCAPDataModule(EmotionDataModule):
         super().__init__(splits=fold_splits(SESSIONS, fold), classes=classes, **common)
         self.merge_excited = merge_excited
 
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedIEMOCAP]:
+        return EmbeddedIEMOCAP
+
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return the turns of all sessions and defects of their evaluations."""
         return parse_index(self.root, self.merge_excited)

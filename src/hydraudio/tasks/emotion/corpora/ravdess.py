@@ -57,6 +57,10 @@ class RAVDESSDataModule(EmotionDataModule):
     ) -> None:
         super().__init__(splits=fold_splits(FOLDS, fold), classes=classes, attributes=attributes, **common)
 
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedRAVDESS]:
+        return EmbeddedRAVDESS
+
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return all spoken clips and defects of their names."""
         return parse_index(self.root)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from hydraudio.core.defects import Defect
 from hydraudio.core.tables import find_file
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
+from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import (
     CONSENSUS_NAMES,
     LABEL_FOLDERS,
@@ -52,6 +53,10 @@ class MSPPodcastDataModule(EmotionDataModule):
         super().__init__(splits=splits, **common)
         self.label_file = None if label_file is None else Path(label_file)
         self.votes = votes
+
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedMSPPodcast]:
+        return EmbeddedMSPPodcast
 
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return the turns and defects of the label files, with the raters' votes where they are wanted."""

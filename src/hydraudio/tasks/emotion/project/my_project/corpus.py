@@ -54,6 +54,10 @@ class ActedEmotions(EmotionDataModule):
     ) -> None:
         super().__init__(splits=fold_splits(list(FOLDS), fold), classes=classes, attributes=attributes, **common)
 
+    @classmethod
+    def embedded_corpus(cls) -> type[Miniature]:
+        return Miniature
+
     def parse(self) -> tuple[list[Utterance], list[Defect]]:
         """Return all files that can be used, sorted by name, and the defects of the names of the others."""
         rows, defects = [], []

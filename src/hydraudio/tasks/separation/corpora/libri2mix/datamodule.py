@@ -15,6 +15,7 @@ from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.tasks.separation.corpora.libri2mix.check import find_defects
 from hydraudio.tasks.separation.corpora.libri2mix.dataset import Libri2MixDataset
+from hydraudio.tasks.separation.corpora.libri2mix.embedded import EmbeddedLibri2Mix
 from hydraudio.tasks.separation.corpora.libri2mix.index import (
     MODES,
     SOURCES_OF,
@@ -81,6 +82,10 @@ class Libri2MixDataModule(CorpusDataModule):
         self.segment_s = check_positive("segment_s", segment_s)
         self.min_length_s = check_positive("min_length_s", min_length_s)
         self.bucketing = bucketing
+
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedLibri2Mix]:
+        return EmbeddedLibri2Mix
 
     @property
     def place(self) -> Place:

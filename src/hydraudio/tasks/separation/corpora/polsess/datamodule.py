@@ -22,6 +22,7 @@ from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.check import find_defects
 from hydraudio.tasks.separation.corpora.polsess.dataset import FixedPlans, PolSESSDataset, TrainingPlans
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, check_mixing, voices_of
+from hydraudio.tasks.separation.corpora.polsess.embedded import EmbeddedPolSESS
 from hydraudio.tasks.separation.corpora.polsess.index import (
     CorpusIndex,
     corpus_fingerprint,
@@ -110,6 +111,10 @@ class PolSESSDataModule(CorpusDataModule):
         self.segment_s = check_positive("segment_s", segment_s)
         self.dynamic_mixing, self.speed = check_mixing(dynamic_mixing), check_speed(speed, speed_noises)
         self._voices: np.ndarray | None = None
+
+    @classmethod
+    def embedded_corpus(cls) -> type[EmbeddedPolSESS]:
+        return EmbeddedPolSESS
 
     @cached_property
     def fingerprint(self) -> str:

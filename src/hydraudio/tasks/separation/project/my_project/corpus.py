@@ -70,6 +70,10 @@ class NoisySpeech(CorpusDataModule):
                     defects.append(Defect(f"bad_{split}", str(error)))
         return defects
 
+    @classmethod
+    def embedded_corpus(cls) -> type[Miniature]:
+        return Miniature
+
     def _make_dataset(self, split: str) -> MixtureDataset:
         folder = self.root / FOLDERS[split]
         raise_first(missing_files(folder))
