@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -23,12 +24,12 @@ ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_e
 
 import torch  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
 
-from hydra_preflight import check_targets  # noqa: E402
+from hydra_preflight.compose import compose_run  # noqa: E402
 from hydra_preflight.errors import ConfigError  # noqa: E402
+from hydra_preflight.foreign import admit  # noqa: E402
 from hydraudio.core.files import sha256_of_json, write_json  # noqa: E402
 from hydraudio.core.task import count_parameters  # noqa: E402
 from hydraudio.nn.complexity import count_macs, real_time_factor  # noqa: E402
@@ -87,6 +88,11 @@ class CostCache:
         self.machine = f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         self._known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
 
+    @functools.cached_property
+    def paths(self) -> Any:
+        """The folders of this machine."""
+        return compose_run(["ckpt_path=."], self.path.parent, "eval.yaml").paths
+
     def cost(self, entry: Entry) -> Cost:
         """Of an entry's networks; unknown, with a line in the log, where they cannot be built any more."""
         key = sha256_of_json([entry.config["model"], self.machine], default=str)
@@ -101,8 +107,7 @@ class CostCache:
         return Cost(**self._known[key])
 
     def _measure(self, config: dict[str, Any]) -> Cost:
-        cfg = OmegaConf.create(config)
-        check_targets(cfg, trusted_prefixes=self.trusted, origin="config.yaml")
+        cfg = admit({"model": config["model"]}, "config.yaml", paths=self.paths, trusted_prefixes=self.trusted)
         task = build_task(cfg).eval()
         module, sample_rate = task.export_module().module, task.sample_rate
         macs = count_macs(module, round(EXCERPT_S * sample_rate)) / EXCERPT_S

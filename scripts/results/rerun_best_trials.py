@@ -26,6 +26,7 @@ import yaml  # noqa: E402
 from optuna.study import Study  # noqa: E402
 from optuna.trial import FrozenTrial, TrialState  # noqa: E402
 
+from hydra_preflight.foreign import read_file  # noqa: E402
 from hydraudio.report.leaderboard import Run, collect, group  # noqa: E402
 from hydraudio.report.tables import is_number, number  # noqa: E402
 
@@ -101,9 +102,10 @@ def overrides_of(trial: FrozenTrial) -> tuple[list[str], str]:
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise SystemExit(f"trial {trial.number}: its run folder {folder} is gone, and with it what it was run with")
     given = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_file(folder / "config.yaml")
     name = f"{config['name']}_trial{trial.number}"
-    kept = [text for text in given if text.split("=")[0].lstrip("+") not in ("seed", "name", "test")]
+    own = ("seed", "name", "test", "extras.trusted_targets")  # what to trust is said anew
+    kept = [text for text in given if text.split("=")[0].lstrip("+") not in own and not text.startswith("-")]
     without_pruning = ["~callbacks.pruning"] if config["callbacks"].get("pruning") else []
     return [*kept, *without_pruning, f"name={name}", "test=true"], name
 

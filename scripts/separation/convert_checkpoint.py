@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
+from hydra_preflight.foreign import read_text
 from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 from hydraudio.tasks.separation.networks.converters import conv_tasnet, dprnn, resepformer, sepformer
 from hydraudio.tasks.separation.networks.converters.conv_tasnet import (
@@ -109,7 +109,7 @@ def read_net(file: Path) -> tuple[str, Any]:
     content = torch.load(file, map_location="cpu", weights_only=True)
     prefix = ""
     if "hydraudio_config" in content:
-        node: Any = OmegaConf.to_container(OmegaConf.create(content["hydraudio_config"]).model.net)
+        node: Any = read_text(content["hydraudio_config"], str(file))["model"]["net"]
         prefix, arguments = "net.", {name: value for name, value in node.items() if not name.startswith("_")}
         content |= {"target": node["_target_"], "arguments": arguments}
     models = {target(converter.net): model for model, converter in CONVERTERS.items()}

@@ -36,7 +36,7 @@ from hydra_preflight.tree import HYDRA
 
 
 @cache
-def _yaml_loader() -> Any:
+def yaml_loader() -> Any:
     """OmegaConf's rules with the parser of libyaml, where PyYAML was built with it."""
     rules = get_yaml_loader()
     if not yaml.__with_libyaml__:
@@ -58,7 +58,7 @@ def _parsed(path: str, modified_ns: int, size: int) -> tuple[dict[str, str | Non
         text = file.read()
         file.seek(0)
         try:
-            content: Any = yaml.load(text, Loader=_yaml_loader())
+            content: Any = yaml.load(text, Loader=yaml_loader())
             config: Any = OmegaConf.create({} if content is None else content)
         except yaml.YAMLError:
             config = OmegaConf.load(file)  # says what is wrong in the words of the parser in Python, with the file

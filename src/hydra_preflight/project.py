@@ -30,6 +30,14 @@ FLOORS = "hydraudio.tasks"
 RESOLVERS = {"pretrained_config": "hydraudio.core.pretrained.pretrained_config"}
 """Interpolations that the project brings: dotted names, imported when one is first read."""
 
+TASK = "hydraudio.core.task.Task"
+REPORT = "hydraudio.report.callback.Report"
+PREDICTOR = "hydraudio.audio.files.FilePredictor"
+"""Bases of what a configuration may name as model, report and predictor."""
+
+SCHEDULES = ("hydraudio.nn.schedules.warmup_cosine",)
+"""The functions of the project that a configuration may name; all else are classes."""
+
 EXTRAS = {"hydra/sweeper/optuna": "hydraudio[sweep]", "hydra/sweeper/sampler": "hydraudio[sweep]"}
 """Options (or whole groups) that are there only after ``pip install`` of an extra."""
 

@@ -9,13 +9,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.kinds import misplaced, wrong_kind
 from hydra_preflight.loading import read_sources
 from hydra_preflight.own_source import PackageSource, own_package
 from hydra_preflight.problems import Problem, join, raise_problems
 from hydra_preflight.signatures import Report, check_arguments, check_special_keys, signature_of
 from hydra_preflight.sources import Sources
 from hydra_preflight.tree import is_text_only, to_tree, walk_targets
-from hydra_preflight.whitelist import clean_prefixes, locate, refusal
+from hydra_preflight.whitelist import clean_prefixes, is_trusted, locate, refusal
 
 
 def check_targets(
@@ -52,12 +53,12 @@ def check_name(
     """Report a target that may not be instantiated, and what our own takes but is not given or the other way round."""
     target = node["_target_"]
     check_special_keys(key, node, report)
-    if not isinstance(target, str) or not package.owns(target):
-        reason = refusal(target, trusted)
-        if reason:
-            report(join(key, "_target_"), reason)
-        if reason or not package.has(target):
-            return
+    is_own = isinstance(target, str) and package.owns(target)
+    reason = (None if is_own else refusal(target, trusted)) or misplaced(key)
+    if reason:
+        report(join(key, "_target_"), reason)
+    if reason or not package.has(target):
+        return
     try:
         signature = package.signature(target)
     except ConfigError as error:
@@ -105,6 +106,10 @@ class TargetCheck:
                 obj = self._import(target)
             except ConfigError as error:
                 self._report(join(key, "_target_"), str(error))
+                continue
+            reason = wrong_kind(key, node, obj, is_trusted(target, self.trusted))
+            if reason:
+                self._report(join(key, "_target_"), reason)
                 continue
             check_arguments(key, node, signature_of(target, obj), self._report)
         return self.problems

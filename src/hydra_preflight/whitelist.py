@@ -21,18 +21,16 @@ PREFIXES = (
     "lightning.pytorch.profilers",
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
-    "transformers",
 )
 EXACT = ("lightning.Trainer", "lightning.pytorch.Trainer", "aim.pytorch_lightning.AimLogger")
 # Where the classes behind these names are defined.
 HOMES = {
     "torch": ("torch.nn", "torch.optim"),
-    "torchmetrics": ("torchmetrics",),
+    # The others read models that their arguments name, or fetch them.
+    "torchmetrics": ("torchmetrics.aggregation", "torchmetrics.classification", "torchmetrics.regression"),
     "lightning": ("lightning.pytorch", "lightning.fabric"),
-    "transformers": ("transformers",),
     "aim": ("aim",),
 }
-_TRANSFORMERS_BASES = {"PreTrainedModel", "PretrainedConfig", "PreTrainedConfig"}
 # What Hydra itself instantiates before our code runs.
 HYDRA_PLUGINS = (
     "hydra._internal.core_plugins",
@@ -77,7 +75,7 @@ def refusal(target: Any, trusted: tuple[str, ...]) -> str | None:
     if target in EXACT or has_prefix(target, trusted):
         return None
     if has_prefix(target, PREFIXES):
-        is_function = target.rpartition(".")[2][0].islower() and not has_prefix(target, ("torch.optim",))
+        is_function = target.rpartition(".")[2][0].islower()
         return f"{target} is not the name of a class." if is_function else None
     package = target.split(".")[0]
     if package in _NEVER:
@@ -88,6 +86,11 @@ def refusal(target: Any, trusted: tuple[str, ...]) -> str | None:
     )
 
 
+def is_trusted(target: str, trusted: tuple[str, ...]) -> bool:
+    """Whether a name is allowed because the user trusts its package, and for no other reason."""
+    return has_prefix(target, trusted) and target not in EXACT and not has_prefix(target, PREFIXES)
+
+
 def locate(target: str, trusted: tuple[str, ...]) -> Any:
     """Import an allowed target (see :func:`refusal`) and make sure that it is what the name says.
 
@@ -95,7 +98,6 @@ def locate(target: str, trusted: tuple[str, ...]) -> Any:
         ConfigError: it cannot be imported, does not exist, or is not a class (trusted packages: class or function)
             defined there.
     """
-    is_trusted = has_prefix(target, trusted) and target not in EXACT and not has_prefix(target, PREFIXES)
     dotted, _, name = target.rpartition(".")
     module = _import(dotted, target)
     if not hasattr(module, name):
@@ -104,11 +106,9 @@ def locate(target: str, trusted: tuple[str, ...]) -> Any:
         raise ConfigError(f"{dotted} has no {name!r}.{suggest(name, _public_classes(module), dotted)}")
     obj = getattr(module, name)
     home = getattr(obj, "__module__", None) or ""
-    allowed = trusted if is_trusted else HOMES.get(target.split(".")[0], (target.split(".")[0],))
+    allowed = trusted if is_trusted(target, trusted) else HOMES.get(target.split(".")[0], (target.split(".")[0],))
     if not (inspect.isclass(obj) or inspect.isfunction(obj)) or not has_prefix(home, allowed):
         raise ConfigError(f"{target} is not a class of {', '.join(allowed)} (it is {_described(obj)}).")
-    if not is_trusted and not _is_expected_kind(target, obj):
-        raise ConfigError(f"{target} is not a class that a configuration may instantiate (it is {_described(obj)}).")
     return obj
 
 
@@ -129,13 +129,6 @@ def _import(dotted: str, target: str) -> Any:
 
 def _public_classes(module: Any) -> list[str]:
     return [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
-
-
-def _is_expected_kind(target: str, obj: Any) -> bool:
-    """Classes; of torch.optim also functions; of transformers models and their configurations only."""
-    if target.startswith("transformers."):
-        return inspect.isclass(obj) and any(base.__name__ in _TRANSFORMERS_BASES for base in obj.__mro__)
-    return inspect.isclass(obj) or obj.__module__.startswith("torch.optim.")
 
 
 def _described(obj: Any) -> str:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydra_preflight.foreign import admit, read_text
 from hydra_preflight.resolvers import bind_data_attributes
 from hydra_preflight.task_rules import floor_of
 from hydraudio.core.files import naming_full_disk, remove_dead_partials, write_text
@@ -244,14 +245,18 @@ def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig,
 def read_trained(
     ckpt_path: str | Path, trusted_targets: Sequence[str] = (), paths: DictConfig | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """As :func:`open_checkpoint`, without a configuration: `paths` None leaves the folders of the training."""
+    """As :func:`open_checkpoint`, without a configuration; without `paths`, the task knows no folder to write into."""
     from hydraudio.core.checkpoints import read_checkpoint
-    from hydraudio.core.run_folder import restore_config
 
     checkpoint = read_checkpoint(ckpt_path)
-    trained = restore_config(checkpoint["hydraudio_config"], paths)
-    check_targets(trained, trusted_prefixes=trusted_targets, origin=f"{ckpt_path} (its configuration)")
-    return trained, checkpoint
+    content = trained_config(checkpoint, ckpt_path)
+    origin = f"{ckpt_path} (its configuration)"
+    return admit(content, origin, paths=paths, trusted_prefixes=trusted_targets), checkpoint
+
+
+def trained_config(checkpoint: Mapping[str, Any], ckpt_path: str | Path) -> dict[str, Any]:
+    """The configuration inside a checkpoint as plain values to look at; :func:`read_trained` makes things of it."""
+    return read_text(checkpoint["hydraudio_config"], f"{ckpt_path} (its configuration)")
 
 
 def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
@@ -307,7 +312,7 @@ def choose_device(cfg: DictConfig) -> torch.device:
 
 
 def _lay_over(trained: DictConfig, cfg: DictConfig, group: str) -> None:
-    given = {key: value for key, value in cfg[group].items() if value is not None}
+    given = {key: value for key, value in OmegaConf.to_container(cfg[group], resolve=True).items() if value is not None}
     trained[group] = OmegaConf.merge(trained[group], given)
 
 
@@ -323,8 +328,7 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
         DataMismatchError: the corpus disagrees with the network, such as in the sample rate.
     """
     trained, checkpoint = open_checkpoint(cfg, ckpt_path)
-    trained.paths.output_dir = str(folder)
-    trained.report.checkpoint = str(ckpt_path)
+    trained.report.output_dir, trained.report.checkpoint = str(folder / "report"), str(ckpt_path)
     _lay_over(trained, cfg, "report")
 
     import lightning.pytorch as pl
@@ -346,7 +350,7 @@ def _common_config(cfg: DictConfig, paths: Sequence[str]) -> DictConfig:
 
     first, _ = open_checkpoint(cfg, paths[0])  # checks that its targets can be trusted
     for path in paths[1:]:
-        spec = OmegaConf.create(read_checkpoint(path, mmap=True)["hydraudio_config"]).task.spec
+        spec = trained_config(read_checkpoint(path, mmap=True), path).get("task", {}).get("spec")
         if spec != first.task.spec:
             raise ConfigError(
                 f"ckpt_path: checkpoints of different tasks cannot be compared: {paths[0]} has task.spec="
@@ -395,7 +399,7 @@ def _compare_with(path: str | Path, config_text: str, datamodule: object | None)
     from hydraudio.core.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path, mmap=True)
-    ours, trained = OmegaConf.create(config_text).model, OmegaConf.create(checkpoint["hydraudio_config"]).model
+    ours, trained = OmegaConf.create(config_text).model, trained_config(checkpoint, path)["model"]
     task_class: type[Task] = get_class(ours._target_)
     for name in task_class.spec.agree if datamodule is not None else task_class.spec.names.values():
         if ours.get(name) != trained.get(name):

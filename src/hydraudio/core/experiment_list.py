@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.foreign import read_text
 from hydra_preflight.resolvers import latest_run
 from hydraudio.core.files import read_csv, sha256_of_json
 
@@ -202,13 +203,13 @@ def _digest_of_run(run: Path) -> str | None:
         return None
     try:
         return _digest(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError):
+    except ValueError:
         return None
 
 
 def _digest(text: str) -> str:
     """Hash of a composed configuration, as Hydra writes it."""
-    content = {key: value for key, value in _read_yaml(text).items() if key != "ckpt_path"}
+    content = {key: value for key, value in read_text(text, "configuration").items() if key != "ckpt_path"}
     return sha256_of_json(content, default=str)
 
 

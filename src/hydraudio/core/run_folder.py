@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.foreign import read_text
 from hydra_preflight.resolvers import LATEST, is_claimed, latest_run
 from hydraudio.core.environment import environment_report
 from hydraudio.core.files import NO_LOCKS, is_running, partial_path, write_text
@@ -40,7 +40,7 @@ def portable_config(cfg: DictConfig) -> str:
     """Resolve a configuration to YAML whose folders can be moved to another machine.
 
     Everything is resolved but interpolations to ``paths.*``; ``paths`` itself holds this machine's folders, which
-    :func:`restore_config` replaces.
+    :func:`hydra_preflight.foreign.admit` replaces.
     """
     paths = {str(key): value for key, value in cfg.paths.items()}
     portable = copy.deepcopy(cfg)
@@ -51,19 +51,6 @@ def portable_config(cfg: DictConfig) -> str:
     assert isinstance(container, dict), "a mapping gives a mapping"
     container["paths"] = paths
     return OmegaConf.to_yaml(OmegaConf.create(container))
-
-
-def restore_config(text: str, paths: DictConfig | None = None) -> DictConfig:
-    """Read what :func:`portable_config` wrote, with the folders of this machine; None leaves them as they were."""
-    try:
-        cfg = OmegaConf.create(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the configuration inside the checkpoint is not YAML: {error}") from error
-    if not isinstance(cfg, DictConfig):
-        raise ValueError("the configuration inside the checkpoint is not a mapping")
-    if paths is not None:
-        cfg.paths = OmegaConf.to_container(paths, resolve=True)
-    return cfg
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -91,7 +78,7 @@ _NOT_COMPARED = ("paths", "extras", "ckpt_path", "init_from", "train", "test", "
 
 def changed_settings(before: str, now: str) -> list[str]:
     """List the keys in which two texts of :func:`portable_config` differ, as ``key=value (was value)``."""
-    old, new = (_flat(OmegaConf.to_container(OmegaConf.create(text))) for text in (before, now))
+    old, new = (_flat(read_text(text, "configuration")) for text in (before, now))
     keys = [key for key in sorted({*old, *new}) if key.split(".")[0] not in _NOT_COMPARED]
     return [f"{key}={new.get(key)} (was {old.get(key)})" for key in keys if old.get(key) != new.get(key)]
 

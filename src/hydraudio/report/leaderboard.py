@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hydra_preflight.errors import ConfigError
+from hydra_preflight.foreign import read_file
 from hydraudio.core.spec import Metric, TaskSpec, load_spec
 from hydraudio.report.page import Section, render, write_page
 from hydraudio.report.run_scores import RunScores, read_run_scores
@@ -186,12 +186,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FailedStart("no config.yaml: stopped before the run began")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return read_file(path)
+    except ConfigError as error:
         raise IncompleteRun(f"config.yaml is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict):
-        raise IncompleteRun("config.yaml is damaged: it is no mapping")
-    return config
 
 
 def _read_spec(config: Mapping[str, Any], trusted_prefixes: Sequence[str]) -> TaskSpec:

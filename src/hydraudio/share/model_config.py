@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.foreign import places, read_file
 from hydraudio import __version__
 from hydraudio.core.pretrained import CONFIG, HUB_ID, read_json
 from hydraudio.core.task import Task
@@ -95,7 +96,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: it is not one of a model that this version of Hydraudio shares.
     """
-    config = read_json(folder / CONFIG)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder / CONFIG}: there is no such file, so the folder of the model is incomplete")
+    config = read_file(folder / CONFIG)
     if config.get("library_name") != LIBRARY or not isinstance(config.get("model"), dict):
         raise ValueError(f"{folder / CONFIG}: this is not a model that Hydraudio wrote (scripts/share/push_to_hub.py)")
     if config.get("format_version") != FORMAT_VERSION:
@@ -103,8 +106,23 @@ def read_model_config(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG}: format {config.get('format_version')!r} cannot be read, only {FORMAT_VERSION}; "
             f"use the version of Hydraudio that wrote it ({config.get('library_version')})"
         )
-    _refuse_interpolations(config["model"], folder / CONFIG)
+    require_self_contained(config["model"], str(folder / CONFIG))
     return config
+
+
+def require_self_contained(model: dict[str, Any], origin: str) -> None:
+    """Refuse a node `model` that names a place outside of the folder.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if "${" in str(model):
+        raise ConfigError(f"{origin}: refused, because it holds an interpolation; a shared model has none")
+    found = list(places(model, "model"))
+    if found:
+        raise ConfigError(
+            f"{origin}: refused, because {found[0]} lies outside of the folder; a shared model stands alone"
+        )
 
 
 def _source(trained: DictConfig, checkpoint: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -145,10 +163,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value
-
-
-def _refuse_interpolations(value: Any, path: Path) -> None:
-    if isinstance(value, str) and "${" in value:
-        raise ConfigError(f"{path}: refused, because it holds an interpolation ({value!r}); a shared model has none")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _refuse_interpolations(item, path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_preflight.foreign import admit
 from hydraudio.core.files import sha256_of_file, whole_path, write_json, write_text
 from hydraudio.core.pretrained import CONFIG, PREPROCESSOR, read_json
 from hydraudio.core.task import Task
@@ -133,12 +134,10 @@ def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Tas
         ConfigError: config.json names something that may not be instantiated.
         ValueError: the weights are not those of the network, or not float32.
     """
-    from hydra_preflight import check_targets
     from hydraudio.run import build_task
 
-    config = read_model_config(folder)
-    cfg = OmegaConf.create({"model": config["model"]})
-    check_targets(cfg, trusted_prefixes=trusted_prefixes, origin=str(folder / CONFIG))
+    content = {"model": read_model_config(folder)["model"]}
+    cfg = admit(content, str(folder / CONFIG), trusted_prefixes=trusted_prefixes)
     try:
         task = build_task(cfg)
     except Exception as error:  # whatever a constructor says to arguments that nobody checked

@@ -34,7 +34,7 @@ from torch import Tensor
 from hydraudio.audio.files import FilePredictor, Job, OnProgress, read_blocks
 from hydraudio.audio.io import open_audio, resample
 from hydraudio.audio.overlap_add import Chunk, coverage_weights, cut_chunks, in_groups
-from hydraudio.core.files import csv_text, whole_file, write_json, write_text
+from hydraudio.core.files import csv_text, inert_cell, whole_file, write_json, write_text
 from hydraudio.metrics.calibration import adjust_logits
 
 if TYPE_CHECKING:
@@ -161,10 +161,14 @@ def table(results: list[dict[str, Any]], class_names: list[str], attribute_names
     most_probable = ["emotion", "probability"] if class_names else []
     first = ["file", "duration_s", *most_probable]
     rows = [
-        [*(result[name] for name in first), *result["probabilities"].values(), *result["attributes"].values()]
+        [*(_cell(result[name]) for name in first), *result["probabilities"].values(), *result["attributes"].values()]
         for result in results
     ]
-    return csv_text([*first, *class_names, *attribute_names], rows)
+    return csv_text([*first, *map(inert_cell, [*class_names, *attribute_names])], rows)
+
+
+def _cell(value: Any) -> Any:
+    return inert_cell(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ HEADS = re.compile(
     r"(wavlm\.|hubert\.|wav2vec2\.)?"
     r"(lm_head|quantizer|project_hid|project_q|final_proj|label_embs_concat|classifier|projector)\b.*"
 )
+_CODE = re.compile("auto_map|implementation|quantization|trust_remote_code")
+"""Keys of a config.json by which transformers takes code from elsewhere."""
 SPAN_EMBEDDING = re.compile(r"(wavlm\.|hubert\.|wav2vec2\.)?masked_spec_embed")
 MINIATURE: dict[str, Any] = {
     "model_type": "wavlm",
@@ -173,7 +175,7 @@ def _classes(architecture: Mapping[str, Any]) -> tuple[Any, Any]:
 
     name = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[architecture["model_type"]]
     own = {"do_normalize", "sampling_rate", "layerdrop", "dtype", "torch_dtype"}  # weights are float32
-    values = {key: value for key, value in architecture.items() if key not in own}
+    values = {key: value for key, value in architecture.items() if key not in own and not _CODE.search(key)}
     config = getattr(transformers, f"{name}Config")(**values, layerdrop=0.0)
     return config, getattr(transformers, f"{name}Model")
 
