@@ -325,9 +325,9 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
 
 
 USER_CORPUS = """
-import torch
+import lightning.pytorch as pl
 
-class TinyCorpus(torch.utils.data.Dataset):
+class TinyCorpus(pl.LightningDataModule):
     def __init__(self, width: int, sample_rate: int) -> None:
         raise RuntimeError(f"the user's class was reached with width {width}")
 """
