@@ -146,7 +146,8 @@ def tested_pairs(models: Sequence[str], test: Callable[[str, str], Tested | None
     tested = {pair: result for pair, result in found.items() if result is not None}
     corrected = holm([p_value for *_, p_value in tested.values()])
     return [
-        Pair(*pair, *result, float(p_holm)) for (pair, result), p_holm in zip(tested.items(), corrected, strict=True)
+        Pair(first, second, scores, difference, p_value, float(p_holm))
+        for ((first, second), (scores, difference, p_value)), p_holm in zip(tested.items(), corrected, strict=True)
     ]
 
 

@@ -60,8 +60,8 @@ def compare(predictions_by_model: Mapping[str, str | Path | PredictionTable], op
     sums = {name: all_sums(predictions) for name, predictions in paired.items()}
     scores = {name: score_intervals(each, **options.settings) for name, each in sums.items()}
     differences = {
-        pair: paired_intervals(*(sums[name] for name in pair), **options.settings)
-        for pair in itertools.combinations(models, 2)
+        (first, second): paired_intervals(sums[first], sums[second], **options.settings)
+        for first, second in itertools.combinations(models, 2)
     }
 
     def line(metric: str) -> Line:

@@ -97,11 +97,11 @@ def _line(rows: Rows, metric: Metric, scope: str, bootstrap: Bootstrap) -> Line:
     def test(first: str, second: str) -> Tested:
         pairs = zip(selected[first], selected[second], strict=True)
         scored = [(a, b) for a, b in pairs if is_number(a.get(metric.name)) and is_number(b.get(metric.name))]
-        values = [floats(side, metric.name) for side in ([a for a, _ in scored], [b for _, b in scored])]
+        before, after = (floats(side, metric.name) for side in ([a for a, _ in scored], [b for _, b in scored]))
         common = [str(a["id"]) for a, _ in scored]
-        difference = paired_difference(*values, common, **bootstrap.settings)
-        means = [sum(side) / len(side) if side else float("nan") for side in values]
-        return (means[0], means[1]), difference, wilcoxon_signed_rank(*values, common)
+        difference = paired_difference(before, after, common, **bootstrap.settings)
+        means = [sum(side) / len(side) if side else float("nan") for side in (before, after)]
+        return (means[0], means[1]), difference, wilcoxon_signed_rank(before, after, common)
 
     return Line(
         label=scope,
