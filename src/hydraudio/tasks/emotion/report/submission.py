@@ -27,33 +27,27 @@ def write_submissions(folder: Path, predictions: PredictionTable) -> list[str]:
     """Write the files that the model can fill, and return one line per file: written, or why not."""
     lines = []
     if predictions.class_letters:
-        letters = predictions.class_letters
-        rows: list[Row] = [
-            {"FileName": name, "EmoClass": letters[k]}
-            for name, k in zip(predictions.ids, predictions.predicted, strict=True)
-        ]
+        letters = (predictions.class_letters[k] for k in predictions.predicted)
+        rows = ({"FileName": n, "EmoClass": letter} for n, letter in zip(predictions.ids, letters, strict=True))
         write_csv(folder / CATEGORY_FILE, rows, CATEGORY_COLUMNS)
-        lines.append(f"{CATEGORY_FILE}: {len(rows)} files")
+        lines.append(f"{CATEGORY_FILE}: {len(predictions)} files")
     else:
         lines.append(f"{CATEGORY_FILE}: not written, the model has no categories with letters")
     missing = [name for name in _ATTRIBUTES if name not in predictions.attribute_names]
     if missing:
         lines.append(f"{ATTRIBUTE_FILE}: not written, the model does not predict {', '.join(missing)}")
     else:
-        rows = attribute_rows(predictions)
-        write_csv(folder / ATTRIBUTE_FILE, rows, ATTRIBUTE_COLUMNS)
-        lines.append(f"{ATTRIBUTE_FILE}: {len(rows)} files")
+        write_csv(folder / ATTRIBUTE_FILE, attribute_rows(predictions), ATTRIBUTE_COLUMNS)
+        lines.append(f"{ATTRIBUTE_FILE}: {len(predictions)} files")
     return lines
 
 
-def attribute_rows(predictions: PredictionTable) -> list[Row]:
+def attribute_rows(predictions: PredictionTable) -> Iterator[Row]:
     """Return the rows of task 2, clipped to the scale."""
     ratings = to_rating(predictions.attributes)
     order = [predictions.attribute_names.index(name) for name in _ATTRIBUTES]
-    return [
-        {"FileName": name, **dict(zip(ATTRIBUTE_COLUMNS[1:], row[order].tolist(), strict=True))}
-        for name, row in zip(predictions.ids, ratings, strict=True)
-    ]
+    for name, row in zip(predictions.ids, ratings, strict=True):
+        yield {"FileName": name, **dict(zip(ATTRIBUTE_COLUMNS[1:], row[order].tolist(), strict=True))}
 
 
 def submission_defects(path: Path, file_names: Collection[str] | None = None) -> list[str]:
