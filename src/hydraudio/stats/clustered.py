@@ -22,7 +22,7 @@ from hydraudio.metrics.classification import NO_LABEL, class_scores, confusion_s
 from hydraudio.metrics.concordance import MOMENTS, concordance_of_moments, moments, pearson_of_moments, rmse_of_moments
 from hydraudio.stats.intervals import Interval
 
-_MAX_DRAWS_PER_CHUNK = 100_000  # bounds the memory of one block of resamples and its scores to a few MB
+_MAX_DRAWS_PER_CHUNK = 50_000  # bounds the memory of one block of resamples and its scores to a few MB
 _CONFIDENCE = 0.95
 
 

@@ -106,6 +106,8 @@ class PredictionTable:
     def unique(self) -> tuple[PredictionTable, int]:
         """Return every item once, in the order of ids, and how many repetitions were left out."""
         _, first = np.unique(self.ids, return_index=True)
+        if np.array_equal(first, np.arange(len(self))):
+            return self, 0
         return self.select(first), len(self) - len(first)
 
 
