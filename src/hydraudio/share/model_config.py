@@ -86,6 +86,7 @@ def self_contained(trained: DictConfig, task: Task) -> dict[str, Any]:
         node = _node_at(model, name)
         if node is not None and isinstance(module, StandsAlone):
             node |= _plain(module.stand_alone())
+    require_self_contained(model, "the network")
     return model
 
 
