@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from hydraudio.audio.io import read_info, require_decoded, require_finite
+from hydraudio.audio.io import SUFFIXES, AudioFile, read_info
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64")
-"""Files of a folder that are taken; a file that is named itself may have any suffix."""
-
-BLOCK_FRAMES = 65536
 
 Task = TypeVar("Task", bound=nn.Module)
 OnProgress = Callable[[float], None]
@@ -168,9 +162,7 @@ def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], o
     return failed
 
 
-def read_blocks(
-    file: soundfile.SoundFile, on_progress: OnProgress, *, mono: bool, sample_rate: int
-) -> Iterator[np.ndarray]:
+def read_blocks(file: AudioFile, on_progress: OnProgress, *, mono: bool, sample_rate: int) -> Iterator[np.ndarray]:
     """Read an open file in blocks of (channels, time) float32 at `sample_rate`, checked.
 
     Args:
@@ -182,20 +174,14 @@ def read_blocks(
     Raises:
         ValueError: cut off, or NaN or infinite samples.
     """
-    return resampled(_decoded(file, on_progress, mono), file.samplerate, sample_rate)
+    return resampled(_decoded(file, on_progress, mono), file.sample_rate, sample_rate)
 
 
-def _decoded(file: soundfile.SoundFile, on_progress: OnProgress, mono: bool) -> Iterator[np.ndarray]:
-    n_read = 0
-    while n_read < file.frames:
-        frames = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-        if len(frames) == 0:
-            require_decoded(file.name, n_read, file.frames)
-        require_finite(file.name, file, frames)
+def _decoded(file: AudioFile, on_progress: OnProgress, mono: bool) -> Iterator[np.ndarray]:
+    for frames in file.blocks():
         if mono:
             frames = frames.mean(axis=1, keepdims=True)
-        n_read += len(frames)
-        on_progress(len(frames) / file.samplerate)
+        on_progress(len(frames) / file.sample_rate)
         yield np.ascontiguousarray(frames.T)
 
 

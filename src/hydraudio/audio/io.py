@@ -1,5 +1,8 @@
 """Strict reading and atomic writing of audio files: what any room knows of a file it learns here.
 
+A file is read whole or refused with the remedy, never in part without a word. Compressed formats (Ogg, MP3) are
+decoded from their beginning whatever part is asked for, because libsndfile misses the place when it jumps in them.
+
 Sample values are float32 in [-1, 1]; full scale is 1.0, and one 16-bit step is 1/32768 in both directions, so
 that a file that is read and written again keeps every bit. (soundfile alone truncates instead of rounding.)
 """
@@ -7,6 +10,10 @@ that a file that is read and written again keeps every bit. (soundfile alone tru
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +23,22 @@ import numpy as np
 import soundfile
 import soxr
 
+from hydraudio.audio.containers import BinaryStream, whole_stream
 from hydraudio.core.files import whole_path
 
+FFMPEG_SUFFIXES = (".m4a", ".m4b", ".aac", ".mp4", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".wma", ".amr")
+"""Read through ffmpeg, where it is on the PATH."""
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"),
+    *FFMPEG_SUFFIXES,
+)
+"""Files of a folder that are taken as audio; a file that is named itself may have any suffix."""
+BLOCK_FRAMES = 65536
 _PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 MAX_VALUES = 2**28
 """Samples of all channels that are decoded at once, 1 GB: a small FLAC can hold days of silence."""
-_UNKNOWN_SIZE = 2**32 - 1
-"""What programs write into a WAV file that do not know the length of a stream."""
+_UNKNOWN_FRAMES = 2**62
+"""libsndfile gives at least this length to a FLAC stream whose header does not know it."""
 
 
 def read_audio(
@@ -31,7 +47,7 @@ def read_audio(
     """Read a mono file.
 
     Args:
-        path: any format that libsndfile knows (WAV, FLAC, OGG, MP3 ...).
+        path: any format that libsndfile knows (WAV, FLAC, OGG, MP3 ...), or that ffmpeg reads (`FFMPEG_SUFFIXES`).
         sample_rate: the rate that the file must have, in Hz; None accepts any.
         start: first sample to read.
         n_samples: how many samples to read; None reads to the end.
@@ -44,20 +60,20 @@ def read_audio(
         ValueError: unreadable, empty, too short, not mono, of another sample rate, or NaN/infinite samples.
     """
     with open_audio(path) as file:
-        if sample_rate is not None and file.samplerate != sample_rate:
+        if sample_rate is not None and file.sample_rate != sample_rate:
             raise ValueError(
-                f"{path}: sample rate is {file.samplerate} Hz, expected {sample_rate} Hz; "
+                f"{path}: sample rate is {file.sample_rate} Hz, expected {sample_rate} Hz; "
                 "resample the files or set the sample rate to theirs"
             )
-        if file.channels != 1:
-            raise ValueError(f"{path}: has {file.channels} channels, expected mono; mix it down first")
-        return _read(file, path, start, n_samples)[:, 0]
+        if file.n_channels != 1:
+            raise ValueError(f"{path}: has {file.n_channels} channels, expected mono; mix it down first")
+        return file.read(start, n_samples)[:, 0]
 
 
 def read_audio_channels(path: str | Path, *, start: int = 0, n_samples: int | None = None) -> tuple[np.ndarray, int]:
     """Read a file of any number of channels: ((channels, time) float32, sample rate in Hz), else as `read_audio`."""
     with open_audio(path) as file:
-        return np.ascontiguousarray(_read(file, path, start, n_samples).T), file.samplerate
+        return np.ascontiguousarray(file.read(start, n_samples).T), file.sample_rate
 
 
 def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: int | None = None) -> np.ndarray:
@@ -72,7 +88,7 @@ def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: 
 def decode_audio(content: bytes, where: str) -> tuple[np.ndarray, int]:
     """Read the bytes of a file as `read_audio_channels` does; `where` names them in messages."""
     with open_audio(io.BytesIO(content), where) as file:
-        return np.ascontiguousarray(_read(file, where, 0, None).T), file.samplerate
+        return np.ascontiguousarray(file.read().T), file.sample_rate
 
 
 def mixed_down(channels: np.ndarray) -> np.ndarray:
@@ -81,25 +97,103 @@ def mixed_down(channels: np.ndarray) -> np.ndarray:
 
 
 class AudioInfo(NamedTuple):
-    """What the header of a file says: samples per channel, and their rate in Hz."""
+    """What a file holds: samples per channel, and their rate in Hz."""
 
     n_samples: int
     sample_rate: int
 
 
 def read_info(path: str | Path) -> AudioInfo:
-    """Read length and rate from the header alone.
+    """Read length and rate, from the header where it knows them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: unreadable or empty.
+        ValueError: unreadable, cut off or empty.
     """
     with open_audio(path) as file:
-        return AudioInfo(file.frames, file.samplerate)
+        return AudioInfo(file.n_samples, file.sample_rate)
+
+
+class AudioFile:
+    """An open file.
+
+    Attributes:
+        where: names the file in messages.
+        sample_rate: in Hz.
+        n_channels: how many there are.
+        n_samples: per channel; counted by decoding where the header does not know.
+        subtype: sample format of libsndfile, such as PCM_16.
+    """
+
+    def __init__(self, file: _ForwardFile, where: str, n_samples: int) -> None:
+        self._file, self.where = file, where
+        self.sample_rate, self.n_channels = file.samplerate, file.channels
+        self.n_samples, self.subtype = n_samples, file.subtype
+
+    def blocks(self, dtype: str = "float32") -> Iterator[np.ndarray]:
+        """Read a file that was just opened in blocks of (time, channels).
+
+        Raises:
+            ValueError: cut off, or NaN or infinite samples.
+        """
+        n_read = 0
+        while n_read < self.n_samples:
+            frames = self._file.read(BLOCK_FRAMES, dtype=dtype, always_2d=True)
+            if len(frames) == 0:
+                _require_decoded(self.where, n_read, self.n_samples)
+            self._require_finite(frames)
+            n_read += len(frames)
+            yield frames
+
+    def read(self, start: int = 0, n_samples: int | None = None, dtype: str = "float32") -> np.ndarray:
+        """Read a part, from a file that was just opened: (time, channels).
+
+        Raises:
+            ValueError: impossible part, cut off, too much at once, or NaN or infinite samples.
+        """
+        if start < 0 or (n_samples is not None and n_samples <= 0):
+            raise ValueError(f"{self.where}: start {start} and n_samples {n_samples} must be >= 0 and > 0")
+        stop = start + (1 if n_samples is None else n_samples)
+        if stop > self.n_samples:
+            raise ValueError(
+                f"{self.where}: has {self.n_samples} samples, but samples {start} to {stop} were asked for; "
+                "the file is cut off or the wanted length is too long"
+            )
+        n_wanted = self.n_samples - start if n_samples is None else n_samples
+        if self.n_channels * n_wanted > MAX_VALUES:
+            raise ValueError(
+                f"{self.where}: {self.n_channels * n_wanted} samples at once are more than {MAX_VALUES}; "
+                "cut the file, or read a part of it"
+            )
+        self._advance(start)
+        frames = self._file.read(n_wanted, dtype=dtype, always_2d=True)
+        _require_decoded(self.where, start + len(frames), start + n_wanted)
+        self._require_finite(frames)
+        return frames
+
+    def _advance(self, start: int) -> None:
+        """Come to a sample of a file that is at its beginning."""
+        if self._file.format not in ("OGG", "MP3") and self._file.frames < _UNKNOWN_FRAMES:
+            self._file.seek(start)
+            return
+        for n_before in range(start, 0, -BLOCK_FRAMES):
+            self._file.read(min(n_before, BLOCK_FRAMES), dtype="float32")
+
+    def _require_finite(self, frames: np.ndarray) -> None:
+        if self.subtype not in _PCM_BITS and not np.isfinite(frames).all():
+            n_bad = int((~np.isfinite(frames)).sum())
+            raise ValueError(f"{self.where}: {n_bad} samples are NaN or infinite; remove or repair the file")
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """Does not seek after every read, as soundfile does: MP3 loses its place so, and a streamed FLAC file its end."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 @contextmanager
-def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[soundfile.SoundFile]:
+def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[AudioFile]:
     """Open a file of any format that is not empty; translate what libsndfile says inside the block, too.
 
     Args:
@@ -108,21 +202,85 @@ def open_audio(source: str | Path | IO[bytes], where: str = "") -> Iterator[soun
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: unreadable or empty.
+        ValueError: unreadable, cut off or empty, or a format for which ffmpeg is needed and missing.
     """
-    if isinstance(source, str | Path):
-        where = str(source)
-        if not Path(source).is_file():
-            raise FileNotFoundError(missing_text(source))
-    try:
-        with soundfile.SoundFile(source) as file:
-            if file.frames == 0:
-                raise ValueError(f"{where}: holds no samples; remove it or write it again")
+    if not isinstance(source, str | Path):
+        with _opened(source, source, where) as file:
             yield file
+        return
+    where = str(source)
+    if not Path(source).is_file():
+        raise FileNotFoundError(missing_text(source))
+    if Path(source).suffix.lower() in FFMPEG_SUFFIXES:
+        with (
+            _decoded_by_ffmpeg(Path(source)) as decoded,
+            decoded.open("rb") as content,
+            _opened(content, os.fsencode(decoded), where) as file,
+        ):
+            yield file
+        return
+    with Path(source).open("rb") as content, _opened(content, os.fsencode(source), where) as file:
+        yield file
+
+
+@contextmanager
+def _opened(content: IO[bytes], as_is: bytes | IO[bytes], where: str) -> Iterator[AudioFile]:
+    """Open what libsndfile can read to the end: a mended stream, or the file `as_is`."""
+    try:
+        stream = whole_stream(content, where)
+        source: bytes | BinaryStream = as_is if stream is None else stream
+        with _ForwardFile(_rewound(source)) as file:
+            n_samples = file.frames if file.frames < _UNKNOWN_FRAMES else _count_decoded(source)
+            if n_samples == 0:
+                raise ValueError(f"{where}: holds no samples; remove it or write it again")
+            yield AudioFile(file, where, n_samples)
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"{where}: not readable as audio ({error}); it may be damaged or cut off, fetch or write it again"
         ) from error
+
+
+def _count_decoded(source: bytes | BinaryStream) -> int:
+    """Decode a stream once, with a handle of its own; an open file stays where it is."""
+    position = 0 if isinstance(source, bytes) else source.tell()
+    n_samples = 0
+    with _ForwardFile(_rewound(source)) as file:
+        while n_read := len(file.read(BLOCK_FRAMES, dtype="float32")):
+            n_samples += n_read
+    if not isinstance(source, bytes):
+        source.seek(position)
+    return n_samples
+
+
+def _rewound(source: bytes | BinaryStream) -> bytes | BinaryStream:
+    if not isinstance(source, bytes):
+        source.seek(0)
+    return source
+
+
+@contextmanager
+def _decoded_by_ffmpeg(path: Path) -> Iterator[Path]:
+    """Decode the first audio stream of a file into a temporary one of float32 samples.
+
+    Raises:
+        ValueError: there is no ffmpeg, or it says that something is wrong with the file.
+    """
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise ValueError(
+            f"{path}: {path.suffix} is read through ffmpeg, which is not on the PATH; install ffmpeg "
+            "(apt, brew, conda), or convert the file to WAV or FLAC"
+        )
+    with tempfile.TemporaryDirectory(prefix="hydraudio_") as folder:
+        decoded = Path(folder) / "decoded.w64"
+        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+        command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "w64", str(decoded)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        complaint = done.stderr.decode("utf-8", "replace").strip()
+        if done.returncode or complaint or not decoded.is_file():
+            reason = complaint.splitlines()[0] if complaint else f"exit status {done.returncode}"
+            raise ValueError(f"{path}: ffmpeg cannot read it whole ({reason}); fetch or write the file again")
+        yield decoded
 
 
 def missing_text(path: str | Path) -> str:
@@ -130,40 +288,9 @@ def missing_text(path: str | Path) -> str:
     return f"{path}: no such audio file; check the path and the corpus"
 
 
-def require_decoded(where: str | Path, n_read: int, n_wanted: int) -> None:
-    """Refuse a file that ends before its header says so.
-
-    Raises:
-        ValueError: it does.
-    """
+def _require_decoded(where: str, n_read: int, n_wanted: int) -> None:
     if n_read != n_wanted:
         raise ValueError(f"{where}: only {n_read} of {n_wanted} samples decode; it is cut off, write it again")
-
-
-def require_finite(where: str | Path, file: soundfile.SoundFile, frames: np.ndarray) -> None:
-    """Refuse (time, channels) that were read of a file if samples are NaN or infinite.
-
-    Raises:
-        ValueError: they are.
-    """
-    if file.subtype not in _PCM_BITS and not np.isfinite(frames).all():
-        n_bad = int((~np.isfinite(frames)).sum())
-        raise ValueError(f"{where}: {n_bad} samples are NaN or infinite; remove or repair the file")
-
-
-def require_whole(path: Path) -> None:
-    """Compare the size of a RIFF file (WAV) with the size in its header; other formats know themselves when they end.
-
-    Raises:
-        ValueError: the file is cut off.
-    """
-    with path.open("rb") as file:
-        header = file.read(8)
-    declared = int.from_bytes(header[4:8], "little")
-    if header[:4] == b"RIFF" and declared != _UNKNOWN_SIZE and declared + 8 > path.stat().st_size:
-        raise ValueError(
-            f"{path}: is cut off: {path.stat().st_size} of {declared + 8} bytes; fetch or write the file again"
-        )
 
 
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int, subtype: str | None = "PCM_16") -> Path:
@@ -223,28 +350,6 @@ def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 def resampled_length(n_samples: int, from_hz: int, to_hz: int) -> int:
     """Count the samples that `resample` makes of `n_samples`."""
     return int(n_samples * to_hz / from_hz + 0.5)
-
-
-def _read(file: soundfile.SoundFile, where: str | Path, start: int, n_samples: int | None) -> np.ndarray:
-    """(time, channels) float32 of an open file, checked."""
-    if start < 0 or (n_samples is not None and n_samples <= 0):
-        raise ValueError(f"{where}: start {start} and n_samples {n_samples} must be >= 0 and > 0")
-    stop = start + (1 if n_samples is None else n_samples)
-    if stop > file.frames:
-        raise ValueError(
-            f"{where}: has {file.frames} samples, but samples {start} to {stop} were asked for; "
-            "the file is cut off or the wanted length is too long"
-        )
-    file.seek(start)
-    n_values = file.channels * (file.frames - start if n_samples is None else n_samples)
-    if n_values > MAX_VALUES:
-        raise ValueError(
-            f"{where}: {n_values} samples at once are more than {MAX_VALUES}; cut the file, or read a part of it"
-        )
-    frames = file.read(-1 if n_samples is None else n_samples, dtype="float32", always_2d=True)
-    require_decoded(where, len(frames), len(frames) if n_samples is None else n_samples)
-    require_finite(where, file, frames)
-    return frames
 
 
 def _frames(path: Path, waveform: np.ndarray) -> np.ndarray:

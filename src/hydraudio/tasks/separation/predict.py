@@ -23,8 +23,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from hydraudio.audio.files import BLOCK_FRAMES, FilePredictor, Job, OnProgress, read_blocks, resampled
-from hydraudio.audio.io import open_audio
+from hydraudio.audio.files import FilePredictor, Job, OnProgress, read_blocks, resampled
+from hydraudio.audio.io import BLOCK_FRAMES, open_audio
 from hydraudio.audio.overlap_add import chunk_sizes, separate_blocks
 from hydraudio.core.files import whole_path
 from hydraudio.core.options import check_choice
@@ -78,9 +78,9 @@ class SeparationPredictor(FilePredictor[SeparationTask]):
             blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
             pieces = self._separated(task, blocks)
             merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)
-            n_channels = 1 if mono else file.channels
-            with _SourceWriter(job.targets, file.samplerate, n_channels, file.frames) as writer:
-                for block in resampled(merged, task.sample_rate, file.samplerate):
+            n_channels = 1 if mono else file.n_channels
+            with _SourceWriter(job.targets, file.sample_rate, n_channels, file.n_samples) as writer:
+                for block in resampled(merged, task.sample_rate, file.sample_rate):
                     writer.write(block)
                 writer.finish()
 

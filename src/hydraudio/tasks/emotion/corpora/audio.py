@@ -12,11 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hydraudio.audio.io import (
-    AudioInfo,
     mixed_down,
     read_audio_channels,
     read_info,
-    require_whole,
     resample,
     resampled_length,
 )
@@ -96,13 +94,7 @@ def read_lengths(
 def _cached_headers(files: list[Path], cache_dir: Path) -> np.ndarray:
     """(n, 2) samples and rates of the files themselves."""
     cache = cache_dir / "audio_headers" / f"{stat_digest(files)[:32]}.npy"
-    return kept_array(cache, (len(files), 2), lambda: np.array(map_in_threads(_read_header, files), dtype=np.int64))
-
-
-def _read_header(path: Path) -> AudioInfo:
-    info = read_info(path)
-    require_whole(path)
-    return info
+    return kept_array(cache, (len(files), 2), lambda: np.array(map_in_threads(read_info, files), dtype=np.int64))
 
 
 def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:

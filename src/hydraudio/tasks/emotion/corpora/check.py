@@ -13,7 +13,7 @@ import numpy as np
 
 from hydraudio.audio.io import missing_text
 from hydraudio.core.defects import Defect, RowResult, check_rows, digest_of
-from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, require_whole, stored_in
+from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, stored_in
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, missing_splits, shared_speakers, without
 
 AUDIO_ENDINGS = (".wav", ".flac")
@@ -94,8 +94,6 @@ def _check_audio(sample_rate: int, path: Path | str) -> RowResult:
         result.defects.append(Defect("missing_file", missing_text(path)))
         return result
     try:
-        if not is_member(path):
-            require_whole(Path(path))
         waveform, file_rate = read_native(path)
     except (ValueError, FileNotFoundError) as error:
         result.defects.append(Defect("bad_audio", str(error)))

@@ -135,7 +135,7 @@ def _encode(path: Path) -> bytes:
         if subtype not in _FLAC_SUBTYPES:
             raise ValueError(f"{path}: samples are {subtype}, which FLAC cannot hold without loss; convert to 16 bit")
         frames = file.read(dtype=_FLAC_SUBTYPES[subtype])
-        soundfile.write(buffer, frames, file.samplerate, format="FLAC", subtype=subtype)
+        soundfile.write(buffer, frames, file.sample_rate, format="FLAC", subtype=subtype)
     return buffer.getvalue()
 
 

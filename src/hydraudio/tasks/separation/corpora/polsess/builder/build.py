@@ -159,10 +159,10 @@ def _is_whole(plan: Plan, row: Mapping[str, Value]) -> bool:
         path = plan.root / str(row["subset"]) / FOLDER_OF[component] / str(row[column])
         try:
             with open_audio(path) as file:
-                codes, sample_rate = file.read(dtype="int16"), file.samplerate
+                codes, sample_rate = file.read(dtype="int16"), file.sample_rate
         except (ValueError, FileNotFoundError):
             return False
-        if codes.shape != total.shape or sample_rate != plan.config.sample_rate:
+        if codes.shape != (len(total), 1) or sample_rate != plan.config.sample_rate:
             return False
-        total += -codes.astype(np.int64) if component == "mix" else codes
+        total += -codes[:, 0].astype(np.int64) if component == "mix" else codes[:, 0]
     return not total.any()

@@ -11,11 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from hydraudio.audio.io import read_info
+from hydraudio.audio.io import SUFFIXES, read_info
 from hydraudio.core.files import read_csv
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64")
 
 Fractions = Mapping[str, float]
 Item = TypeVar("Item")
@@ -45,10 +43,10 @@ def list_recordings(folder: Path, base: Path) -> list[Recording]:
         ValueError: a file that cannot be read, or none at all.
     """
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not paths:
-        raise ValueError(f"{folder}: no audio files ({', '.join(AUDIO_SUFFIXES)}); add some or remove the folder")
+        raise ValueError(f"{folder}: no audio files ({', '.join(SUFFIXES)}); add some or remove the folder")
     return [_recording(path, base) for path in paths]
 
 
