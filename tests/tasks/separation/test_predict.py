@@ -16,7 +16,7 @@ from hydraudio.tasks.separation.networks.conv_tasnet import ConvTasNet
 from hydraudio.tasks.separation.predict import SeparationPredictor
 from hydraudio.tasks.separation.task import SeparationTask
 
-OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1}
+OPTIONS = {"chunk_s": 0.5, "overlap_s": 0.1, "level": "network"}
 
 
 class Gains(torch.nn.Module):
@@ -124,6 +124,45 @@ def test_nothing_clips_and_levels_stay_relative(tmp_path, caplog):
     np.testing.assert_allclose(second, first / 5, atol=1e-6)
     np.testing.assert_allclose(first, frames / np.abs(frames).max(), atol=1e-6)
     assert "scaled" in caplog.text
+
+
+class Split(torch.nn.Module):
+    """Two tones apart by masks in time, at levels and with a polarity of the network's own."""
+
+    device, sample_rate, n_sources = torch.device("cpu"), 8000, 2
+
+    def predict_waveform(self, waveform):
+        loud = (waveform.abs() > 0.15) | (torch.arange(waveform.shape[-1]) % 2 == 0)
+        return torch.stack([-30.0 * waveform * loud, 0.01 * waveform * ~loud], dim=1)
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(8000, "mono"), (8000, "each")])
+def test_sources_are_as_loud_as_in_the_recording(tmp_path, rate_hz, channels):
+    frames = tone(20_000, rate_hz, n_channels=2)
+    write(tmp_path / "x.wav", frames, rate_hz, subtype="FLOAT")
+    options = {"chunk_s": 30, "overlap_s": 0.1, "channels": channels}
+    predict_folder(Split(), tmp_path / "x.wav", tmp_path / "out", **options)
+    parts = [read(tmp_path / "out" / f"x_s{k}.wav")[0] for k in (1, 2)]
+    given = frames if channels == "each" else frames.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(sum(parts), given, atol=1e-6)
+    predict_folder(Split(), tmp_path / "x.wav", tmp_path / "full", level="full_scale", **options)
+    full = [read(tmp_path / "full" / f"x_s{k}.wav")[0] for k in (1, 2)]
+    assert max(np.abs(part).max() for part in full) == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_allclose(sum(full), given / max(np.abs(part).max() for part in parts), atol=1e-5)
+
+
+def test_level_does_not_depend_on_chunks_and_rates(tmp_path):
+    frames = tone(30_000, 44100, level=0.05)
+    write(tmp_path / "x.wav", frames, 44100, subtype="FLOAT")
+    predict_folder(Gains(-12.0), tmp_path / "x.wav", tmp_path / "out", chunk_s=0.5, overlap_s=0.1)
+    np.testing.assert_allclose(read(tmp_path / "out" / "x.wav")[0][1000:-1000], frames[1000:-1000], atol=1e-3)
+
+
+def test_a_silent_recording_stays_silent(tmp_path):
+    write(tmp_path / "x.wav", np.zeros((4000, 1)))
+    for level in ("input", "full_scale"):
+        predict_folder(Gains(2.0, 3.0), tmp_path / "x.wav", tmp_path / level, chunk_s=0.5, overlap_s=0.1, level=level)
+        assert not read(tmp_path / level / "x_s2.wav")[0].any()
 
 
 def test_bad_files_are_listed_at_the_end_and_the_others_processed(tmp_path, caplog):

@@ -65,7 +65,14 @@ def test_short_names_are_laid_over_what_was_trained(predict, monkeypatch):
         cfg.predict.chunk_s = 30.0
 
     predict("overlap_s=1", "channels=each", "predict.batch_size=3", change=longer)
-    expected = {"chunk_s": 30.0, "overlap_s": 1, "channels": "each", "batch_size": 3, "streaming": False}
+    expected = {
+        "chunk_s": 30.0,
+        "overlap_s": 1,
+        "channels": "each",
+        "batch_size": 3,
+        "streaming": False,
+        "level": "input",
+    }
     assert settings == [expected]
 
 

@@ -4,9 +4,10 @@ Files are streamed, so their length is limited by the disk only. Outputs have th
 exactly its length, and mirror the folder tree: ``<stem>.wav`` for one source, ``<stem>_s1.wav``,
 ``<stem>_s2.wav`` for several.
 
-Level. Outputs are 32-bit float WAV and keep the level that the network gives. Only when a sample of any
-source exceeds 1.0, which a player would clip, all sources of that file are divided by their common peak, with
-a warning in the log; so their relative levels always stay. An output appears under its name when it is
+Level. Outputs are 32-bit float WAV. Losses that leave the scale open (SI-SDR) train networks whose outputs have any
+level and either polarity, so every source is scaled to what of it is in the recording, g = <x, s> / <s, s> over the
+whole file (``level: input``). Only when a sample of any source then exceeds 1.0, which a player would clip, all sources
+of that file are divided by their common peak, with a warning in the log. An output appears under its name when it is
 complete, not before.
 """
 
@@ -47,6 +48,8 @@ class SeparationPredictor(FilePredictor[SeparationTask]):
             by itself, and outputs have the input's channels.
         streaming: for causal networks: run through each file in one pass instead of in chunks
             (``task.require_causal``, ``task.predict_stream``).
+        level: "input" scales every source to its part of the recording; "full_scale" then brings the loudest sample
+            of each file to 1.0; "network" leaves what the network gives.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class SeparationPredictor(FilePredictor[SeparationTask]):
         batch_size: int = 1,
         channels: Literal["mono", "each"] = "mono",
         streaming: bool = False,
+        level: Literal["input", "full_scale", "network"] = "input",
     ) -> None:
         super().__init__(batch_size)
         self.channels = check_choice("channels", channels, ("mono", "each"))
+        self.level = check_choice("level", level, ("input", "full_scale", "network"))
         self.chunk_s, self.overlap_s, self.streaming = chunk_s, overlap_s, streaming
 
     def check(self, task: SeparationTask) -> None:
@@ -76,13 +81,15 @@ class SeparationPredictor(FilePredictor[SeparationTask]):
         mono = self.channels == "mono"
         with open_audio(job.source) as file:
             blocks = read_blocks(file, on_progress, mono=mono, sample_rate=task.sample_rate)
-            pieces = self._separated(task, blocks)
+            parts = _Parts()
+            pieces = parts.measured(self._separated(task, parts.remembered(blocks)))
             merged = (piece.transpose(0, 1).flatten(0, 1).numpy() for piece in pieces)
             n_channels = 1 if mono else file.n_channels
             with _SourceWriter(job.targets, file.sample_rate, n_channels, file.n_samples) as writer:
                 for block in resampled(merged, task.sample_rate, file.sample_rate):
                     writer.write(block)
-                writer.finish()
+                gains = np.ones(task.n_sources) if self.level == "network" else parts.gains()
+                writer.finish(gains, full_scale=self.level == "full_scale")
 
     def _separated(self, task: SeparationTask, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Blocks of (channels, time) to blocks of (channels, n_sources, time) on the CPU."""
@@ -104,12 +111,47 @@ class SeparationPredictor(FilePredictor[SeparationTask]):
         )
 
 
+class _Parts:
+    """Measures on the way how much of each source is in the recording."""
+
+    def __init__(self) -> None:
+        self._waiting: list[np.ndarray] = []
+        self._shared: np.ndarray = np.zeros(0)
+        self._power: np.ndarray = np.zeros(0)
+
+    def remembered(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass (channels, time) on to the network and keep them until their sources come."""
+        for block in blocks:
+            self._waiting.append(block)
+            yield block
+
+    def measured(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass (channels, n_sources, time) on and compare them with the recording."""
+        for piece in pieces:
+            sources = piece.numpy().astype(np.float64)
+            if self._shared.size == 0:
+                self._shared, self._power = np.zeros((2, sources.shape[1]))
+            recording = self._take(sources.shape[-1])
+            self._shared += np.einsum("ct,cst->s", recording, sources[..., : recording.shape[-1]])
+            self._power += np.square(sources).sum((0, 2))
+            yield piece
+
+    def _take(self, n_samples: int) -> np.ndarray:
+        held = np.concatenate(self._waiting, axis=-1)
+        self._waiting = [held[:, n_samples:]]
+        return held[:, :n_samples]
+
+    def gains(self) -> np.ndarray:
+        """Return (n_sources,) factors; a silent source has 1."""
+        return np.divide(self._shared, self._power, out=np.ones_like(self._power), where=self._power > 0)
+
+
 class _SourceWriter(AbstractContextManager):
     """Writes the sources of one file progressively; they get their names at the end of the block if all went well."""
 
     def __init__(self, targets: tuple[Path, ...], sample_rate: int, n_channels: int, n_frames: int) -> None:
         self.targets, self.n_channels, self.n_frames = targets, n_channels, n_frames
-        self.n_written, self.peak = 0, 0.0
+        self.n_written, self.peaks = 0, np.zeros(len(targets))
         self._opened = ExitStack()
         partials = [self._opened.enter_context(whole_path(path)) for path in targets]
         form = "RF64" if 4 * n_channels * n_frames > WAV_LIMIT_BYTES else "WAV"
@@ -129,18 +171,24 @@ class _SourceWriter(AbstractContextManager):
         if not np.isfinite(block).all():
             raise ValueError("the network gave NaN or infinite samples")
         self.n_written += block.shape[1]
-        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
-        for file, source in zip(self.files, np.split(block, len(self.files)), strict=True):
+        sources = np.split(block, len(self.files))
+        self.peaks = np.maximum(self.peaks, [np.abs(source).max(initial=0.0) for source in sources])
+        for file, source in zip(self.files, sources, strict=True):
             file.write(source.T)
 
-    def finish(self) -> None:
+    def finish(self, gains: np.ndarray, *, full_scale: bool) -> None:
+        """Multiply by (n_sources,) gains, and all together so that the peak is 1 (`full_scale`) or not above 1."""
         missing = self.n_frames - self.n_written
         if missing:  # a sample or two, lost to rounding of the length in both resamplings
             self.write(np.zeros((len(self.files) * self.n_channels, missing), dtype=np.float32))
-        if self.peak > 1.0:
-            log.warning("%s: peak %.2f, all sources are scaled by 1/peak", self.targets[0].name, self.peak)
-            for file in self.files:
-                _scale(file, 1.0 / self.peak)
+        peak = float((np.abs(gains) * self.peaks).max())
+        if peak > 1.0 and not full_scale:
+            log.warning("%s: peak %.2f, all sources are scaled by 1/peak", self.targets[0].name, peak)
+        if peak > 1.0 or (full_scale and peak > 0.0):
+            gains = gains / peak
+        for file, gain in zip(self.files, gains, strict=True):
+            if gain != 1.0:
+                _scale(file, gain)
 
 
 def _scale(file: soundfile.SoundFile, gain: float) -> None:
