@@ -147,7 +147,8 @@ def _checked(content: Any, origin: str) -> dict[str, Any]:
     """A mapping of plain values that is neither too large nor too deep."""
     if not isinstance(content, dict):
         raise ConfigError(f"{origin}: not a mapping, but {type(content).__name__}")
-    level, n_nodes = [content], 0
+    level: list[dict[Any, Any] | list[Any]] = [content]
+    n_nodes = 0
     for _ in range(MAX_DEPTH):
         children = [c for node in level for c in (node.values() if isinstance(node, dict) else node)]
         n_nodes += len(children)
@@ -167,7 +168,7 @@ def _checked(content: Any, origin: str) -> dict[str, Any]:
     raise ConfigError(f"{origin}: refused, because it has more than {MAX_DEPTH} levels or {MAX_NODES} values")
 
 
-def _localised(content: dict[str, Any], paths: Mapping[str, Any] | None, origin: str) -> dict[str, Any]:
+def _localised(content: Mapping[str, Any], paths: Mapping[str, Any] | None, origin: str) -> dict[str, Any]:
     """The content with this machine's folders and without references."""
 
     def convert(node: Any) -> Any:

@@ -312,8 +312,8 @@ def choose_device(cfg: DictConfig) -> torch.device:
 
 
 def _lay_over(trained: DictConfig, cfg: DictConfig, group: str) -> None:
-    given = {key: value for key, value in OmegaConf.to_container(cfg[group], resolve=True).items() if value is not None}
-    trained[group] = OmegaConf.merge(trained[group], given)
+    given = OmegaConf.create(OmegaConf.to_container(cfg[group], resolve=True))
+    trained[group] = OmegaConf.merge(trained[group], {key: value for key, value in given.items() if value is not None})
 
 
 def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) -> None:

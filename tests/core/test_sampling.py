@@ -1,12 +1,15 @@
 """The order of batches depends on nothing but (seed, epoch); every item is drawn exactly once."""
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from hydraudio.core import sampling
 from hydraudio.core.sampling import EpochBatchSampler, build_loader, padding_share
 
 
@@ -357,3 +360,18 @@ def test_frequency_of_weighted_draws_is_that_of_the_weights():
         sampler.set_epoch(epoch)
         sampler_counts += np.bincount(flat(sampler), minlength=50)
     np.testing.assert_allclose(sampler_counts / 400, 50 * weights / weights.sum(), atol=0.1)
+
+
+def stop_then_begin(worker_id: int) -> None:
+    """A worker that the signals of a process group meet before it has said what they do."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), signum)
+    sampling._outlive_signals(worker_id)
+
+
+def test_a_signal_to_a_worker_that_just_starts_is_left_to_the_training_process():
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    loader = build_loader(Keys(), batch_size=2, shuffle=False, seed=0, num_workers=1, trainer=None, collate_fn=list)
+    loader.worker_init_fn = stop_then_begin
+    assert sum(len(batch) for batch in loader) == len(Keys())
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == held

@@ -23,6 +23,7 @@ Key = tuple[int, int]
 SPLITS = ("train", "val", "test")
 
 _OVERFIT = "overfit_batches"  # an attribute of the trainer that Lightning does not declare
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LENGTH_JITTER = 0.05
 """Items are bucketed by a length that is drawn anew in every epoch from +-5 % around their own: less padding than a
 loader pays for anyway, and yet other companions in every epoch."""
@@ -223,8 +224,16 @@ class EpochBatchSampler(Sampler[list[Key]]):
 class ResumableLoader(DataLoader):
     """A loader whose position needs no state of its own: the trainer's counters say where an epoch is to continue.
 
-    The two methods tell Lightning that it can be resumed inside an epoch.
+    ``state_dict`` and ``load_state_dict`` tell Lightning that it can be resumed inside an epoch.
     """
+
+    def __iter__(self) -> Any:
+        """Start the workers with stop signals held back, until :func:`_outlive_signals` says what they do there."""
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: see :func:`build_loader`."""
@@ -284,6 +293,7 @@ def _outlive_signals(worker_id: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
