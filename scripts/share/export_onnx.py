@@ -1,4 +1,4 @@
-"""Write a trained network as ONNX and check the file with onnxruntime at two lengths.
+"""Write a trained network as ONNX and check the file with onnxruntime at three lengths and many levels.
 
     python scripts/share/export_onnx.py logs/NAME/latest/checkpoints/best.ckpt network.onnx
 

@@ -11,7 +11,7 @@ from hydraudio.core.spec import Axes
 if TYPE_CHECKING:
     from torch import nn
 
-CHECKED_S = (1.0, 1.7)
+CHECKED_S = (1.0, 1.7, 0.4)
 """Lengths of waveforms at which an exported file is compared with its network, in seconds."""
 
 
@@ -24,7 +24,8 @@ class Exportable:
             `output_names`.
         inputs: name in the file -> axes of what `module` takes, as in the task's specification.
         output_names: of what `module` gives.
-        sizes: axis of the inputs -> its size, or the two sizes at which the file is checked if any will do.
+        sizes: axis of the inputs -> its size, or the sizes at which the file is checked if any will do, as many for
+            each such axis.
         metadata: facts that a user of the file needs, such as the sample rate and the names of the classes. Lists go
             in as JSON.
     """
@@ -32,11 +33,10 @@ class Exportable:
     module: nn.Module
     inputs: Mapping[str, Axes]
     output_names: tuple[str, ...]
-    sizes: Mapping[str, int | tuple[int, int]]
+    sizes: Mapping[str, int | tuple[int, ...]]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def waveform_sizes(sample_rate: int) -> dict[str, int | tuple[int, int]]:
+def waveform_sizes(sample_rate: int) -> dict[str, int | tuple[int, ...]]:
     """Those of one waveform of any length."""
-    shorter, longer = (round(seconds * sample_rate) for seconds in CHECKED_S)
-    return {"batch": 1, "time": (shorter, longer)}
+    return {"batch": 1, "time": tuple(round(seconds * sample_rate) for seconds in CHECKED_S)}

@@ -63,6 +63,44 @@ class Forgetful(Gain):
         return super().forward(mixture) * (1.0 if torch.compiler.is_exporting() else 2.0)
 
 
+class Offset(Gain):
+    """Adds what only quiet recordings show when it is written."""
+
+    def forward(self, mixture):
+        return super().forward(mixture) + (1e-7 if torch.compiler.is_exporting() else 0.0)
+
+
+class Peak(Gain):
+    """Not defined for silence when it is written, or always."""
+
+    def __init__(self, eps):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, mixture):
+        scale = mixture.square().mean(-1, keepdim=True) + (0.0 if torch.compiler.is_exporting() else self.eps)
+        return super().forward(mixture / scale.sqrt())
+
+
+class Normalized(Gain):
+    def forward(self, mixture):
+        mixture = mixture - mixture.mean(-1, keepdim=True)
+        return super().forward(mixture / (mixture.square().mean(-1, keepdim=True) + 1e-8).sqrt() - 1e-9)
+
+
+def test_small_eps_is_kept(tmp_path):
+    import onnxruntime
+
+    net = Normalized()
+    assert export_onnx(separator(net), tmp_path / "net.onnx") <= export.TOLERANCE
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    noise = torch.randn(1, 800, generator=torch.Generator().manual_seed(1))
+    for gain in (0, 1e-8, 1e-4, 1):
+        (found,) = session.run(None, {"mixture": (gain * noise).numpy()})
+        expected = net(gain * noise)
+        assert (torch.from_numpy(found) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_metadata(tmp_path):
     import onnx
 
@@ -88,7 +126,14 @@ def test_every_output_is_compared_by_its_own_scale(tmp_path):
 
 @pytest.mark.parametrize(
     ("net", "message"),
-    [(Reader(), "Reader cannot be exported to ONNX: .*src/predict.py"), (Forgetful(), "differs from the network by 5")],
+    [
+        (Reader(), "Reader cannot be exported to ONNX: .*src/predict.py"),
+        (Forgetful(), "differs from the network by 5.* for noise at 0 dB as mixture"),
+        (Offset(), "differs from the network by .* for noise at -60 dB"),
+        (Peak(eps=1e-6), "differs from the network by .* for noise at -20 dB"),
+        (Peak(eps=1e-20), "differs from the network by nan .* for zeros"),
+        (Peak(eps=0.0), "Peak itself gives values that are not finite for zeros"),
+    ],
 )
 def test_what_cannot_be_exported_says_so_and_leaves_nothing(net, message, tmp_path):
     with pytest.raises(ValueError, match=message):
