@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_GENERATED = (
+    "%s was trained on the generated corpus, not on recordings: on real ones it can make things worse; "
+    "train with data.root=FOLDER"
+)
+
 
 def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Fit, test the best weights and write the report.
@@ -222,11 +227,28 @@ def _predict(cfg: DictConfig) -> bool:
     origin = f"command line, laid over {cfg.ckpt_path}"
     check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=origin)
     predictor = instantiate(trained.predict)
+    if _is_generated(trained):
+        log.warning(_GENERATED, cfg.ckpt_path)
     task = restore_task(trained, checkpoint)
     remove_dead_partials(Path(cfg.output), "**/.*.partial")
-    failures = predictor.run(task, cfg.input, cfg.output, device=choose_device(cfg), overwrite=cfg.overwrite)
+    trainer: Trainer = instantiate(cfg.trainer)
+    device = trainer.strategy.root_device
+    with _forward_context(trainer):
+        failures = predictor.run(task, cfg.input, cfg.output, device=device, overwrite=cfg.overwrite)
     log.info("The results are in %s", cfg.output)
     return not failures
+
+
+def _forward_context(trainer: Trainer) -> AbstractContextManager[Any]:
+    """Compute as ``trainer.precision`` says.
+
+    Raises:
+        ConfigError: it asks for weights of another type, which recordings are not converted to.
+    """
+    precision = trainer.precision
+    if precision not in ("32-true", "16-mixed", "bf16-mixed"):
+        raise ConfigError(f"trainer.precision={precision}: prediction takes 32-true, bf16-mixed or 16-mixed")
+    return trainer.precision_plugin.forward_context()
 
 
 def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig, dict[str, Any]]:
@@ -295,14 +317,23 @@ def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) ->
 
     A ``cfg.data`` that is a whole corpus (an option of ``configs/data``) takes its place instead.
     """
+    was_generated = _is_generated(trained)
     if "_target_" in cfg.data:
         if floor_of(cfg.data._target_) not in (None, trained.task.name):
             raise DataMismatchError("task", floor_of(cfg.data._target_), trained.task.name)
         trained.data = OmegaConf.to_container(cfg.data, resolve=True)
     else:
         _lay_over(trained, cfg, "data")
+    if was_generated and not _is_generated(trained):
+        log.warning(_GENERATED, ckpt_path)
     check_targets(trained, trusted_prefixes=cfg.extras.trusted_targets, origin=f"{ckpt_path} (its configuration)")
     return instantiate(trained.data)
+
+
+def _is_generated(trained: DictConfig) -> bool:
+    """Say whether the corpus of a configuration is the embedded one."""
+    data = trained.get("data") or {}
+    return data.get("embedded") is not None and data.get("root") is None
 
 
 def choose_device(cfg: DictConfig) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from hydraudio.audio.io import SUFFIXES, AudioFile, read_info
+from hydraudio.audio.io import FFMPEG_SUFFIXES, SUFFIXES, AudioFile, read_info
 
 log = logging.getLogger(__name__)
+
+CANCELLED = 0.01
+"""Power of a mix relative to that of its channels, 20 dB below it, from which on it is said that they cancel."""
 
 Task = TypeVar("Task", bound=nn.Module)
 OnProgress = Callable[[float], None]
@@ -64,7 +68,7 @@ class FilePredictor(Generic[Task]):
 
         Args:
             task: it is moved to `device` and put into evaluation mode.
-            input: file, or folder that is searched recursively (names that begin with a dot excepted).
+            input: file, or folder that is searched as `audio_files` does.
             output: folder, made if needed; must not be the input folder.
             device: where the network runs.
             overwrite: replace existing results; otherwise a file is skipped when all its results exist.
@@ -83,7 +87,7 @@ class FilePredictor(Generic[Task]):
         failed |= self.summarise(task, [job for job in jobs if job.source not in failed], Path(output))
         if failed:
             reasons = [text if text.startswith(str(path)) else f"{path}: {text}" for path, text in failed.items()]
-            log.error("%d files failed:\n  %s", len(failed), "\n  ".join(reasons))
+            log.error("%d files failed:\n  %s", len(failed), "\n  ".join(map(printable, reasons)))
         return failed
 
     def check(self, task: Task) -> None:
@@ -108,7 +112,7 @@ def plan_jobs(
     """List which files are read and written, in a fixed order.
 
     Args:
-        input: file, or folder whose audio files at any depth are taken (names that begin with a dot excepted).
+        input: file, or folder that is searched as `audio_files` does.
         output: folder in which the tree of the input is mirrored; must not be the input folder.
         targets: (folder, stem of the input file) -> its outputs.
 
@@ -121,19 +125,31 @@ def plan_jobs(
     """
     input, output = Path(input), Path(output)
     if input.is_dir():
-        root, sources = input, _audio_files(input, output)
+        if output.resolve() == input.resolve():
+            raise ValueError(f"output={output} is the input folder; choose another, a folder inside it will do")
+        root = input
+        sources, failed = audio_files(input, leave_out=output)
     elif input.is_file():
-        root, sources = input.parent, [input]
+        root, sources, failed = input.parent, [input], {}
     else:
         raise FileNotFoundError(f"{input}: no such file or folder; check input=")
-    if not sources:
+    if not sources and not failed:
         raise ValueError(f"{input}: holds no audio files ({' '.join(SUFFIXES)})")
     jobs = []
     for source in sources:
+        if printable(str(source)) != str(source):
+            failed[source] = "its name is not UTF-8, which results could not be named after; rename it"
+            continue
         place = source.relative_to(root)
         jobs.append(Job(source, place.as_posix(), targets(output / place.parent, source.stem)))
     _protect_inputs(jobs)
-    return _without_collisions(jobs)
+    kept, collided = _without_collisions(jobs)
+    return kept, failed | collided
+
+
+def printable(text: str) -> str:
+    """Write bytes of a file's name that are not UTF-8 as \\xNN."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def process_files(jobs: list[Job], process: Callable[[Job, OnProgress], None], overwrite: bool) -> dict[Path, str]:
@@ -178,11 +194,21 @@ def read_blocks(file: AudioFile, on_progress: OnProgress, *, mono: bool, sample_
 
 
 def _decoded(file: AudioFile, on_progress: OnProgress, mono: bool) -> Iterator[np.ndarray]:
+    power = power_mixed = 0.0
     for frames in file.blocks():
-        if mono:
+        if mono and file.n_channels > 1:
+            power += float(np.square(frames, dtype=np.float64).mean(axis=1).sum())
             frames = frames.mean(axis=1, keepdims=True)
+            power_mixed += float(np.square(frames, dtype=np.float64).sum())
         on_progress(len(frames) / file.sample_rate)
         yield np.ascontiguousarray(frames.T)
+    if power_mixed < CANCELLED * power:
+        log.warning(
+            "%s: its %d channels cancel each other, and little or nothing is left of them in their mix; give one "
+            "channel of the file (or channels=each, where there is such an option)",
+            file.where,
+            file.n_channels,
+        )
 
 
 def resampled(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
@@ -202,18 +228,45 @@ def resampled(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterato
         yield np.ascontiguousarray(rest.T)
 
 
-def _audio_files(root: Path, output: Path) -> list[Path]:
-    """Audio files below root, without hidden ones and without what lies in the output folder."""
-    if output.resolve() == root.resolve():
-        raise ValueError(f"output={output} is the input folder; choose another, a folder inside it will do")
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and output.resolve() not in path.resolve().parents
-    )
+def audio_files(root: Path, *, leave_out: Path | None = None) -> tuple[list[Path], dict[Path, str]]:
+    """Find the audio files below a folder at any depth; links are followed, names that begin with a dot left out.
+
+    Args:
+        root: the folder.
+        leave_out: a folder that is not searched.
+
+    Returns:
+        The files in a fixed order, and with the reasons what looks like one and cannot be read, folders that cannot be
+        opened, and links to folders that are searched already.
+    """
+    found: list[Path] = []
+    failed: dict[Path, str] = {}
+    searched = {root.resolve()} | ({leave_out.resolve()} if leave_out is not None else set())
+    left_out = None if leave_out is None else leave_out.resolve()
+
+    def unreadable(error: OSError) -> None:
+        failed[Path(error.filename)] = f"the folder cannot be opened ({error.strerror}); change its permissions"
+
+    for folder, names, files in os.walk(root, followlinks=True, onerror=unreadable):
+        descend = []
+        for path in sorted((Path(folder) / name for name in names), key=lambda path: (path.is_symlink(), path.name)):
+            target = path.resolve()
+            if path.name.startswith(".") or target == left_out:
+                continue
+            if target in searched:
+                failed[path] = "is a link to a folder that is searched already; remove the link"
+                continue
+            searched.add(target)
+            descend.append(path.name)
+        names[:] = descend
+        for path in (Path(folder) / name for name in files):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                continue
+            if path.is_file():
+                found.append(path)
+            else:
+                failed[path] = "is no file that can be opened (a pipe, a device, or a link to nothing); remove it"
+    return sorted(found), failed
 
 
 def _protect_inputs(jobs: list[Job]) -> None:
@@ -235,9 +288,11 @@ def _without_collisions(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
 
 
 def _duration_s(path: Path) -> float:
-    """Length as the header says; 0 for a file that cannot be opened, which fails later."""
+    """Length as the header says; 0 for a file that would have to be decoded or cannot be opened."""
+    if path.suffix.lower() in FFMPEG_SUFFIXES:
+        return 0.0
     try:
         info = read_info(path)
-    except (ValueError, FileNotFoundError):
+    except (ValueError, OSError):
         return 0.0
     return info.n_samples / info.sample_rate

@@ -74,6 +74,14 @@ def test_gradients_are_finite(case, scores):
     assert loss.item() == pytest.approx(0.0 if case in ("one item", "nothing known") else 1.0)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_one_item_has_no_value_in_evaluation(scores, reduction):
+    """0 would be the value of perfection."""
+    prediction, target = scores
+    assert ConcordanceLoss(reduction).eval()(prediction[:1], target[:1]).isnan()
+    assert ConcordanceLoss(reduction).eval()(prediction, target).isfinite()
+
+
 def test_half_precision_is_computed_in_float32(scores):
     prediction, target = (x.bfloat16() for x in scores)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hydra_preflight.errors import DataMismatchError
+from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydraudio.losses.classification import CrossEntropy, LogitAdjustment, WeightedCrossEntropy
 from hydraudio.losses.combination import FixedWeights, UncertaintyWeights
 from hydraudio.metrics.accumulate import _merge
@@ -387,3 +387,11 @@ def test_rows_of_processes_are_merged_once_and_in_order():
     parts = [(["b", "c"], {"x": torch.tensor([2.0, 3.0])}), (["a", "b"], {"x": torch.tensor([1.0, 2.0])}), ([], {})]
     assert _merge(parts)["x"].tolist() == [1.0, 2.0, 3.0]
     assert _merge([([], {})]) == {}
+
+
+def test_training_attributes_on_batches_of_one_is_refused():
+    data = Batches((1, 1))
+    data.batch_size = 1
+    with pytest.raises(ConfigError, match=r"data\.batch_size=1: the concordance loss .*data\.batch_size=2 or more"):
+        trainer().fit(task_of(network("a")), datamodule=data)
+    trainer().fit(task_of(network("c")), datamodule=data)

@@ -1,6 +1,7 @@
 """Prediction on files and folders with a tiny task that has no weights."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,48 @@ def test_bad_files_are_listed_at_the_end_and_the_others_processed(tmp_path, capl
     assert "good.flac" in failed["good.wav"]
     assert all(name in caplog.records[-1].getMessage() for name in failed)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.wav", "zz.wav"]  # nothing half done
+
+
+def test_a_file_that_cannot_be_opened_fails_alone(tmp_path, caplog):
+    source = tmp_path / "in"
+    write(source / "good.wav", tone(5000))
+    write(tmp_path / "y.wav", tone(5000)).rename(os.fsdecode(os.fsencode(source) + b"/caf\xe9.wav"))
+    (source / "phone.m4a").write_bytes(b"anything")
+    os.mkfifo(source / "pipe.wav")
+    (source / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    with caplog.at_level(logging.INFO, logger="hydraudio.audio"):
+        failures = predict_folder(Gains(1.0), source, tmp_path / "out", **OPTIONS)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.wav"]
+    assert len(failures) == 4
+    assert "not UTF-8" in failures[Path(os.fsdecode(os.fsencode(source) + b"/caf\xe9.wav"))]
+    assert "ffmpeg" in failures[source / "phone.m4a"]
+    assert "a pipe" in failures[source / "pipe.wav"]
+    assert "a link to nothing" in failures[source / "gone.wav"]
+    assert "caf\\xe9.wav" in caplog.records[-1].getMessage()
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    write(tmp_path / "in" / "a.wav", tone(5000))
+    write(tmp_path / "elsewhere" / "b.wav", tone(5000))
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "link2").symlink_to(tmp_path / "elsewhere")
+    failures = predict_folder(Gains(1.0), tmp_path / "in", tmp_path / "out", **OPTIONS)
+    assert (tmp_path / "out" / "link" / "b.wav").is_file()
+    assert sorted(path.name for path in failures) == ["link2", "loop"]
+    assert all("searched already" in reason for reason in failures.values())
+
+
+def test_channels_that_cancel_are_said(tmp_path, caplog):
+    frames = np.concatenate([tone(9000), -tone(9000)], axis=1)
+    write(tmp_path / "x.wav", frames, subtype="FLOAT")
+    predict_folder(Gains(1.0), tmp_path / "x.wav", tmp_path / "mono", channels="mono", **OPTIONS)
+    assert "x.wav: its 2 channels cancel each other" in caplog.text
+    caplog.clear()
+    predict_folder(Gains(1.0), tmp_path / "x.wav", tmp_path / "each", channels="each", **OPTIONS)
+    write(tmp_path / "y.wav", tone(9000, n_channels=3), subtype="FLOAT")
+    predict_folder(Gains(1.0), tmp_path / "y.wav", tmp_path / "mono", channels="mono", **OPTIONS)
+    assert caplog.text == ""
 
 
 def test_network_that_gives_nan_fails_that_file(tmp_path):

@@ -76,6 +76,23 @@ def test_short_names_are_laid_over_what_was_trained(predict, monkeypatch):
     assert settings == [expected]
 
 
+def test_precision_has_an_effect(predict, tmp_path):
+    soundfile.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(0).standard_normal(800), 8000)
+    predict(f"output={tmp_path}/full")
+    predict(f"output={tmp_path}/half", "trainer.precision=bf16-mixed")
+    full, half = (soundfile.read(tmp_path / name / "x_s1.wav")[0] for name in ("full", "half"))
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(half, full, atol=0.1 * np.abs(full).max())
+    with pytest.raises(ConfigError, match=r"trainer\.precision=64-true: .*bf16-mixed"):
+        predict("trainer.precision=64-true")
+
+
+@pytest.mark.parametrize("root", [None, "/corpora/PolSESS"])
+def test_a_network_of_the_generated_corpus_says_so(predict, caplog, root):
+    predict(change=lambda cfg: cfg.data.update(root=root))
+    assert ("trained on the generated corpus" in caplog.text) == (root is None)
+
+
 @pytest.mark.parametrize(
     ("override", "change", "message"),
     [

@@ -87,9 +87,10 @@ class ConcordanceLoss(nn.Module):
 
         CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2 + 1e-8)
 
-    An attribute with fewer than two known items is left out; if none remains the loss is 0. Small batches bias the
-    estimate towards 0. Under data-parallel training the moments are those of the batches of all ranks, and the gradient
-    is that of one large batch. In evaluation nothing is gathered: score the pooled set instead of batches.
+    An attribute with fewer than two known items is left out. If none remains, there is nothing to learn from a training
+    batch, whose loss is 0, and no value in evaluation, where it is NaN. Small batches bias the estimate towards 0.
+    Under data-parallel training the moments are those of the batches of all ranks, and the gradient is that of one
+    large batch. In evaluation nothing is gathered: score the pooled set instead of batches.
 
     Args:
         reduction: ``mean`` or ``sum`` over the attributes.
@@ -112,6 +113,8 @@ class ConcordanceLoss(nn.Module):
                 x, y = gather_rows(x, 0.0), gather_rows(y, float("nan"))
             ccc, usable = concordance(x, y)
             total = ((1 - ccc) * usable).sum()
+            if not self.training:
+                total = total.where(usable.any(), torch.nan)
             return total / usable.sum().clamp_min(1) if self.reduction == "mean" else total
 
 

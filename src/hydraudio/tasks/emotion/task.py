@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hydra_preflight.errors import ConfigError
+from hydraudio.core.corpus import corpus_of
 from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage, Task, parameter_groups
 from hydraudio.metrics.accumulate import Predictions
 from hydraudio.metrics.classification import SCALARS, category_scores
 from hydraudio.nn.weight_decay import exempt_from_weight_decay
-from hydraudio.tasks.emotion.losses import HeadLosses, LossOfHead
+from hydraudio.tasks.emotion.losses import ConcordanceLoss, HeadLosses, LossOfHead
 from hydraudio.tasks.emotion.metrics import attribute_scores
 from hydraudio.tasks.emotion.networks.network import EmotionNetwork
 from hydraudio.tasks.emotion.spec import SPEC
@@ -91,8 +93,23 @@ class EmotionTask(Task):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        if stage == "fit":
+            self._require_batches_for_concordance()
         if self.cached is not None:
             self._cache_features(self.cached)
+
+    def _require_batches_for_concordance(self) -> None:
+        """Refuse batches of one item, over which a concordance is not defined and trains nothing.
+
+        Raises:
+            ConfigError: the loss of attributes is one, and all batches are such.
+        """
+        n_items = getattr(corpus_of(self.trainer), "batch_size", None)
+        if isinstance(self.losses.attributes, ConcordanceLoss) and n_items == 1 and self.trainer.world_size == 1:
+            raise ConfigError(
+                "data.batch_size=1: the concordance loss compares the items of a batch, and accumulated batches of one "
+                "do not help; set data.batch_size=2 or more, or bound the memory with data.batch_s"
+            )
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Group the upstream's parts with their own learning rates, then all else; each without weight decay apart."""

@@ -47,6 +47,20 @@ def test_listing_reads_headers_in_sorted_order(tmp_path):
     assert [(recording.n_samples, recording.sample_rate) for recording in classes["b"]] == [(100, 8000), (200, 16000)]
 
 
+def test_hidden_folders_are_no_talkers_and_linked_ones_are(tmp_path):
+    _ramp(tmp_path / "speech" / ".cache" / "1.wav", 100)
+    _ramp(tmp_path / "speech" / "a" / "1.wav", 100)
+    _ramp(tmp_path / "speech" / "a" / ".thumbnails" / "2.wav", 100)
+    _ramp(tmp_path / "elsewhere" / "3.wav", 100)
+    (tmp_path / "speech" / "a" / "more").symlink_to(tmp_path / "elsewhere")
+    classes = _list(tmp_path / "speech")
+    assert [recording.name for recording in classes.pop("a")] == ["speech/a/1.wav", "speech/a/more/3.wav"]
+    assert not classes
+    (tmp_path / "speech" / "a" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    with pytest.raises(ValueError, match=r"gone\.wav: is no file that can be opened .*remove it"):
+        _list(tmp_path / "speech")
+
+
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         _list(tmp_path / "nowhere")

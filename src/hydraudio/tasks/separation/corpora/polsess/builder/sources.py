@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from hydraudio.audio.files import audio_files
 from hydraudio.audio.io import SUFFIXES, read_info
 from hydraudio.core.files import read_csv
 from hydraudio.tasks.separation.corpora.polsess.layout import SUBSETS
@@ -42,9 +43,9 @@ def list_recordings(folder: Path, base: Path) -> list[Recording]:
     Raises:
         ValueError: a file that cannot be read, or none at all.
     """
-    paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    paths, failed = audio_files(folder)
+    for path, reason in failed.items():
+        raise ValueError(f"{path}: {reason}")
     if not paths:
         raise ValueError(f"{folder}: no audio files ({', '.join(SUFFIXES)}); add some or remove the folder")
     return [_recording(path, base) for path in paths]
@@ -59,7 +60,9 @@ def list_classes(folder: Path, base: Path) -> dict[str, list[Recording]]:
     """{name of a subfolder: its recordings}, for talkers, scene classes and event classes."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; check the path")
-    classes = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    classes = {
+        entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")
+    }
     if not classes:
         raise ValueError(f"{folder}: has no subfolders; it needs one folder per talker or class")
     return {name: list_recordings(entry, base) for name, entry in classes.items()}
