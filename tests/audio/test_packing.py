@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +179,51 @@ def test_a_forged_manifest_is_refused(tmp_path: Path, name: str) -> None:
         for group in pack.groups.values():
             for field in group.fields:
                 pack.read(group.name, 0, field)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key, value)
+        for key in ("sample_rate", "fingerprint", "groups", "shards", "texts")
+        for value in ("missing", None, math.nan, "x", [], {}, -1)
+        if (key, value) not in (("fingerprint", "x"), ("texts", {}))
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    path = write(tmp_path / "pack")
+    manifest = json.loads(path.read_text())
+    if value == "missing":
+        del manifest[key]
+    else:
+        manifest[key] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest\.json: .*again"):
+        Pack(tmp_path / "pack")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"format": "hydraudio-pack"', "\xff"])
+def test_what_is_no_manifest_is_named(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "pack").write_bytes(text.encode("latin1"))
+    with pytest.raises(ValueError, match=r"manifest\.json: .*again"):
+        Pack(tmp_path / "pack")
+
+
+def test_a_shard_whose_header_is_damaged_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "pack")
+    shard = tmp_path / "pack" / "train" / "indoor" / "shard_00000.npy"
+    content = bytearray(shard.read_bytes())
+    for at, byte in ((0, 0), (20, 255)):
+        damaged = content.copy()
+        damaged[at] = byte
+        shard.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"shard_00000\.npy: .*again"):
+            Pack(tmp_path / "pack").read("train/indoor", 0, "mix")
+    array = np.load(shard.with_name("shard_00001.npy")).astype(np.float64)
+    array[:] = np.nan
+    np.save(shard, array[..., : array.shape[-1] // 4])
+    manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
+    manifest["shards"]["train/indoor/shard_00000.npy"]["n_bytes"] = shard.stat().st_size
+    (tmp_path / "pack" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"shard_00000\.npy: holds float64|lists other shards"):
+        Pack(tmp_path / "pack").read("train/indoor", 0, "mix")

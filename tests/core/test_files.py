@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hydraudio.core import files
+from hydraudio.core.tables import read_table
 
 
 def names(folder) -> list[str]:
@@ -150,3 +151,14 @@ def test_names_below_a_folder(tmp_path, name):
 def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="not below this folder"):
         files.path_inside(tmp_path, name)
+
+
+@pytest.mark.parametrize(("text", "name"), [("a;b\n1;2\n", "semicolons"), ("a\tb\n1\t2\n", "tabs")])
+def test_a_table_with_another_separator_is_named(tmp_path, text, name):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"table\.csv: is separated by {name}, not by commas; save it again"):
+        files.read_csv(path, ("a",))
+    defects = []
+    assert list(read_table(path, ("a",), defects)) == []
+    assert f"is separated by {name}" in defects[0].message

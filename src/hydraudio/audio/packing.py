@@ -139,13 +139,23 @@ class Pack:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         manifest = _read_manifest(self.folder)
+        try:
+            self._take(manifest)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"{self.folder / MANIFEST}: is damaged ({error!r}); copy it or pack the corpus again"
+            ) from error
+        self._check_sizes()
+
+    def _take(self, manifest: dict[str, Any]) -> None:
+        """Take over what a manifest says; a field that is missing or of another type raises what it raises."""
         self.sample_rate: int = manifest["sample_rate"]
         self.fingerprint: str = manifest["fingerprint"]
         self.groups = {
             group["name"]: Group(**{**group, "fields": tuple(group["fields"])}) for group in manifest["groups"]
         }
         self._shards: dict[str, dict[str, Any]] = manifest["shards"]
-        self._texts: dict[str, str] = manifest["texts"]
+        self._texts: dict[str, str] = dict(manifest["texts"].items())
         self._require_shards()
         self._maps: dict[str, np.ndarray] = {}
         self._files = {name: [file for file, _ in group.shards()] for name, group in self.groups.items()}
@@ -153,7 +163,11 @@ class Pack:
             name: {field: position for position, field in enumerate(group.fields)}
             for name, group in self.groups.items()
         }
-        self._check_sizes()
+        for record in self._shards.values():
+            if type(record["n_bytes"]) is not int or type(record["sha256"]) is not str:
+                raise TypeError(f"a shard is {record!r:.80}")
+        if type(self.sample_rate) is not int or type(self.fingerprint) is not str or self.sample_rate < 1:
+            raise TypeError(f"sample_rate {self.sample_rate!r:.30}, fingerprint {self.fingerprint!r:.30}")
 
     def read(self, group: str, row: int, field: str, start: int = 0, n_samples: int | None = None) -> np.ndarray:
         """Return a (time,) int16 view of one signal; 32768 is full scale."""
@@ -176,7 +190,12 @@ class Pack:
 
     def _map(self, file: str) -> np.ndarray:
         if file not in self._maps:
-            mapped = np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+            try:
+                mapped = np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
+            except (ValueError, EOFError, SyntaxError) as error:
+                raise ValueError(
+                    f"{self.folder / file}: not readable as an array ({error}); copy it or pack the corpus again"
+                ) from error
             if mapped.dtype != np.int16 or mapped.shape != self._shapes[file]:
                 raise ValueError(
                     f"{self.folder / file}: holds {mapped.dtype} {mapped.shape}, the manifest says int16 "
@@ -234,8 +253,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such manifest; {hint}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); pack the corpus again") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: holds a {type(manifest).__name__}, expected an object; pack the corpus again")
     kind = (manifest.get("format"), manifest.get("version"))
     if kind != (FORMAT, VERSION):
         raise ValueError(f"{path}: format and version are {kind}, expected {(FORMAT, VERSION)}; pack it again")
@@ -247,7 +268,10 @@ def _resume(folder: Path, plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
     path = folder / _PROGRESS
     if not path.is_file():
         return {}
-    progress = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        progress = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); remove the folder and pack again") from error
     if progress["plan"] != plan:
         raise ValueError(f"{folder}: holds a half-written pack of another corpus or layout; remove it first")
     return {

@@ -244,6 +244,16 @@ def write_csv(
     return Path(path)
 
 
+def other_separator(header: Sequence[str]) -> str:
+    """Name what separates the columns of a table that was read as CSV, where it is no comma; else empty.
+
+    >>> other_separator(["name;split"]), other_separator(["name", "split"])
+    ('semicolons', '')
+    """
+    names = {";": "semicolons", "\t": "tabs"}
+    return next((name for sign, name in names.items() if len(header) == 1 and sign in header[0]), "")
+
+
 def read_csv(path: str | Path, required: Iterable[str] = (), *, growing: bool = False) -> list[dict[str, str]]:
     """Read the rows of a CSV file by column, all fields as text.
 
@@ -265,6 +275,8 @@ def read_csv(path: str | Path, required: Iterable[str] = (), *, growing: bool = 
             content = content[: content.rfind(b"\n") + 1]
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         header = next(reader, [])
+        if separator := other_separator(header):
+            raise ValueError(f"{path}: is separated by {separator}, not by commas; save it again as CSV")
         missing = sorted(set(required) - set(header))
         if missing:
             raise ValueError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")

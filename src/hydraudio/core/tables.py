@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.files import other_separator
 
 
 def read_header(path: Path) -> tuple[list[str], list[Defect]]:
@@ -20,6 +21,9 @@ def read_header(path: Path) -> tuple[list[str], list[Defect]]:
         return [], [_unreadable(path, error)]
     if not header:
         return [], [Defect("empty_csv", f"{path}: is empty; copy it from the corpus again")]
+    separator = other_separator(header)
+    if separator:
+        return [], [Defect("bad_csv", f"{path}: is separated by {separator}, not by commas; save it again as CSV")]
     repeated = sorted({name for name in header if name and header.count(name) > 1})
     return header, [Defect("bad_csv", f"{path}: column {name} occurs twice; remove one") for name in repeated]
 

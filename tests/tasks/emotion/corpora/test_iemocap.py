@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hydraudio.core.defects import raise_first
-from hydraudio.tasks.emotion.corpora.iemocap import SESSIONS, parse_index
+from hydraudio.tasks.emotion.corpora.iemocap import SESSIONS, EmbeddedIEMOCAP, parse_index
 from hydraudio.tasks.emotion.corpora.labels import EmotionClasses
 
 
@@ -106,3 +106,18 @@ def test_bad_lines_name_file_and_line(tmp_path: Path, old: str, new: str, messag
 def test_missing_corpus(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"set data\.root to the folder that holds Session1"):
         read_index(tmp_path)
+
+
+def test_an_empty_and_a_half_table_are_found(tmp_path: Path) -> None:
+    EmbeddedIEMOCAP()(tmp_path / "corpus")
+    rows, defects = parse_index(tmp_path / "corpus")
+    assert not defects
+    tables = sorted((tmp_path / "corpus").rglob("EmoEvaluation/*.txt"))
+    content = tables[0].read_text()
+    tables[0].write_text(content[: content.index("\n[", len(content) // 2) + 1])
+    tables[1].write_text("")
+    fewer, defects = parse_index(tmp_path / "corpus")
+    assert len(fewer) < len(rows)
+    assert {defect.kind for defect in defects} == {"lost_rows", "empty_csv"}
+    assert any(f"{tables[0]}: has no line for" in defect.message for defect in defects)
+    assert any(f"{tables[1]}: holds no turns" in defect.message for defect in defects)

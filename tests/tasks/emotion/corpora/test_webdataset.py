@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import runpy
 import shutil
 import tarfile
@@ -22,6 +23,7 @@ from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, parse_v
 from hydraudio.tasks.emotion.corpora.webdataset import reader as webdataset
 from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index, read_member
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_index, write_webdataset
+from hydraudio.tasks.emotion.report.examples import read_recording
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,22 @@ def test_shards_of_others_get_an_index(tmp_path):
     np.testing.assert_array_equal(read_member(first.path)[0], tone)
     assert (second.letter, second.split, second.speaker) == ("N", "Test1", "Unknown")
     assert np.abs(read_member(second.path)[0]).max() < 1 / 32768  # channels are averaged
+    assert check_webdataset(tmp_path) == []
+
+
+def test_keys_have_their_folder_and_hidden_members_are_none(tmp_path):
+    (tmp_path / "train").mkdir()
+    with tarfile.open(tmp_path / "train" / "train-samples-000.tar", "w") as archive:
+        for k in (1, 2):
+            add(archive, f"./spk{k}/._utt.flac", b"\0\5\x16\7")
+            add(archive, f"./spk{k}/utt.flac", sound(np.full(800, 0.1 * k), "FLAC"))
+            add(archive, f"./spk{k}/utt.json", b'{"dominant_emotion": "happy"}')
+    write_index(tmp_path, "x")
+    rows = read_index(tmp_path)
+    assert [row.file_name for row in rows] == ["spk1/utt.wav", "spk2/utt.wav"]
+    for k, row in enumerate(rows, start=1):
+        np.testing.assert_allclose(read_member(row.path)[0], 0.1 * k, atol=1e-4)
+        np.testing.assert_allclose(read_recording(row.path, row.sample_rate), 0.1 * k, atol=1e-4)
     assert check_webdataset(tmp_path) == []
 
 
@@ -278,6 +296,31 @@ def test_a_forged_index_is_refused(copy, name):
     (copy / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"cannot be|not below this folder"):
         read_index(copy)
+
+
+WRONG = ("missing", None, math.nan, "x", [], -1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("shards", value) for value in ("missing", None, math.nan, "x", -1)),
+        *(("samples", value) for value in ("missing", None, math.nan, "x", -1)),
+        *((key, value) for key in ("n_bytes", "offset", "sample_rate", "suffix", "metadata") for value in WRONG),
+        *((key, value) for key in ("count", "sha256") for value in ("missing", None, math.nan, [])),
+    ],
+)
+def test_a_damaged_index_is_named(copy, key, value):
+    index = json.loads((copy / "index.json").read_text())
+    holder = next(part for part in (sample(index), index["shards"][0], index) if key in part)
+    if value == "missing":
+        del holder[key]
+    else:
+        holder[key] = value
+    (copy / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index\.json: .*index the shards again"):
+        read_index(copy)
+    assert kinds(copy) == ["bad_index"]
 
 
 def tensor_file(tensor, **options) -> bytes:

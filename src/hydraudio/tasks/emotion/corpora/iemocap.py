@@ -88,19 +88,33 @@ def parse_index(root: Path, merge_excited: bool = True) -> tuple[list[Utterance]
     rows: dict[str, Utterance] = {}
     defects: list[Defect] = []
     for session in SESSIONS:
-        for table in sorted((root / session / "dialog" / "EmoEvaluation").glob("*.txt")):
-            if table.name.startswith("."):
-                continue
+        tables = sorted((root / session / "dialog" / "EmoEvaluation").glob("*.txt"))
+        for table in (table for table in tables if not table.name.startswith(".")):
+            n_before = len(rows) + len(defects)
             for block in _blocks(table, defects):
                 row = _parse_block(root / session, block, merge_excited, defects)
                 if row is not None and row.file_name in rows:
                     defects.append(Defect("duplicate_row", f"{block.where}: {row.file_name} occurs twice; keep one"))
                 elif row is not None:
                     rows[row.file_name] = row
+            if len(rows) + len(defects) == n_before:
+                defects.append(Defect("empty_csv", f"{table}: holds no turns; copy the file again"))
+            defects += _lost_turns(root / session, table)
     if not rows and not defects:
         message = f"{root / SESSIONS[0] / 'dialog' / 'EmoEvaluation'}: no evaluations; set data.root to the folder that"
         defects.append(Defect("missing_root", f"{message} holds {', '.join(SESSIONS)}"))
     return list(rows.values()), defects
+
+
+def _lost_turns(session: Path, table: Path) -> list[Defect]:
+    """Find recordings of a dialog that its evaluations, which were cut off, do not speak of."""
+    content = table.read_bytes()
+    recordings = {path.stem for path in (session / "sentences" / "wav" / table.stem).glob("[!.]*.wav")}
+    lost = sorted(name for name in recordings if name.encode() not in content)
+    if not lost:
+        return []
+    message = f"{table}: has no line for {len(lost)} of {len(recordings)} recordings, such as {lost[0]}"
+    return [Defect("lost_rows", f"{message}; it is cut off, copy the file again")]
 
 
 @dataclass

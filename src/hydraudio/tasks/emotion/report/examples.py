@@ -75,7 +75,7 @@ def example_card(
 def _read_member(archive: Path, key: str) -> tuple[np.ndarray, int]:
     with tarfile.open(archive) as file:
         wanted = {f"{key}{suffix}" for suffix in _AUDIO_SUFFIXES} | {key}
-        member = next((m for m in file if m.name in wanted), None)
+        member = next((m for m in file if m.name.removeprefix("./") in wanted), None)
         content = file.extractfile(member) if member else None
         if content is None:
             raise FileNotFoundError(f"{archive}: no audio of {key}")

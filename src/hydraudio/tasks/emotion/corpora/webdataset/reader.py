@@ -1,11 +1,11 @@
 """Emotion corpora as WebDataset shards: few large tar files with an index, for storage that dislikes many small files.
 
 `<root>/<train|validation|test>/<split>-samples-<iii>.tar` holds, per utterance, the members `<key>.flac`, `<key>.json`
-and, where there is a transcript, `<key>.text`; the key is the stem of the file name. `<root>/index.json` lists every
-shard with its size, hash and samples, and every sample with its length, its place in the shard and its metadata, so
-that a corpus is indexed without touching audio and any utterance is read at random. Shards that others wrote, whose
-audio may also be `.wav` or `.audio` (a pickled tensor of shape (1, time)), get their index from
-`writer.write_index`.
+and, where there is a transcript, `<key>.text`; the key is the path in the shard up to the first dot of the file's name.
+`<root>/index.json` lists every shard with its size, hash and samples, and every sample with its length, its place in
+the shard and its metadata, so that a corpus is indexed without touching audio and any utterance is read at random.
+Shards that others wrote, whose audio may also be `.wav` or `.audio` (a pickled tensor of shape (1, time)), get their
+index from `writer.write_index`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ VERSION = 1
 SAMPLE_RATE_OF_TENSORS = 16000
 """`.audio` members do not say their rate, in Hz; the corpora that were packed so have this one."""
 
+AUDIO_SUFFIXES = ("flac", "wav", "audio")
+
 Record = dict[str, Any]
+
+_SAMPLE_TYPES = {
+    **dict.fromkeys(("key", "suffix"), str),
+    **dict.fromkeys(("offset", "n_bytes", "n_samples", "sample_rate"), int),
+    "metadata": dict,
+}
 
 
 def is_webdataset(root: str | Path) -> bool:
@@ -155,16 +163,38 @@ def load_index(root: Path) -> Record:
         raise ValueError(f"{path}: not readable ({error}); {INDEX_AGAIN}") from error
     if not isinstance(index, dict) or (index.get("format"), index.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{path}: not an index of version {VERSION} of {FORMAT}; {INDEX_AGAIN}")
+    try:
+        _require_sound(root, index)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: is damaged ({error!r}); {INDEX_AGAIN}") from error
+    return index
+
+
+def _require_sound(root: Path, index: Record) -> None:
+    """Refuse an index whose fields cannot be; those that are missing or of another type raise what they raise."""
+    path = root / INDEX
     for shard in index["shards"]:
         path_inside(root, shard["file"])
+        _require_types(shard, {"count": int, "n_bytes": int, "sha256": str, "samples": list})
         for sample in shard["samples"]:
+            _require_types(sample, _SAMPLE_TYPES)
             offset, n_bytes, n_samples = sample["offset"], sample["n_bytes"], sample["n_samples"]
+            if sample["suffix"] not in AUDIO_SUFFIXES or sample["sample_rate"] < 1:
+                raise ValueError(
+                    f"{path}: {shard['file']}#{sample['key']}: {sample['suffix']} at {sample['sample_rate']} Hz "
+                    f"cannot be; {INDEX_AGAIN}"
+                )
             if not (0 <= offset < offset + n_bytes <= shard["n_bytes"] and 0 < n_samples <= MAX_VALUES):
                 raise ValueError(
                     f"{path}: {shard['file']}#{sample['key']}: {n_samples} samples in bytes {offset} to "
                     f"{offset + n_bytes} of {shard['n_bytes']} cannot be; {INDEX_AGAIN}"
                 )
-    return index
+
+
+def _require_types(record: Record, types: Mapping[str, type]) -> None:
+    for name, wanted in types.items():
+        if type(record[name]) is not wanted:
+            raise TypeError(f"{name} is {record[name]!r:.60}")
 
 
 def decode_member(content: bytes, suffix: str, where: str) -> tuple[np.ndarray, int]:
@@ -199,7 +229,10 @@ def _decode_tensor(content: bytes, where: str) -> np.ndarray:
 
 
 def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Map (key, suffix -> member) in the order of the shard; a key ends at the first dot of the file's name."""
+    """Map (key, suffix -> member) in the order of the shard; a key is the path up to the first dot of the file's name.
+
+    Files whose name begins with a dot, such as the ._ files of macOS, belong to no sample.
+    """
     try:
         with tarfile.open(path, "r:") as archive:
             files = [member for member in archive if member.isfile()]
@@ -207,7 +240,11 @@ def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
         raise ValueError(f"{path}: not readable as tar ({error}); copy or write the shard again") from error
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in files:
-        key, _, suffix = member.name.rpartition("/")[2].partition(".")
+        folder, slash, name = member.name.removeprefix("./").rpartition("/")
+        if name.startswith("."):
+            continue
+        stem, _, suffix = name.partition(".")
+        key = folder + slash + stem
         if suffix in samples.setdefault(key, {}):
             raise ValueError(f"{path}: holds {member.name} twice; write the shard again")
         samples[key][suffix] = member

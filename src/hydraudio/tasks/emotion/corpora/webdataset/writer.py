@@ -15,6 +15,7 @@ from hydraudio.core.files import sha256_of_file, whole_path, write_json
 from hydraudio.core.parallel import map_in_processes
 from hydraudio.tasks.emotion.corpora.utterances import Utterance
 from hydraudio.tasks.emotion.corpora.webdataset.reader import (
+    AUDIO_SUFFIXES,
     FORMAT,
     INDEX,
     VERSION,
@@ -28,7 +29,6 @@ from hydraudio.tasks.emotion.corpora.webdataset.reader import (
 
 SAMPLES_PER_SHARD = 4000
 
-_AUDIO_SUFFIXES = ("flac", "wav", "audio")
 _FLAC_SUBTYPES = {"PCM_16": "int16", "PCM_24": "int32"}
 _FOLDERS = {"train": "train", "development": "validation", "validation": "validation"}  # everything else is test
 
@@ -176,9 +176,9 @@ def _index_shard(root: Path, path: Path) -> Record:
 def _index_sample(
     file: io.BufferedReader, where: str, key: str, members: Mapping[str, tarfile.TarInfo], folder: str
 ) -> Record:
-    suffix = next((name for name in _AUDIO_SUFFIXES if name in members), None)
+    suffix = next((name for name in AUDIO_SUFFIXES if name in members), None)
     if suffix is None or "json" not in members:
-        raise ValueError(f"{where}: has the members {sorted(members)}; one of {_AUDIO_SUFFIXES} and json are needed")
+        raise ValueError(f"{where}: has the members {sorted(members)}; one of {AUDIO_SUFFIXES} and json are needed")
 
     def content(name: str) -> bytes:
         file.seek(members[name].offset_data)
