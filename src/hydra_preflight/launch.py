@@ -33,7 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_preflight.compose import check_sweep, compose_job, open_loader
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.loading import Loader
-from hydra_preflight.project import HOUSE_CONFIGS, enter_project, find_project, primary_file
+from hydra_preflight.project import HOUSE_CONFIGS, enter_project, find_project, primary_file, with_home
 from hydra_preflight.resolvers import register_resolvers
 
 
@@ -63,6 +63,7 @@ def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | 
         config_name, is_own = primary_file(project, primary)
         if not is_own:
             Plugins.instance().register(HouseConfigs)
+        sys.argv[1:] = map(with_home, sys.argv[1:])
         arguments = get_args_parser().parse_args()
         register_resolvers()
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion or arguments.experimental_rerun):

@@ -7,6 +7,7 @@ own, which finds the house's configuration files behind its own.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ HOUSE_CONFIGS = "pkg://hydraudio.configs"
 
 FOLDERS = ("HYDRAUDIO_DATA_DIR", "HYDRAUDIO_LOG_DIR")
 """Environment variables that name folders of runs and data (configs/paths)."""
+
+_HOME = re.compile(r"""(?<=[=,[])(['"]?)~(?=/)""")
 
 MAIN = "main.yaml"
 """The primary file of a project of one's own, in place of train.yaml."""
@@ -70,6 +73,15 @@ def find_project() -> Path:
         "Go to yours, name it in the environment variable PROJECT_ROOT, or begin one: "
         "python -m hydraudio.new_project NAME"
     )
+
+
+def with_home(override: str) -> str:
+    """Expand ~ at the beginning of values on the command line, where a shell leaves it.
+
+    >>> with_home("data.root=~/corpus") == f"data.root={os.path.expanduser('~')}/corpus", with_home("~data.root=x")
+    (True, '~data.root=x')
+    """
+    return _HOME.sub(lambda match: match[1] + os.path.expanduser("~"), override)
 
 
 def enter_project(project: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hydra_preflight.catalogue import Catalogue
 from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
-from hydra_preflight.project import enter_project, find_project, primary_file
+from hydra_preflight.project import enter_project, find_project, primary_file, with_home
 
 FILES = {
     "pyproject.toml": "",
@@ -91,6 +91,23 @@ def test_a_folder_below_the_home_folder_may_be_given_in_env(project, tmp_path, m
     monkeypatch.setattr(sys, "path", [*sys.path])
     enter_project(project)
     assert os.environ["HYDRAUDIO_LOG_DIR"] == str(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"),
+    [
+        ("data.root=~/corpus", "data.root=/home/x/corpus"),
+        ("input='~/a b'", "input='/home/x/a b'"),
+        ("ckpt_path=[~/a,~/b]", "ckpt_path=[/home/x/a,/home/x/b]"),
+        ("data.root=~/a,/b", "data.root=/home/x/a,/b"),
+        ("~callbacks.ema", "~callbacks.ema"),
+        ("~logger=csv", "~logger=csv"),
+        ("name=a~/b", "name=a~/b"),
+    ],
+)
+def test_a_value_may_begin_with_the_home_folder(monkeypatch, given, expanded):
+    monkeypatch.setenv("HOME", "/home/x")
+    assert with_home(given) == expanded
 
 
 def test_project_is_looked_for_upwards_then_in_the_environment(project, tmp_path, monkeypatch):
