@@ -1,8 +1,10 @@
 """Interpolations beside OmegaConf's: of the data (``data_attribute``), of run folders (``run_dir``, ``sweep_subdir``,
-``existing_dir``) and those of the project."""
+``existing_dir``, ``run_id``) and those of the project."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
@@ -39,6 +41,7 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
     OmegaConf.register_new_resolver(
         "sweep_subdir", lambda sweep_dir, stem: sweep_subdir(sweep_dir, stem, claim=claim_run_dir), replace=True
     )
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     for name, dotted in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, _imported_when_read(dotted) if read_sources else _null, replace=True)
 
@@ -81,6 +84,19 @@ def sweep_subdir(sweep_dir: str, stem: str, *, claim: bool = False) -> str:
     if claim and key not in _claimed:
         _claimed[key] = str(_free_folder(Path(sweep_dir), stem, claim=True))
     return Path(_claimed.get(key, stem)).name
+
+
+def run_id(folder: str) -> str:
+    """Name a run for an online logger: ``<name>_<date>_<time>-<hash of the folder>``, at most 128 characters.
+
+    A run that goes on in its folder has the same name again. Characters that services refuse become ``-``.
+
+    Args:
+        folder: of the run, with an absolute path.
+    """
+    path = Path(folder)
+    readable = re.sub(r"[^A-Za-z0-9_-]", "-", f"{path.parent.name}_{path.name}")
+    return f"{readable[-119:]}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def is_claimed(folder: Path) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from hydraudio.core.spec import load_spec
 if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch.loggers import Logger
 
     from hydraudio.core.task import Task
     from hydraudio.report.callback import Report
@@ -88,17 +90,34 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
         trainer = _build_trainer(cfg)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
-        for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(config_text))
-        if cfg.train:
-            trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
-        value = _optimized_values(trainer, cfg.optimized_metric)
-        if cfg.test:
-            weights = _best_checkpoint(trainer) if cfg.train else resume_from
-            trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
+        with _ending_loggers(trainer.loggers):
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(config_text))
+            if cfg.train:
+                trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
+            value = _optimized_values(trainer, cfg.optimized_metric)
+            if cfg.test:
+                weights = _best_checkpoint(trainer) if cfg.train else resume_from
+                trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
         if trainer.is_global_zero:
             link_if_none(folder)
     return value
+
+
+@contextmanager
+def _ending_loggers(loggers: Iterable[Logger]) -> Iterator[None]:
+    """End the runs that loggers of W&B and Comet leave open: the next job of a sweep would go on in them."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        for logger in loggers:
+            experiment: Any = getattr(logger, "_experiment", None)
+            if hasattr(experiment, "finish"):
+                experiment.finish(exit_code=exit_code)
+            elif hasattr(experiment, "end"):
+                experiment.end()
 
 
 @contextmanager
@@ -403,6 +422,8 @@ def _check_monitor(cfg: DictConfig, task: Task) -> None:
 def _build_trainer(cfg: DictConfig) -> Trainer:
     from lightning.pytorch.loggers.logger import DummyLogger
 
+    if "WANDB_TOKEN" in os.environ:
+        os.environ.setdefault("WANDB_API_KEY", os.environ["WANDB_TOKEN"])
     callbacks = [instantiate(node) for node in [*(cfg.get("callbacks") or {}).values(), cfg.get("report")] if node]
     loggers = [instantiate(node) for node in (cfg.get("logger") or {}).values() if node]
     return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or DummyLogger())
