@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.audio.io import read_audio, read_audio_channels, resample, write_audio
+from hydraudio.audio.io import read_audio, read_audio_channels, read_mono, resample, write_audio
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_flac_and_channels(tmp_path, noise):
     assert channels.shape == (2, 4000)
     assert channels.dtype == np.float32
     np.testing.assert_allclose(channels, noise, atol=0.5 / 32768 + 1e-7)
+
+
+def test_channels_that_cancel_are_not_mixed(tmp_path, noise):
+    path = write_audio(tmp_path / "x.wav", np.stack([noise[0], -noise[0]]), 8000)
+    with pytest.raises(ValueError, match=r"x\.wav: its 2 channels cancel each other .*keep one channel"):
+        read_mono(path, 8000)
+    silence = write_audio(tmp_path / "silence.wav", np.zeros((2, 100), np.float32), 8000)
+    assert not read_mono(silence, 8000).any()
 
 
 def test_an_excerpt_equals_the_slice(tmp_path, noise):

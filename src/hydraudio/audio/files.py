@@ -16,12 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from hydraudio.audio.io import FFMPEG_SUFFIXES, SUFFIXES, AudioFile, read_info
+from hydraudio.audio.io import FFMPEG_SUFFIXES, SUFFIXES, AudioFile, channels_cancel, read_info
 
 log = logging.getLogger(__name__)
-
-CANCELLED = 0.01
-"""Power of a mix relative to that of its channels, 20 dB below it, from which on it is said that they cancel."""
 
 Task = TypeVar("Task", bound=nn.Module)
 OnProgress = Callable[[float], None]
@@ -202,7 +199,7 @@ def _decoded(file: AudioFile, on_progress: OnProgress, mono: bool) -> Iterator[n
             power_mixed += float(np.square(frames, dtype=np.float64).sum())
         on_progress(len(frames) / file.sample_rate)
         yield np.ascontiguousarray(frames.T)
-    if power_mixed < CANCELLED * power:
+    if channels_cancel(power, power_mixed):
         log.warning(
             "%s: its %d channels cancel each other, and little or nothing is left of them in their mix; give one "
             "channel of the file (or channels=each, where there is such an option)",

@@ -80,15 +80,26 @@ def read_mono(path: str | Path, sample_rate: int, *, start: int = 0, n_samples: 
     """Read a file of any rate and channels: (time,), channels averaged, resampled to `sample_rate`.
 
     `start` and `n_samples` count samples of the file.
+
+    Raises:
+        ValueError: as `read_audio_channels`, or the channels cancel each other.
     """
     channels, file_rate = read_audio_channels(path, start=start, n_samples=n_samples)
-    return resample(mixed_down(channels), file_rate, sample_rate)
+    mono = mixed_down(channels)
+    if channels_cancel(float(np.square(channels).mean()), float(np.square(mono).mean())):
+        raise ValueError(f"{path}: its {len(channels)} channels cancel each other in their mix; keep one channel of it")
+    return resample(mono, file_rate, sample_rate)
 
 
 def decode_audio(content: bytes, where: str) -> tuple[np.ndarray, int]:
     """Read the bytes of a file as `read_audio_channels` does; `where` names them in messages."""
     with open_audio(io.BytesIO(content), where) as file:
         return np.ascontiguousarray(file.read().T), file.sample_rate
+
+
+def channels_cancel(power: float, power_mixed: float) -> bool:
+    """Say whether little or nothing of the channels is left in their mix, by the mean power of both: 20 dB less."""
+    return power_mixed < 0.01 * power
 
 
 def mixed_down(channels: np.ndarray) -> np.ndarray:

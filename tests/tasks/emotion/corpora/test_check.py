@@ -53,6 +53,11 @@ def test_each_defect_is_named(tmp_path, waveform, rate, expected):
     assert kinds(tmp_path, "a.wav") == [expected]
 
 
+def test_channels_that_cancel_are_named(tmp_path):
+    wav(tmp_path / "a.wav", np.stack([NOISE, -NOISE], 1))
+    assert ("cancelled", "error") in kinds(tmp_path, "a.wav")
+
+
 @pytest.mark.parametrize("n_bytes", [1, 2, 500, 7000])
 def test_a_file_that_is_cut_off_is_named(tmp_path, n_bytes):
     path = wav(tmp_path / "a.wav", NOISE)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hydraudio.audio.io import missing_text
+from hydraudio.audio.io import channels_cancel, missing_text, mixed_down
 from hydraudio.core.defects import Defect, RowResult, check_rows, digest_of
 from hydraudio.tasks.emotion.corpora.audio import is_member, read_native, stored_in
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, missing_splits, shared_speakers, without
@@ -120,6 +120,9 @@ def _level_defects(path: Path | str, waveform: np.ndarray) -> list[Defect]:
     level = np.abs(waveform)
     if not level.any():
         return [Defect("silent", f"{path}: is silent throughout; remove the row or fetch the file again")]
+    if channels_cancel(float(np.square(waveform).mean()), float(np.square(mixed_down(waveform)).mean())):
+        message = f"{path}: its {len(waveform)} channels cancel each other in their mix; keep one channel of it"
+        return [Defect("cancelled", message)]
     share = float((level >= FULL_SCALE).mean())
     if share > MAX_SHARE_AT_FULL_SCALE:
         message = f"{path}: is clipped: {100 * share:.2f} % of the samples are at full scale; remove the row if that"
