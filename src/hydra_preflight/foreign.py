@@ -29,7 +29,7 @@ MAX_BYTES, MAX_NODES, MAX_DEPTH = 1_000_000, 50_000, 40
 _REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 _FOLDER = re.compile(r"\$\{paths\.(\w+)\}")
 _SCALARS = (str, int, float, bool, type(None))
-_SECTIONS = ("name", "seed", "task", "model", "data", "report", "predict", "trainer")
+SECTIONS = ("name", "seed", "task", "model", "data", "report", "predict", "trainer")
 """What is used of a configuration of others; ``callbacks``, ``logger``, ``extras`` ... are of the run that wrote it."""
 _WRITTEN = ("output_dir", "cache_dir", "data_dir", "log_dir")
 """Names of arguments that say where something is written; they are keys of ``paths``."""
@@ -81,6 +81,7 @@ def admit(
     *,
     paths: Mapping[str, Any] | None = None,
     trusted_prefixes: Iterable[str] | None = (),
+    sections: Iterable[str] = SECTIONS,
 ) -> DictConfig:
     """Make a configuration that others wrote into one that may be instantiated here.
 
@@ -92,11 +93,12 @@ def admit(
         origin: what to call it in messages.
         paths: folders of this machine; without them, whatever names one of them is null.
         trusted_prefixes: packages that the user trusts, from the user's own configuration.
+        sections: what to take of the content; references may lead to the rest.
 
     Raises:
         ConfigError: it holds an interpolation beside references to values, or something that may not be made.
     """
-    plain = _localised(content, paths, origin)
+    plain = _localised(content, sections, paths, origin)
     if paths is not None:
         plain["paths"] = {str(name): value for name, value in paths.items()}
     try:
@@ -168,7 +170,9 @@ def _checked(content: Any, origin: str) -> dict[str, Any]:
     raise ConfigError(f"{origin}: refused, because it has more than {MAX_DEPTH} levels or {MAX_NODES} values")
 
 
-def _localised(content: Mapping[str, Any], paths: Mapping[str, Any] | None, origin: str) -> dict[str, Any]:
+def _localised(
+    content: Mapping[str, Any], sections: Iterable[str], paths: Mapping[str, Any] | None, origin: str
+) -> dict[str, Any]:
     """The content with this machine's folders and without references."""
 
     def convert(node: Any) -> Any:
@@ -191,7 +195,7 @@ def _localised(content: Mapping[str, Any], paths: Mapping[str, Any] | None, orig
             )
         return None if paths is None else found
 
-    return {key: convert(content[key]) for key in _SECTIONS if key in content}
+    return {key: convert(content[key]) for key in sections if key in content}
 
 
 def _is_written(key: Any, value: Any) -> bool:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
-from hydra_preflight.foreign import admit, read_text
+from hydra_preflight.foreign import SECTIONS, admit, read_text
 from hydra_preflight.resolvers import bind_data_attributes
 from hydra_preflight.task_rules import floor_of
 from hydraudio.core.files import naming_full_disk, remove_dead_partials, write_text
@@ -286,13 +286,14 @@ def open_checkpoint(cfg: DictConfig, ckpt_path: str | Path) -> tuple[DictConfig,
 def read_trained(
     ckpt_path: str | Path, trusted_targets: Sequence[str] = (), paths: DictConfig | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """As :func:`open_checkpoint`, without a configuration; without `paths`, the task knows no folder to write into."""
+    """As :func:`open_checkpoint`, without a configuration; without `paths`, of the checkpoint's own only the model."""
     from hydraudio.core.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(ckpt_path)
     content = trained_config(checkpoint, ckpt_path)
     origin = f"{ckpt_path} (its configuration)"
-    return admit(content, origin, paths=paths, trusted_prefixes=trusted_targets), checkpoint
+    sections = SECTIONS if paths is not None else ("model",)
+    return admit(content, origin, paths=paths, trusted_prefixes=trusted_targets, sections=sections), checkpoint
 
 
 def trained_config(checkpoint: Mapping[str, Any], ckpt_path: str | Path) -> dict[str, Any]:

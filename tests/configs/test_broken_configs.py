@@ -193,7 +193,7 @@ BROKEN = [
     ),
     Broken("second_option", ["+callbacks=ema"], ["+callbacks: an option", "callbacks=[default,OPTION]"]),
     Broken("syntax", ["seed=[1"], ["command line: seed=[1", "not of the form key=value"]),
-    Broken("resume_without_a_run", ["ckpt_path=last"], ["there is no run to continue", "latest does not exist"]),
+    Broken("resume_without_a_run", ["ckpt_path=last"], ["there is no run to continue", "latest names none"]),
     Broken(
         "sweep_with_several_processes",
         ["trainer=ddp_sim", "seed=1,2"],

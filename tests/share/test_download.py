@@ -100,13 +100,16 @@ def test_an_interrupted_download_goes_on(hub, folder, fault):
     with pytest.raises(HubError, match="what has arrived is kept"):
         download_model(NAME, folder)
     assert not (folder / "source.json").exists()
-    (partial,) = [folder / "config.json"]
-    before = partial.stat().st_mtime_ns
+    arrived = {path: path.stat().st_mtime_ns for path in folder.glob("*.*")}  # files are fetched side by side
     hub.requests.clear()
     download_model(NAME, folder)
-    assert partial.stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in arrived} == arrived
     gets = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
-    assert [path.rpartition("/")[2] for path in gets] == ["model.safetensors"]
+    assert {path.rpartition("/")[2] for path in gets} == {
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    } - {path.name for path in arrived}
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 

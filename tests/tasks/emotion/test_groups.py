@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight import check_targets
 from hydra_preflight.compose import compose_run
@@ -40,7 +40,7 @@ def part(cfg: DictConfig | None, **shape: int) -> object:
     if cfg is None:
         return None
     bind_data_attributes(Corpus())
-    check_targets(cfg)
+    check_targets(OmegaConf.create({"model": {"net": cfg}}))
     made = instantiate(cfg, _convert_="all")
     return made if isinstance(made, torch.nn.Module) else made(**shape)
 

@@ -231,16 +231,25 @@ def test_page_says_what_is_wrong(page, checkpoint, tmp_path, polsess_root):
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", None)
     assert "no such corpus folder" in page.on_checkpoint(path, "as trained", str(tmp_path / "gone"))[-1]
     assert "built for n_sources=2" in page.on_problem(path, "as trained", "", "ES")[-1]
-    assert "unknown problem" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
+    assert "is unknown; choose one of ES, EB, SB" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", 10_000)
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", "typed words")
     assert "no item in XX" in page.on_surprise(path, "as trained", "", "SB", "XX")[-1]
     assert "there is no corpus" in page.on_problem(path, "x", "", "SB")[-1]
+    assert "outside of" in page.on_checkpoint(str(tmp_path / "gone.ckpt"), "as trained", "")[0]
+    (tmp_path / "text.wav").write_text("words")
+    assert "not readable as audio" in page.on_run_file(path, str(tmp_path / "text.wav"))
+
+
+def test_page_names_checkpoints_that_cannot_be_read(checkpoint, tmp_path):
+    pytest.importorskip("gradio")
+    from hydraudio.report.listen.page import Page
+    from hydraudio.report.listen.session import Session
+
+    page = Page(Session(log_dir=tmp_path), tmp_path)
     assert "no such checkpoint" in page.on_checkpoint(str(tmp_path / "gone.ckpt"), "as trained", "")[0]
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:1000])
     assert "damaged" in page.on_checkpoint(str(tmp_path / "cut.ckpt"), "as trained", "")[0]
-    (tmp_path / "text.wav").write_text("words")
-    assert "not readable as audio" in page.on_run_file(path, str(tmp_path / "text.wav"))
 
 
 def test_page_without_checkpoints(tmp_path):

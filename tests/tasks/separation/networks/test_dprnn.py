@@ -210,7 +210,7 @@ def test_autocast_is_finite_and_near_float32(dtype: torch.dtype, amplitude: floa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rnn_type": "lstm"}, "rnn_type='lstm' is unknown; choose one of LSTM, GRU, RNN"),
+        ({"rnn_type": "lstm"}, "rnn_type='lstm' is unknown .did you mean 'LSTM'.*; choose one of LSTM, GRU, RNN"),
         ({"norm": "bn"}, "norm='bn' is unknown"),
         ({"dropout": 0.1}, "dropout=0.1 lies between recurrent layers, of which n_rnn_layers=1 has none"),
         ({"dropout": 1.0, "n_rnn_layers": 2}, "must be at least 0 and below 1"),
