@@ -228,7 +228,7 @@ def test_channels_that_cancel_are_said(tmp_path, caplog):
     predict_folder(Gains(1.0), tmp_path / "x.wav", tmp_path / "each", channels="each", **OPTIONS)
     write(tmp_path / "y.wav", tone(9000, n_channels=3), subtype="FLOAT")
     predict_folder(Gains(1.0), tmp_path / "y.wav", tmp_path / "mono", channels="mono", **OPTIONS)
-    assert caplog.text == ""
+    assert "cancel" not in caplog.text
 
 
 def test_network_that_gives_nan_fails_that_file(tmp_path):
