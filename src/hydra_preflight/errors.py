@@ -20,14 +20,16 @@ class DataMismatchError(ConfigError):
         name: of the attribute.
         given: its value in the data; None where the data has none.
         built: its value in the model.
+        remedy: what else can be done.
 
     Attributes:
         reason: a few words for a table.
     """
 
-    def __init__(self, name: str, given: object, built: object) -> None:
+    def __init__(self, name: str, given: object, built: object, remedy: str = "") -> None:
         super().__init__(
             f"the data has {name}={given}, but the model was built for {name}={built}; choose "
             "data (data=OPTION, or data.KEY=VALUE for its settings) or a checkpoint to match"
+            + (remedy and f"; {remedy}")
         )
         self.reason = f"{name}: data {given}, model {built}"

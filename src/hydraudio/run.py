@@ -72,7 +72,6 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
 def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
     import lightning.pytorch as pl
 
-    from hydraudio.core.checkpoints import read_checkpoint
     from hydraudio.core.cpu_memory import keep_freed_memory
 
     _apply_extras(cfg)
@@ -85,8 +84,8 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
         _open_run_folder(cfg, folder, config_text, resume_from)
         task: Task = instantiate(cfg.model)
         _check_monitor(cfg, task)
-        if cfg.init_from:
-            task.load_state_dict(read_checkpoint(cfg.init_from)["state_dict"])
+        if resume_from is None:
+            _load_initial_weights(cfg, task)
         trainer = _build_trainer(cfg)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -329,6 +328,7 @@ def build_untrained(cfg: DictConfig) -> Task:
         bind_data_attributes(instantiate(cfg.data))
         task: Task = instantiate(cfg.model)
     _check_monitor(cfg, task)
+    _load_initial_weights(cfg, task)
     return task
 
 
@@ -420,6 +420,22 @@ def _check_monitor(cfg: DictConfig, task: Task) -> None:
         )
 
 
+def _load_initial_weights(cfg: DictConfig, task: Task) -> None:
+    """Give a new task the weights of ``cfg.init_from``, all or those of the parts ``cfg.init_only``."""
+    from hydraudio.core.checkpoints import read_checkpoint
+    from hydraudio.core.initial_weights import load_weights
+
+    path, parts = cfg.init_from, cfg.init_only
+    if parts is not None:
+        if not path:
+            raise ConfigError("init_only: names parts of another run's checkpoint; give that, too: init_from=FILE")
+        if not (isinstance(parts, ListConfig) and parts and all(isinstance(part, str) for part in parts)):
+            raise ConfigError(f"init_only={parts}: give a list of parts, such as init_only=[{task.parts[0]}]")
+    if path:
+        checkpoint = read_checkpoint(path, mmap=True)
+        load_weights(task, checkpoint["state_dict"], trained_config(checkpoint, path)["model"], path, parts)
+
+
 def _build_trainer(cfg: DictConfig) -> Trainer:
     from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -436,8 +452,6 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str, datamodule: ob
     Raises:
         DataMismatchError: it was trained with other classes, another sample rate ... or on another corpus.
     """
-    if cfg.init_from:
-        _compare_with(cfg.init_from, config_text, None)
     if not cfg.ckpt_path:
         return None
     path = folder / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
@@ -447,18 +461,16 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str, datamodule: ob
     return str(path)
 
 
-def _compare_with(path: str | Path, config_text: str, datamodule: object | None) -> None:
-    """Refuse a checkpoint whose past does not suit; without a datamodule only what its outputs are called counts."""
+def _compare_with(path: str | Path, config_text: str, datamodule: object) -> None:
+    """Refuse a checkpoint whose past does not suit."""
     from hydraudio.core.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path, mmap=True)
     ours, trained = OmegaConf.create(config_text).model, trained_config(checkpoint, path)["model"]
     task_class: type[Task] = get_class(ours._target_)
-    for name in task_class.spec.agree if datamodule is not None else task_class.spec.names.values():
+    for name in task_class.spec.agree:
         if ours.get(name) != trained.get(name):
             raise DataMismatchError(name, ours.get(name), trained.get(name))
-    if datamodule is None:
-        return
     for part in task_class.parts:
         here, there = ours.get(part) or {}, trained.get(part) or {}
         differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]

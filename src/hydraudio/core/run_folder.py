@@ -73,7 +73,10 @@ def best_checkpoint(folder: Path) -> Path:
     )
 
 
-_NOT_COMPARED = ("paths", "extras", "ckpt_path", "init_from", "train", "test", "effort", "optimized_metric", "tags")
+_NOT_COMPARED = (
+    *("paths", "extras", "ckpt_path", "init_from", "init_only"),
+    *("train", "test", "effort", "optimized_metric", "tags"),
+)
 
 
 def changed_settings(before: str, now: str) -> list[str]:

@@ -132,6 +132,8 @@ class TaskSpec:
         card: what a model card says.
         inputs: tensors of `batch` that `Task.predict` reads; results are compared with the others.
         names: axis -> attribute of the task that lists what lies along it, e.g. the names of classes.
+        heads: attribute that `names` gives -> modules of the task with a row of weights per name. Weights of a
+            checkpoint with other names are not loaded into them; into no module, where they are not said.
         problem: key of the corpus's configuration by which results compare or do not: what it is asked for.
         group: key of an item that says its group, where the items of a test set come in groups; empty without any.
         pretrained: name on the Hugging Face hub -> pin of the public models that training may start from.
@@ -148,6 +150,7 @@ class TaskSpec:
     card: Card
     inputs: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problem: str = ""
     group: str = ""
     pretrained: Mapping[str, Pin] = field(default_factory=dict)

@@ -95,5 +95,6 @@ SPEC = TaskSpec(
     },
     problem="classes",
     names={"classes": "class_names", "attributes": "attribute_names"},
+    heads={"class_names": ("net.category.output",), "attribute_names": ("net.attributes.output",)},
     listening="hydraudio.tasks.emotion.listen.EmotionListening",
 )

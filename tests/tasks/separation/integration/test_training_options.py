@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import untrained
 
 from hydra_preflight.errors import DataMismatchError
 from hydraudio.core.run_folder import hold
@@ -189,6 +191,21 @@ def test_training_can_start_from_given_weights(polsess_root, tmp_path):
     )
     assert_equal(load(second)["state_dict"], load(first, "best")["state_dict"])
     assert (load(second)["epoch"], load(second)["global_step"]) == (1, 4)
+
+
+def test_a_run_that_began_with_parts_of_another_continues_without_it(polsess_root, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first = untrained.write_run(tmp_path / "first", *TINY, f"data.root={polsess_root}", "seed=1")
+    still = ["model.optimizer.lr=0", "model.optimizer.weight_decay=0", "test=false", "data.problem=SB"]
+    given = [*still, f"init_from={first}", "init_only=[net.encoder]"]
+    second = train(polsess_root, tmp_path / "second", "trainer.max_epochs=1", *given)
+    name = "net.encoder.conv.weight"
+    expected = torch.load(first, weights_only=True)["state_dict"][name]
+    assert torch.equal(load(second)["state_dict"][name], expected)
+    assert "loaded 1 tensors (512 values): net.encoder; kept their new values: net.mask_net, net.decoder" in caplog.text
+    first.unlink()
+    train(polsess_root, second, "trainer.max_epochs=2", *given, "ckpt_path=last")
+    assert torch.equal(load(second)["state_dict"][name], expected)
 
 
 def test_terminated_test_says_so_and_can_be_repeated(polsess_root, tmp_path, monkeypatch):
