@@ -8,17 +8,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hydraudio.core.files import naming_full_disk, partial_path, remove_dead_partials, sha256_of_json, write_json
 
 MARKER = "synthetic.json"
 """File in the root that says what was generated."""
-
-
-def generator(*key: int) -> np.random.Generator:
-    """Make random numbers that depend on the key alone."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,11 @@ def nested_sample(n_items: int, limit: int | None, seed: int, split: str) -> np.
     return np.sort(rng.permutation(n_items)[:limit])
 
 
+def generator(*key: int) -> np.random.Generator:
+    """Make random numbers that depend on the key alone."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
 class EpochBatchSampler(Sampler[list[Key]]):
     """Yield the batches of one epoch as lists of (epoch, index).
 

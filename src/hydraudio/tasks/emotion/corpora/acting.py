@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from hydraudio.audio.io import write_audio
-from hydraudio.core.generated import EmbeddedCorpus, generator
+from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.sampling import generator
 from hydraudio.sounds.formant_synthesis import sound
 from hydraudio.sounds.talkers import UNVOICED_DB, Segment, Talker, make_talker, plan_utterance
 

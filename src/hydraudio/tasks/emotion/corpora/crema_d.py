@@ -19,7 +19,7 @@ import numpy as np
 
 from hydraudio.core.defects import Defect
 from hydraudio.core.files import write_csv
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.core.tables import find_file, read_table
 from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.core.feature_cache import FeatureCache
-from hydraudio.core.generated import generator
 from hydraudio.core.options import check_choice
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.audio import audio_digests, read_waveform
 from hydraudio.tasks.emotion.corpora.labels import (
     KINDS,

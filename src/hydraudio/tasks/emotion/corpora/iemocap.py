@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hydraudio.core.defects import Defect
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.labels import NAMES_OF

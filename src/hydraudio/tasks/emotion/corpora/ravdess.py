@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.acting import Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, fold_splits

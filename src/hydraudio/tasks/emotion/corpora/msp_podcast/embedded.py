@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from hydraudio.audio.io import write_audio
-from hydraudio.core.generated import EmbeddedCorpus, generator
+from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.acting import AFFECT_OF, check_lengths, perform
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded_labels import (
     CONSENSUS_FORMS,

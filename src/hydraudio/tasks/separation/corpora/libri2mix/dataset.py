@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from hydraudio.audio.io import read_audio
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.separation.corpora.libri2mix.index import PARTS_OF, SOURCES_OF, MixtureIndex
 from hydraudio.tasks.separation.corpora.mixtures import is_silent, level_db, silence_message
 

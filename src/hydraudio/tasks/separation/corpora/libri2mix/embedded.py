@@ -16,8 +16,9 @@ import numpy as np
 
 from hydraudio.audio.io import write_audio
 from hydraudio.core.files import write_csv
-from hydraudio.core.generated import EmbeddedCorpus, generator
+from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.sampling import generator
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import Talker, make_talker

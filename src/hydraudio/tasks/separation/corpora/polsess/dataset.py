@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.separation.corpora.mixtures import is_silent, level_db, silence_message
 from hydraudio.tasks.separation.corpora.polsess import mm_ipc
 from hydraudio.tasks.separation.corpora.polsess.dynamic_mixing import Mixer, Remix, peak_gain, remixed_parts

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hydraudio.core.generated import generator
 from hydraudio.core.options import check_choice, check_keys, check_range
+from hydraudio.core.sampling import generator
 from hydraudio.sounds.rooms import draw_room, impulse_response, reverberate
 from hydraudio.tasks.separation.corpora.mixtures import is_silent
 from hydraudio.tasks.separation.corpora.polsess.index import CorpusIndex, talker_keys

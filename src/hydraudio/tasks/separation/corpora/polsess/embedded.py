@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.core.generated import EmbeddedCorpus, generator
+from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.parallel import map_in_processes
+from hydraudio.core.sampling import generator
 from hydraudio.sounds.events import INDOOR_EVENTS, OUTDOOR_EVENTS, make_event, place_event
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.rooms import draw_room, wet_signals

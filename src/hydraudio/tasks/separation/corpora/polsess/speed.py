@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hydraudio.audio.io import resample
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.separation.corpora.polsess.mm_ipc import DRY_OF
 
 _STEPS = 1000

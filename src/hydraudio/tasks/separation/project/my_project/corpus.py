@@ -19,8 +19,8 @@ from hydraudio.audio.io import read_audio, read_info, write_audio
 from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
-from hydraudio.core.generated import EmbeddedCorpus, generator
-from hydraudio.core.sampling import ResumableLoader
+from hydraudio.core.generated import EmbeddedCorpus
+from hydraudio.core.sampling import ResumableLoader, generator
 from hydraudio.sounds.formant_synthesis import speak
 from hydraudio.sounds.scenes import INDOOR_SCENES, OUTDOOR_SCENES, make_scene
 from hydraudio.sounds.talkers import make_talker

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hydraudio.core.generated import generator
+from hydraudio.core.sampling import generator
 from hydraudio.tasks.separation.corpora.polsess.builder.excerpts import require_audible
 from hydraudio.tasks.separation.corpora.polsess.builder.sources import (
     Recording,
