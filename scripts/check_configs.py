@@ -1,4 +1,4 @@
-"""Compose and check every YAML file of configs/: python scripts/check_configs.py [--targets] [--processes 2].
+"""Compose and check every YAML file of configs/: python scripts/check_configs.py [--targets].
 
 Each option of each group is put into every primary configuration that has the group, with the task that it belongs to,
 each experiment is combined with each debug option, and every job of every search is composed; all are checked as
@@ -8,11 +8,9 @@ before a run. Files that nothing can choose are reported. Exit status 1 if anyth
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from multiprocessing import get_context
+from collections.abc import Iterator
 from pathlib import Path
 
 import rootutils
@@ -27,13 +25,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-dir", type=Path, default=ROOT / "configs", help="folder of the configurations")
     parser.add_argument("--targets", action="store_true", help="also import every target and bind its arguments (slow)")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="1 = in this process alone")
     arguments = parser.parse_args()
     catalogue = Catalogue(arguments.config_dir, arguments.targets)
     results: dict[Case, Result] = {}
     start, cases = time.perf_counter(), list(catalogue.first_cases())
     while cases:
-        results.update(checked(catalogue, cases, arguments.processes))
+        results.update((case, catalogue.check(case)) for case in cases)
         cases = list(catalogue.further_cases(results))
     seconds = time.perf_counter() - start
     failures = list(found(catalogue, results))
@@ -46,14 +43,6 @@ def main() -> int:
         f"one configuration takes {each:.3f} s of a core"
     )
     return 1 if failures else 0
-
-
-def checked(catalogue: Catalogue, cases: list[Case], n_processes: int) -> Iterable[tuple[Case, Result]]:
-    """Each case with its result."""
-    if n_processes == 1:
-        return zip(cases, map(catalogue.check, cases), strict=True)
-    with get_context("fork").Pool(n_processes) as pool:
-        return zip(cases, pool.map(catalogue.check, cases, chunksize=4), strict=True)
 
 
 def found(catalogue: Catalogue, results: dict[Case, Result]) -> Iterator[str]:

@@ -78,7 +78,7 @@ class CachedFiles(FileConfigSource):
 
 @cache
 def _hydras_packages() -> type[ConfigSource]:
-    """Hydra's own source of files in packages, the very class that it has registered, which can be pickled."""
+    """Hydra's own source of files in packages, the very class that it has registered."""
     Plugins.instance()
     return SourcesRegistry.instance().resolve("pkg")
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,6 @@ from hydraudio.core.spec import load_spec
 if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningDataModule, Trainer
-    from lightning.pytorch.loggers import Logger
 
     from hydraudio.core.task import Task
     from hydraudio.report.callback import Report
@@ -73,6 +72,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
     import lightning.pytorch as pl
 
     from hydraudio.core.cpu_memory import keep_freed_memory
+    from hydraudio.core.online_loggers import ending_loggers
 
     _apply_extras(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -89,7 +89,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
         trainer = _build_trainer(cfg)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
-        with _ending_loggers(trainer.loggers):
+        with ending_loggers(trainer.loggers):
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(config_text))
             if cfg.train:
@@ -101,22 +101,6 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
         if trainer.is_global_zero:
             link_if_none(folder)
     return value
-
-
-@contextmanager
-def _ending_loggers(loggers: Iterable[Logger]) -> Iterator[None]:
-    """End the runs that loggers of W&B and Comet leave open: the next job of a sweep would go on in them."""
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        for logger in loggers:
-            experiment: Any = getattr(logger, "_experiment", None)
-            if hasattr(experiment, "finish"):
-                experiment.finish(exit_code=exit_code)
-            elif hasattr(experiment, "end"):
-                experiment.end()
 
 
 @contextmanager
@@ -238,8 +222,8 @@ def _predict(cfg: DictConfig) -> bool:
     trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
     if "predict" not in trained:
         raise ConfigError(
-            f"{cfg.ckpt_path}: its configuration has no key predict, which says what is done with audio files; it was "
-            "written by an earlier revision: train it again, or add an option of configs/predict to it"
+            f"{cfg.ckpt_path}: its configuration has no key predict, which says what is done with audio files; train "
+            "with a task that has one (configs/task)"
         )
     _lay_over(trained, cfg, "predict")
     origin = f"command line, laid over {cfg.ckpt_path}"
@@ -452,44 +436,19 @@ def _resume_from(cfg: DictConfig, folder: Path, config_text: str, datamodule: ob
     Raises:
         DataMismatchError: it was trained with other classes, another sample rate ... or on another corpus.
     """
+    from hydraudio.core.checkpoints import read_checkpoint, require_same_corpus, require_same_model
+
     if not cfg.ckpt_path:
         return None
     path = folder / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
     if cfg.ckpt_path == "last" and not path.is_file():
         raise ConfigError(f"{path}: the run was stopped before its first checkpoint; start it again without ckpt_path")
-    _compare_with(path, config_text, datamodule)
-    return str(path)
-
-
-def _compare_with(path: str | Path, config_text: str, datamodule: object) -> None:
-    """Refuse a checkpoint whose past does not suit."""
-    from hydraudio.core.checkpoints import read_checkpoint
-
+    model = read_text(config_text, "this configuration")["model"]
     checkpoint = read_checkpoint(path, mmap=True)
-    ours, trained = OmegaConf.create(config_text).model, trained_config(checkpoint, path)["model"]
-    task_class: type[Task] = get_class(ours._target_)
-    for name in task_class.spec.agree:
-        if ours.get(name) != trained.get(name):
-            raise DataMismatchError(name, ours.get(name), trained.get(name))
-    for part in task_class.parts:
-        here, there = ours.get(part) or {}, trained.get(part) or {}
-        differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
-        if differences:
-            listed = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in differences)
-            raise ConfigError(
-                f"ckpt_path: {path} was trained with another network: model.{part}.{listed}. Give the run a name of "
-                "its own (name=NAME), or repeat the settings of the run that is to be continued"
-            )
-    _compare_corpus(checkpoint.get("hydraudio", {}).get("fingerprint"), datamodule)
-
-
-def _compare_corpus(trained_on: str | None, datamodule: Any) -> None:
-    if trained_on is None:
-        return
-    datamodule.prepare_data()  # a generated corpus may have to be made first
-    fingerprint = getattr(datamodule, "fingerprint", None)
-    if fingerprint is not None and fingerprint != trained_on:
-        raise DataMismatchError("corpus fingerprint", fingerprint, trained_on)
+    task_class: type[Task] = get_class(model["_target_"])
+    require_same_model(task_class, model, trained_config(checkpoint, path)["model"], path)
+    require_same_corpus(checkpoint, datamodule)
+    return str(path)
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:

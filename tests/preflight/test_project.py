@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def test_arguments_of_the_package_are_read_from_source_with_bases_of_ours(projec
 
 def test_catalogue_checks_the_files_of_the_project_within_the_house(project):
     (project / "configs/logger/bad.yaml").write_text("# @package logger\nbad:\n  _target_: some_parts.loggers.Min\n")
-    catalogue = pickle.loads(pickle.dumps(Catalogue(project / "configs")))  # as processes that share the cases get it
+    catalogue = Catalogue(project / "configs")
     results = {case: catalogue.check(case) for case in catalogue.first_cases()}
     assert {str(case) for case in results} == {"main.yaml", "main.yaml logger=bad", "main.yaml logger=mine"}
     failures = {str(case): result.failure for case, result in results.items() if result.failure}

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydraudio.core.files import whole_file
 from hydraudio.core.run_folder import link_latest
+
+if TYPE_CHECKING:
+    from hydraudio.core.task import Task
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -78,3 +83,47 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
             f"{file}: has no {' and no '.join(missing)}; only checkpoints of Hydraudio describe themselves"
         )
     return checkpoint
+
+
+def require_same_model(
+    task_class: type[Task], model: Mapping[str, Any], trained: Mapping[str, Any], path: str | Path
+) -> None:
+    """Refuse a checkpoint of another network, or of a task that agreed with another corpus.
+
+    Args:
+        task_class: says in what corpus and network must agree, and what the parts are.
+        model: the section ``model`` of the configuration that is to continue.
+        trained: that of the checkpoint.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        DataMismatchError: an attribute such as the sample rate or the classes is another one.
+        ConfigError: a part has other settings.
+    """
+    for name in task_class.spec.agree:
+        if model.get(name) != trained.get(name):
+            raise DataMismatchError(name, model.get(name), trained.get(name))
+    for part in task_class.parts:
+        here, there = model.get(part) or {}, trained.get(part) or {}
+        differences = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+        if differences:
+            listed = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in differences)
+            raise ConfigError(
+                f"ckpt_path: {path} was trained with another network: model.{part}.{listed}. Give the run a name of "
+                "its own (name=NAME), or repeat the settings of the run that is to be continued"
+            )
+
+
+def require_same_corpus(checkpoint: Mapping[str, Any], datamodule: Any) -> None:
+    """Refuse a checkpoint that was trained on another corpus, as far as both have a fingerprint.
+
+    Raises:
+        DataMismatchError: the fingerprints differ.
+    """
+    trained_on = checkpoint.get("hydraudio", {}).get("fingerprint")
+    if trained_on is None:
+        return
+    datamodule.prepare_data()  # a generated corpus may have to be made first
+    fingerprint = getattr(datamodule, "fingerprint", None)
+    if fingerprint is not None and fingerprint != trained_on:
+        raise DataMismatchError("corpus fingerprint", fingerprint, trained_on)
