@@ -3,6 +3,9 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -366,7 +369,7 @@ def stop_then_begin(worker_id: int) -> None:
     """A worker that the signals of a process group meet before it has said what they do."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), signum)
-    sampling._outlive_signals(worker_id)
+    sampling._begin_worker(worker_id)
 
 
 def test_a_signal_to_a_worker_that_just_starts_is_left_to_the_training_process():
@@ -375,3 +378,79 @@ def test_a_signal_to_a_worker_that_just_starts_is_left_to_the_training_process()
     loader.worker_init_fn = stop_then_begin
     assert sum(len(batch) for batch in loader) == len(Keys())
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == held
+
+
+WORKERS_OF_A_RANK = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch.utils.data import Dataset
+
+from hydraudio.core.sampling import build_loader
+
+FOLDER, N_RANKS, SECONDS = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+
+
+class Parents(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        return torch.tensor(os.getppid())
+
+    def __getstate__(self):
+        return {"folder": FOLDER, "seconds": SECONDS}
+
+    def __setstate__(self, state):  # as long as the imports of a large dataset take
+        (state["folder"] / "worker").write_text(str(os.getpid()))
+        time.sleep(state["seconds"])
+
+
+if __name__ == "__main__":
+    fitting = SimpleNamespace(is_resuming=False)
+    rank = SimpleNamespace(global_rank=0, world_size=N_RANKS, current_epoch=0, overfit_batches=0, fit_loop=fitting)
+    loader = build_loader(Parents(), batch_size=1, shuffle=True, seed=0, num_workers=1, trainer=rank)
+    batches = iter(loader)
+    (FOLDER / "begun").touch()
+    (FOLDER / "forked").write_text(str(os.getpid() in {int(batch) for batch in batches}))
+"""
+
+
+def start_rank(folder, n_ranks: int, seconds: float = 0.0) -> subprocess.Popen:
+    """One of `n_ranks` processes that train together; it reads through one worker and leaves it running at its end."""
+    (folder / "rank.py").write_text(WORKERS_OF_A_RANK)
+    return subprocess.Popen([sys.executable, str(folder / "rank.py"), str(folder), str(n_ranks), str(seconds)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_only_a_process_that_trains_alone_forks_its_workers_and_both_kinds_end(tmp_path, n_ranks):
+    assert start_rank(tmp_path, n_ranks).wait(timeout=120) == 0
+    assert (tmp_path / "forked").read_text() == str(n_ranks == 1)
+
+
+@pytest.mark.slow
+def test_a_worker_that_begins_after_its_training_process_was_killed_ends(tmp_path):
+    rank = start_rank(tmp_path, 2, 2.0)
+    wait_until(lambda: (tmp_path / "begun").exists() and (tmp_path / "worker").exists())
+    rank.kill()
+    rank.wait()
+    worker = int((tmp_path / "worker").read_text())
+    wait_until(lambda: not is_running(worker))
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

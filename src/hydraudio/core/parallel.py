@@ -71,15 +71,19 @@ def _initialise(function: Callable[[Any, Any], Any], shared: object) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):  # the group gets them; the parent decides
         signal.signal(signum, signal.SIG_IGN)
     _worker.update(function=function, shared=shared)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _exit_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    assert parent is not None, "only a process of multiprocessing has a parent to end with"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_job(job: object) -> Any:

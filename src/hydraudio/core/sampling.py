@@ -6,13 +6,18 @@ index), so neither the number of workers nor the number of devices nor a restart
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hydraudio.core.parallel import end_with_parent
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -232,13 +237,16 @@ class ResumableLoader(DataLoader):
     ``state_dict`` and ``load_state_dict`` tell Lightning that it can be resumed inside an epoch.
     """
 
-    def __iter__(self) -> Any:
-        """Start the workers with stop signals held back, until :func:`_outlive_signals` says what they do there."""
+    def _get_iterator(self) -> Any:
+        """Start the workers with stop signals held back, until :func:`_begin_worker` says what they do there."""
         held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
-            return super().__iter__()
+            iterator = super()._get_iterator()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if self.num_workers > 0:  # else PyTorch and Python each send SIGTERM, at once, so that it counts as one
+            atexit.register(_end_workers, weakref.ref(iterator))
+        return iterator
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: see :func:`build_loader`."""
@@ -264,6 +272,10 @@ def build_loader(
 
     With a trainer that is resuming, the training loader (``shuffle=True``) begins at the epoch and batch at which the
     checkpoint was written. The loader has a generator of its own, so that it never consumes the global random state.
+
+    Where several processes train, the workers are not forked from them but from a server without threads: a fork may
+    come while a thread of the collectives holds the interpreter's lock of thread states, and before Python 3.12
+    (cpython#112275) such a worker waits for that lock for ever.
     """
     assert isinstance(dataset, Sized), "a dataset that is addressed by index knows its length"
     sampler = EpochBatchSampler(
@@ -279,26 +291,38 @@ def build_loader(
     )
     if trainer and shuffle and trainer.fit_loop.is_resuming:
         sampler.start_batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed % len(sampler)
+    from_server = num_workers > 0 and sampler.world_size > 1 and multiprocessing.get_start_method() == "fork"
+    if from_server:
+        multiprocessing.set_forkserver_preload([type(dataset).__module__])
     return ResumableLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=num_workers,
+        multiprocessing_context="forkserver" if from_server else None,
         collate_fn=collate_fn,
-        worker_init_fn=_outlive_signals,
+        worker_init_fn=_begin_worker,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _outlive_signals(worker_id: int) -> None:
+def _end_workers(iterator: weakref.ref[Any]) -> None:
+    """Let the workers of an iterator that still lives finish in an orderly way."""
+    if (alive := iterator()) is not None:
+        alive._shutdown_workers()
+
+
+def _begin_worker(worker_id: int) -> None:
     """Leave Ctrl-C and SIGTERM, which a whole process group gets, to the training process: it ends its workers.
 
-    A second SIGTERM acts; it is how Python ends a worker that hangs.
+    A second SIGTERM acts; it is how Python ends a worker that hangs. When the training process is killed, PyTorch ends
+    a worker that saw it alive; this one may have been started by a server and have come too late for that.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    end_with_parent()
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:

@@ -109,7 +109,13 @@ def test_promise_of_every_network(tiny_network, promise):
     getattr(NetworkContract(tiny_network, N_SAMPLES), promise)()
 
 
-@pytest.mark.parametrize("promise", sorted({*NetworkContract.PROMISES} - {*ON_ALL}))
+ON_CLASSES = [
+    pytest.param(promise, marks=[pytest.mark.slow] if promise == "compiles_in_place" else [])
+    for promise in sorted({*NetworkContract.PROMISES} - {*ON_ALL})
+]
+
+
+@pytest.mark.parametrize("promise", ON_CLASSES)
 def test_promise_of_every_class(network_class, promise):
     getattr(NetworkContract(network_class, 1301), promise)()
 
