@@ -97,13 +97,6 @@ def test_mp3_of_two_rates_in_one_file_is_refused(tmp_path):
         read_audio(path)
 
 
-def test_ogg_recordings_one_after_the_other_are_refused(tmp_path):
-    path = _write(tmp_path / "x.ogg", _tones(2))
-    path.write_bytes(path.read_bytes() + path.read_bytes())
-    with pytest.raises(ValueError, match=r"x\.ogg: holds several recordings.*ffmpeg -i"):
-        read_audio(path)
-
-
 @pytest.mark.parametrize(("riff", "data"), [(0, 0), (2**32 - 1, 2**32 - 1), (2**32 - 1, 0), (0x7FFFF024, 0x7FFFF000)])
 def test_a_streamed_wav_file_is_read_whole(tmp_path, riff, data):
     path = _write(tmp_path / "x.wav", _tones(1))
@@ -130,6 +123,56 @@ def test_a_streamed_flac_file_is_read_whole(tmp_path):
     np.testing.assert_array_equal(read_audio(path), expected)
     np.testing.assert_array_equal(_in_blocks(path), expected)
     np.testing.assert_array_equal(read_audio(path, start=70_000, n_samples=500), expected[70_000:70_500])
+
+
+def _streamed_flac(samples: np.ndarray) -> bytes:
+    """As it comes out of a pipe: without the number of samples and the checksum of all."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="FLAC")
+    content = bytearray(buffer.getvalue())
+    content[21] &= 0xF0
+    content[22:42] = bytes(20)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("n_lost", [1, 2, 100, 5000, "a frame"])
+def test_a_streamed_flac_file_that_was_cut_off_is_refused(tmp_path, n_lost):
+    content = _streamed_flac(_tones(5))
+    last_frame = content.rindex(bytes([0xFF, 0xF8]))  # of 80,000 samples, 2,176 are in a frame that is not full
+    path = tmp_path / "x.flac"
+    path.write_bytes(content[: last_frame if n_lost == "a frame" else -n_lost])
+    for read in (read_audio, read_info, _in_blocks):
+        with pytest.raises(ValueError, match=r"x\.flac: .*cut off.*fetch it again.*ffmpeg -i"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", ["noise", "silence"])
+@pytest.mark.parametrize("n_samples", [100, 4095, 4097, 80_000])
+def test_the_last_frame_of_a_streamed_flac_file_is_found(kind, n_samples):
+    samples = np.zeros(n_samples) if kind == "silence" else 0.1 * np.random.default_rng(0).standard_normal(n_samples)
+    assert decode_audio(_streamed_flac(samples), "member")[0].shape == (1, n_samples)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "w64", "rf64", "au", "caf", "flac", "ogg"])
+@pytest.mark.parametrize("n_samples", [RATE, RATE + 1])
+def test_recordings_one_after_the_other_are_refused(tmp_path, suffix, n_samples):
+    first = _write(tmp_path / f"x.{suffix}", _tones(2)[:n_samples]).read_bytes()
+    path = _write(tmp_path / f"x.{suffix}", _tones(1))
+    path.write_bytes(first + path.read_bytes())
+    with pytest.raises(ValueError, match=rf"x\.{suffix}: holds several recordings.*(each to a file|ffmpeg -i)"):
+        read_audio(path)
+    with pytest.raises(ValueError, match=rf"x\.{suffix}: holds several recordings"):
+        read_info(path)
+
+
+def test_a_flac_file_behind_a_tag_is_looked_at_too(tmp_path):
+    path = _write(tmp_path / "x.flac", _tones(1))
+    content = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + path.read_bytes()
+    path.write_bytes(content)
+    assert len(read_audio(path)) == RATE
+    path.write_bytes(content + content)
+    with pytest.raises(ValueError, match="holds several recordings"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "w64", "rf64", "au", "caf", "flac", "ogg", "mp3"])
@@ -173,6 +216,21 @@ def test_ffmpeg_decodes_what_libsndfile_does_not_know(tmp_path, monkeypatch):
     _stand_in(tmp_path, f'for last; do :; done; cp {decoded} "$last"; echo "partial file" >&2')
     with pytest.raises(ValueError, match=r"phone\.m4a: ffmpeg cannot read it whole \(partial file\)"):
         read_audio(tmp_path / "phone.m4a")
+
+
+@pytest.mark.parametrize(
+    "begin", [b"\0\0\0\x20ftypM4A ", bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")], ids=["m4a", "wma"]
+)
+def test_what_ffmpeg_passes_over_is_refused(tmp_path, monkeypatch, begin):
+    decoded = _write(tmp_path / "decoded.w64", _tones(1), subtype="FLOAT")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    _stand_in(tmp_path, f'for last; do :; done; cp {decoded} "$last"')
+    path = tmp_path / "phone.m4a"
+    path.write_bytes(begin.ljust(2**20, b"a"))
+    assert len(read_audio(path)) == RATE
+    path.write_bytes((begin.ljust(2**20 + 7, b"a")) * 2)
+    with pytest.raises(ValueError, match=r"phone\.m4a: holds several recordings.*each to a file"):
+        read_audio(path)
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on the PATH")

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from hydraudio.audio.containers import BinaryStream, whole_stream
+from hydraudio.audio.containers import BinaryStream, require_one_recording, whole_stream
 from hydraudio.core.files import whole_path
 
 FFMPEG_SUFFIXES = (".m4a", ".m4b", ".aac", ".mp4", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".wma", ".amr")
@@ -274,7 +274,7 @@ def _decoded_by_ffmpeg(path: Path) -> Iterator[Path]:
     """Decode the first audio stream of a file into a temporary one of float32 samples.
 
     Raises:
-        ValueError: there is no ffmpeg, or it says that something is wrong with the file.
+        ValueError: there is no ffmpeg, it says that something is wrong with the file, or it would read a part.
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -282,6 +282,8 @@ def _decoded_by_ffmpeg(path: Path) -> Iterator[Path]:
             f"{path}: {path.suffix} is read through ffmpeg, which is not on the PATH; install ffmpeg "
             "(apt, brew, conda), or convert the file to WAV or FLAC"
         )
+    with path.open("rb") as content:
+        require_one_recording(content, str(path))
     with tempfile.TemporaryDirectory(prefix="hydraudio_") as folder:
         decoded = Path(folder) / "decoded.w64"
         command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
