@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in several processes
 
 REPOSITORY = Path(__file__).parents[1]
+for variable in re.findall(r"env_folder:(\w+)", (REPOSITORY / "configs" / "paths" / "default.yaml").read_text()):
+    os.environ[variable] = ""  # the suite runs on generated corpora, whatever .env says
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = [
     line.strip() for line in (ROOT / "tests" / "words.txt").read_text().splitlines() if line.strip() and line[0] != "#"
 ]
+LEAVES_WITH_A_TASK = re.compile(r"# task: .*?# end task", re.DOTALL)  # scripts/remove_task.py takes it along
 FOREIGN = re.compile(r'font-variant|variant="primary"')  # what style sheets and gradio call so
 PATTERN = re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, WORDS))})(?= )")
 ROOMS = ("core", "report", "share", "project")
@@ -42,7 +43,8 @@ def found(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_word_of_a_task(path):
-    assert found(path.read_text(encoding="utf-8")) == []
+    text = path.read_text(encoding="utf-8")
+    assert found(LEAVES_WITH_A_TASK.sub("", text) if path.suffix == ".yaml" else text) == []
 
 
 @pytest.mark.parametrize(

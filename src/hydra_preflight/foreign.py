@@ -100,7 +100,7 @@ def admit(
     """
     plain = _localised(content, sections, paths, origin)
     if paths is not None:
-        plain["paths"] = {str(name): value for name, value in paths.items()}
+        plain["paths"] = {str(name): value for name, value in paths.items() if isinstance(value, str)}
     try:
         cfg = OmegaConf.create(plain)
     except OmegaConfBaseException as error:

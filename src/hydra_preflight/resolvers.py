@@ -1,9 +1,10 @@
 """Interpolations beside OmegaConf's: of the data (``data_attribute``), of run folders (``run_dir``, ``sweep_subdir``,
-``existing_dir``, ``run_id``) and those of the project."""
+``existing_dir``, ``run_id``), of folders in the environment (``env_folder``) and those of the project."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -42,6 +43,7 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
         "sweep_subdir", lambda sweep_dir, stem: sweep_subdir(sweep_dir, stem, claim=claim_run_dir), replace=True
     )
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+    OmegaConf.register_new_resolver("env_folder", env_folder, replace=True)
     for name, dotted in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, _imported_when_read(dotted) if read_sources else _null, replace=True)
 
@@ -97,6 +99,11 @@ def run_id(folder: str) -> str:
     path = Path(folder)
     readable = re.sub(r"[^A-Za-z0-9_-]", "-", f"{path.parent.name}_{path.name}")
     return f"{readable[-119:]}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def env_folder(name: str) -> str | None:
+    """Read the folder that an environment variable names, with ``~`` expanded; None where it is unset or empty."""
+    return os.path.expanduser(os.environ.get(name, "")) or None
 
 
 def is_claimed(folder: Path) -> bool:

@@ -76,6 +76,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
 
     _apply_extras(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    _say_what_stands_in(cfg.data)
     datamodule: LightningDataModule = instantiate(cfg.data)
     bind_data_attributes(datamodule)
     config_text = portable_config(cfg)
@@ -325,6 +326,7 @@ def restore_data(cfg: DictConfig, trained: DictConfig, ckpt_path: str | Path) ->
     if "_target_" in cfg.data:
         if floor_of(cfg.data._target_) not in (None, trained.task.name):
             raise DataMismatchError("task", floor_of(cfg.data._target_), trained.task.name)
+        _say_what_stands_in(cfg.data)
         trained.data = OmegaConf.to_container(cfg.data, resolve=True)
     else:
         _lay_over(trained, cfg, "data")
@@ -338,6 +340,20 @@ def _is_generated(trained: DictConfig) -> bool:
     """Say whether the corpus of a configuration is the embedded one."""
     data = trained.get("data") or {}
     return data.get("embedded") is not None and data.get("root") is None
+
+
+def _say_what_stands_in(data: DictConfig) -> None:
+    """Say that recordings are replaced by generated ones where this machine has no folder of the corpus.
+
+    An experiment that asks for the generated corpus says ``root: null`` itself, and nothing is said of it.
+    """
+    if OmegaConf.is_interpolation(data, "root") and data.root is None:
+        written: Any = OmegaConf.to_container(data, resolve=False)
+        log.warning(
+            "%s names no folder: a small generated corpus stands in for the recordings. Name theirs in .env (see "
+            ".env.example), or give data.root=FOLDER",
+            written["root"].strip("${}"),
+        )
 
 
 def choose_device(cfg: DictConfig) -> torch.device:

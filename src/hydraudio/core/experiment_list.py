@@ -99,7 +99,7 @@ def digest(cfg: DictConfig) -> str:
     """
     if not (cfg.train and cfg.test):
         raise ConfigError("train=false or test=false: experiments are trained and tested, the table shows test metrics")
-    return _digest(OmegaConf.to_yaml(cfg))
+    return _digest(OmegaConf.to_yaml(cfg), cfg.data.root)
 
 
 def find_state(log_dir: Path, name: str, wanted: str) -> State:
@@ -202,15 +202,16 @@ def _digest_of_run(run: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        return _digest(path.read_text(encoding="utf-8"))
-    except ValueError:
+        resolved = read_text((run / "config.yaml").read_text(encoding="utf-8"), "configuration")
+        return _digest(path.read_text(encoding="utf-8"), resolved["data"]["root"])
+    except (FileNotFoundError, KeyError, ValueError):
         return None
 
 
-def _digest(text: str) -> str:
-    """Hash of a composed configuration, as Hydra writes it."""
+def _digest(text: str, root: str | None) -> str:
+    """Hash of a composed configuration, as Hydra writes it, with the folder that its ``data.root`` stood for."""
     content = {key: value for key, value in read_text(text, "configuration").items() if key != "ckpt_path"}
-    return sha256_of_json(content, default=str)
+    return sha256_of_json({**content, "data": {**content["data"], "root": root}}, default=str)
 
 
 def _read_yaml(text: str) -> Any:

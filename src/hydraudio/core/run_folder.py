@@ -40,9 +40,9 @@ def portable_config(cfg: DictConfig) -> str:
     """Resolve a configuration to YAML whose folders can be moved to another machine.
 
     Everything is resolved but interpolations to ``paths.*``; ``paths`` itself holds this machine's folders, which
-    :func:`hydra_preflight.foreign.admit` replaces.
+    :func:`hydra_preflight.foreign.admit` replaces. Its ``corpora`` stay here; the corpus of the run is resolved.
     """
-    paths = {str(key): value for key, value in cfg.paths.items()}
+    paths = {str(key): value for key, value in cfg.paths.items() if key != "corpora"}
     portable = copy.deepcopy(cfg)
     OmegaConf.set_struct(portable, False)
     for key in paths:  # an escaped interpolation resolves to the interpolation itself

@@ -314,6 +314,30 @@ def test_a_label_file_takes_the_place_of_the_consensus(make, msp_root, tmp_path)
     assert batches(alone, "val")[0]["attributes"].shape[1] == 0
 
 
+def test_labels_and_recordings_may_lie_apart(make, msp_root, tmp_path):
+    together, bare = make(), tmp_path / "bare"
+    bare.mkdir()
+    for given in (
+        {"root": str(bare), "labels_dir": str(msp_root / "Labels"), "audio_dir": str(msp_root / "Audios")},
+        {"root": str(bare), "labels_dir": str(msp_root), "audio_dir": str(msp_root)},
+        {"root": str(msp_root / "Labels"), "audio_dir": str(msp_root / "Audios")},
+    ):
+        apart = make(**given)
+        assert [row.path for row in apart.chosen("train")] == [row.path for row in together.chosen("train")]
+        assert apart.fingerprint == together.fingerprint
+        assert apart.check() == together.check()
+
+
+def test_a_folder_of_labels_or_recordings_that_cannot_serve_is_named(make, msp_root, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"/nowhere: no such folder; check data\.audio_dir"):
+        make(audio_dir="/nowhere").setup("fit")
+    with pytest.raises(ValueError, match=r"data\.labels_dir needs data\.root"):
+        make(root=None, embedded={}, labels_dir=str(msp_root))
+    write_webdataset(make().utterances, tmp_path / "shards", "msp_podcast", samples_per_shard=20)
+    with pytest.raises(ValueError, match=r"set data\.audio_dir to null"):
+        make(root=str(tmp_path / "shards"), audio_dir=str(msp_root)).setup("fit")
+
+
 def test_a_label_file_of_another_release_is_named(make, tmp_path):
     file = tmp_path / "processed_labels.csv"
     file.write_text(

@@ -142,7 +142,9 @@ def make_run(log_dir: Path, name: str, overrides: list[str], *files: str, stamp:
     for file in (".hydra/config.yaml", *files):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
-    OmegaConf.save(compose_run(overrides, log_dir), folder / ".hydra" / "config.yaml")
+    cfg = compose_run(overrides, log_dir)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    OmegaConf.save({"data": {"root": cfg.data.root}}, folder / "config.yaml")
     link = log_dir / name / "latest"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)

@@ -36,11 +36,15 @@ _PODCAST = re.compile(r"MSP-PODCAST_(\d+)_")
 _INTEGER = re.compile(r"(\d+)(\.0+)?")
 
 
-def parse_consensus(root: Path) -> tuple[list[Utterance], list[Defect]]:
+def parse_consensus(root: Path, audio: Path | None = None) -> tuple[list[Utterance], list[Defect]]:
     """The turns that can be used, in the order of the label file, and every defect of it.
 
     Labels of Test3 are not published: files of the audio folder whose name contains `test3`, and which the label file
     does not name, are rows of the split Test3 without labels; they come last, by name.
+
+    Args:
+        root: holds the label file, in `Labels` or itself.
+        audio: folder of the recordings; None for that of the root.
     """
     root = Path(root)
     if not root.is_dir():
@@ -49,7 +53,7 @@ def parse_consensus(root: Path) -> tuple[list[Utterance], list[Defect]]:
     if table is None:
         message = f"{root / 'Labels' / CONSENSUS_NAMES[0]}: no such file; set data.root to the folder that holds Labels"
         return [], [Defect("missing_csv", message)]
-    audio = audio_folder(root)
+    audio = audio_folder(root) if audio is None else audio
     defects: list[Defect] = []
     rows: dict[str, Utterance] = {}
     entries = _csv_entries(table, defects) if table.suffix == ".csv" else _json_entries(table, defects)

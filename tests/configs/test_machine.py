@@ -1,0 +1,96 @@
+"""Where the corpora lie on this machine: `paths.corpora` in every corpus's file, and what is said without a folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from hydra_preflight.compose import compose_run
+from hydraudio.core.experiment_list import digest, find_state
+from hydraudio.core.run_folder import portable_config
+from hydraudio.run import _say_what_stands_in
+
+ROOT = Path(__file__).parents[2]
+CORPORA = sorted(path.relative_to(ROOT / "configs/data") for path in (ROOT / "configs/data").glob("*/*.yaml"))
+EXPERIMENTS = sorted(path.relative_to(ROOT / "configs/experiment") for path in ROOT.glob("configs/experiment/*/*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch):
+    monkeypatch.setenv("PROJECT_ROOT", str(ROOT))
+
+
+def compose(folder: Path, *overrides: str):
+    return compose_run(overrides, folder)
+
+
+@pytest.mark.parametrize("corpus", CORPORA, ids=str)
+def test_the_environment_names_the_folder_of_every_corpus(tmp_path, monkeypatch, corpus):
+    task, name = corpus.parent.name, corpus.stem
+    overrides = [f"task={task}", f"data={task}/{name}"]
+    variable = f"{name.upper()}_DATA_ROOT"
+    assert f"# {variable}=" in (ROOT / ".env.example").read_text()
+    for given, expected in (("", None), ("/corpora/here", "/corpora/here"), ("~/here", str(Path.home() / "here"))):
+        monkeypatch.setenv(variable, given)
+        assert compose(tmp_path, *overrides).data.root == expected
+    assert compose(tmp_path, *overrides, f"paths.corpora.{name}=/other").data.root == "/other"
+    assert compose(tmp_path, *overrides, "data.root=null").data.root is None
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=str)
+def test_a_recipe_without_its_corpus_says_so_in_one_line_and_a_quick_one_nothing(tmp_path, caplog, experiment):
+    cfg = compose(tmp_path, f"experiment={experiment.with_suffix('')}")
+    with caplog.at_level(logging.WARNING):
+        _say_what_stands_in(cfg.data)
+    own = yaml.safe_load((ROOT / "configs/experiment" / experiment).read_text()).get("data", {})
+    if own.get("root", "") is None:
+        assert not caplog.messages
+    else:
+        (line,) = caplog.messages
+        assert line.startswith("paths.corpora.")
+        assert "data.root=FOLDER" in line
+
+
+def test_a_quick_experiment_stays_on_the_miniature_on_every_machine(tmp_path, monkeypatch):
+    for corpus in CORPORA:
+        monkeypatch.setenv(f"{corpus.stem.upper()}_DATA_ROOT", "/corpora/here")
+    for experiment in EXPERIMENTS:
+        root = compose(tmp_path, f"experiment={experiment.with_suffix('')}").data.root
+        assert root == (None if "quick" in experiment.stem or "budget" in experiment.stem else "/corpora/here")
+
+
+def test_a_checkpoint_keeps_its_corpus_and_no_other_of_the_machine(tmp_path, monkeypatch):
+    for corpus in CORPORA:
+        monkeypatch.setenv(f"{corpus.stem.upper()}_DATA_ROOT", f"/corpora/{corpus.stem}")
+    corpus = CORPORA[0]
+    cfg = compose(tmp_path, f"task={corpus.parent.name}", f"data={corpus.with_suffix('')}")
+    cfg.model = None  # what it takes from the data is known only with a datamodule
+    text = portable_config(cfg)
+    stored = yaml.safe_load(text)
+    assert stored["data"]["root"] == f"/corpora/{corpus.stem}"
+    assert "corpora" not in stored["paths"]
+    assert all(f"/corpora/{other.stem}" not in text for other in CORPORA[1:])
+
+
+def test_a_run_on_another_folder_is_another_run(tmp_path, monkeypatch):
+    """A list of experiments is not finished when the same settings now mean another corpus."""
+    corpus = CORPORA[0]
+    variable, overrides = (
+        f"{corpus.stem.upper()}_DATA_ROOT",
+        [f"task={corpus.parent.name}", f"data={corpus.with_suffix('')}"],
+    )
+    monkeypatch.setenv(variable, "/corpora/one")
+    cfg = compose(tmp_path, *overrides)
+    run = tmp_path / "name" / "2030-01-01_00-00-00"
+    (run / ".hydra").mkdir(parents=True)
+    (run / "report").mkdir()
+    (run / "report" / "index.html").touch()
+    (run / ".hydra" / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    (run / "config.yaml").write_text("data: {root: /corpora/one}")
+    assert find_state(tmp_path, "name", digest(cfg)).status == "finished"
+    monkeypatch.setenv(variable, "/corpora/two")
+    assert find_state(tmp_path, "name", digest(compose(tmp_path, *overrides))).status == "new"
