@@ -121,3 +121,19 @@ def test_an_empty_and_a_half_table_are_found(tmp_path: Path) -> None:
     assert {defect.kind for defect in defects} == {"lost_rows", "empty_csv"}
     assert any(f"{tables[0]}: has no line for" in defect.message for defect in defects)
     assert any(f"{tables[1]}: holds no turns" in defect.message for defect in defects)
+
+
+@pytest.mark.parametrize("gone", ["Ses01F_impro01.txt", "."], ids=["a dialog", "a session"])
+def test_recordings_without_any_evaluations_are_found(tmp_path: Path, gone: str) -> None:
+    EmbeddedIEMOCAP()(tmp_path)
+    folder = tmp_path / "Session1" / "dialog" / "EmoEvaluation"
+    (tmp_path / "Session1" / "sentences" / "wav" / "notes").mkdir()  # holds no recordings
+    for table in folder.glob("*.txt" if gone == "." else gone):
+        table.unlink()
+    n_lost = 2 if gone == "." else 1
+    _, defects = parse_index(tmp_path)
+    assert [defect.kind for defect in defects] == ["missing_csv"] * n_lost
+    assert f"{folder / 'Ses01F_impro01.txt'}: no such file, but" in defects[0].message
+    assert "copy the file again" in defects[0].message
+    with pytest.raises(FileNotFoundError, match=r"Ses01F_impro01\.txt"):
+        read_index(tmp_path)

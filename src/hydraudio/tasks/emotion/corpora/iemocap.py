@@ -88,8 +88,9 @@ def parse_index(root: Path, merge_excited: bool = True) -> tuple[list[Utterance]
     rows: dict[str, Utterance] = {}
     defects: list[Defect] = []
     for session in SESSIONS:
-        tables = sorted((root / session / "dialog" / "EmoEvaluation").glob("*.txt"))
-        for table in (table for table in tables if not table.name.startswith(".")):
+        tables = sorted((root / session / "dialog" / "EmoEvaluation").glob("[!.]*.txt"))
+        defects += _dialogs_without(tables, root / session)
+        for table in tables:
             n_before = len(rows) + len(defects)
             for block in _blocks(table, defects):
                 row = _parse_block(root / session, block, merge_excited, defects)
@@ -104,6 +105,17 @@ def parse_index(root: Path, merge_excited: bool = True) -> tuple[list[Utterance]
         message = f"{root / SESSIONS[0] / 'dialog' / 'EmoEvaluation'}: no evaluations; set data.root to the folder that"
         defects.append(Defect("missing_root", f"{message} holds {', '.join(SESSIONS)}"))
     return list(rows.values()), defects
+
+
+def _dialogs_without(tables: list[Path], session: Path) -> list[Defect]:
+    """Find dialogs that have recordings and no evaluations."""
+    defects = []
+    for dialog in sorted({path.parent for path in (session / "sentences" / "wav").glob("[!.]*/[!.]*.wav")}):
+        table = session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt"
+        if table not in tables:
+            message = f"{table}: no such file, but {dialog} holds recordings; copy the file again"
+            defects.append(Defect("missing_csv", message))
+    return defects
 
 
 def _lost_turns(session: Path, table: Path) -> list[Defect]:
