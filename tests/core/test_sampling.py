@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.core import sampling
-from hydraudio.core.sampling import EpochBatchSampler, build_loader, padding_share
+from hydraudio.core.sampling import EpochBatchSampler, budget_sizes, build_loader, padding_share
 
 
 class Keys(Dataset):
@@ -256,6 +256,13 @@ def test_batch_size_is_the_most_items_of_a_budgeted_batch():
 def test_an_item_above_the_budget_is_a_batch_of_its_own():
     batches = batches_of(budgeted(batch_samples=50))
     assert {len(batch) for batch in batches} == {1}
+
+
+def test_the_last_budgeted_batch_does_not_hold_one_item_where_it_need_not():
+    lengths = np.array([10] * 4 + [5] * 9)
+    assert budget_sizes(lengths, 8, 40).tolist() == [4, 7, 2]  # not 4, 8, 1
+    assert budget_sizes(lengths[:5], 2, 40).tolist() == [2, 2, 1]  # nothing can be taken from two
+    assert budget_sizes(lengths[:1], 8, 40).tolist() == [1]
 
 
 def test_every_epoch_has_equally_many_budgeted_batches_and_all_items():

@@ -83,7 +83,8 @@ class EpochBatchSampler(Sampler[list[Key]]):
             too. When shuffling, the batches come in random order, and the one that is not full may be any of them;
             without shuffling, the longest items come first. None: lengths play no part.
         batch_samples: budget of a padded batch (items x longest), in samples; needs `lengths`. A batch holds as many
-            items as fit, at least one and at most `batch_size`. The sizes are cut once, from the sorted lengths, so
+            items as fit, at least one and at most `batch_size`; where the last would hold one alone, it takes another
+            from the batch before. The sizes are cut once, from the sorted lengths, so
             that all epochs have equally many batches; by the jitter of the lengths a batch of training may exceed the
             budget by up to 2 * jitter / (1 - jitter); one of evaluation never does.
         weights: (n_items,) positive; an epoch of training is a draw of `n_items` items with replacement, in which an
@@ -220,6 +221,10 @@ class EpochBatchSampler(Sampler[list[Key]]):
         for indices in self._batches()[self.start_batch :]:
             yield [(epoch, index) for index in indices.tolist()]
 
+    def batch_sizes(self) -> list[int]:
+        """Count the items of each of this rank's batches of the epoch."""
+        return [len(batch) for batch in self._batches()]
+
     def padding_share(self) -> float:
         """Compute the share of this rank's samples in the whole epoch that is padding, in [0, 1).
 
@@ -340,6 +345,8 @@ def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
 def budget_sizes(lengths: np.ndarray, batch_size: int, batch_samples: int) -> np.ndarray:
     """Cut (n_batches,) sizes of consecutive batches, each as large as its padded size stays within the budget.
 
+    The last takes an item from the one before, rather than to hold one alone.
+
     Args:
         lengths: (n,) in samples, in the order of the cut.
         batch_size: at most so many items; at least one item is taken whatever its length.
@@ -352,7 +359,10 @@ def budget_sizes(lengths: np.ndarray, batch_size: int, batch_samples: int) -> np
             sizes.append(size)
             size, longest = 0, length
         size += 1
-    return np.array([*sizes, size])
+    sizes.append(size)
+    if sizes[-1] == 1 and len(sizes) > 1 and sizes[-2] > 2:
+        sizes[-2:] = [sizes[-2] - 1, 2]
+    return np.array(sizes)
 
 
 def draw(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydraudio.core.sampling import build_loader
 from hydraudio.losses.classification import CrossEntropy, LogitAdjustment, WeightedCrossEntropy
 from hydraudio.losses.combination import FixedWeights, UncertaintyWeights
 from hydraudio.metrics.accumulate import _merge
@@ -256,7 +257,7 @@ def test_batch_without_any_label_trains_and_is_not_scored():
     task.log = task.log_dict = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     loss = task.train().training_step(batch)
     loss.backward()
-    assert loss.item() == 0
+    assert loss.item() == 0.5  # half of a concordance of 0, and nothing of the categories
     assert all(p.grad is None or not p.grad.isnan().any() for p in task.parameters())
     data = Batches()
     data.batches = [batch]
@@ -389,9 +390,45 @@ def test_rows_of_processes_are_merged_once_and_in_order():
     assert _merge([([], {})]) == {}
 
 
-def test_training_attributes_on_batches_of_one_is_refused():
-    data = Batches((1, 1))
-    data.batch_size = 1
-    with pytest.raises(ConfigError, match=r"data\.batch_size=1: the concordance loss .*data\.batch_size=2 or more"):
-        trainer().fit(task_of(network("a")), datamodule=data)
+class Cut(Batches):
+    """Training batches as the house's sampler cuts them."""
+
+    def __init__(self, n_items: int, batch_size: int, budget: int | None = None, lengths: Any = None) -> None:
+        super().__init__()
+        self.n_items = n_items
+        self.options = {"batch_size": batch_size, "batch_samples": budget, "lengths": lengths}
+
+    def train_dataloader(self) -> DataLoader:
+        return build_loader(
+            Keys([0] * self.n_items),
+            shuffle=True,
+            seed=0,
+            num_workers=0,
+            trainer=None,
+            collate_fn=lambda keys: make_batch(len(keys)),
+            **self.options,
+        )
+
+
+class Keys(list):
+    """Addressed by (epoch, index)."""
+
+    def __getitem__(self, key):
+        return key
+
+
+@pytest.mark.parametrize(
+    ("n_items", "batch_size", "budget", "lengths", "words"),
+    [
+        (3, 1, None, None, "3 of 3 training batches hold one item: .*data.batch_size to 3 or more"),
+        (5, 4, None, None, "1 of 2 training batches hold one item"),
+        (5, 4, 40, np.array([39, 39, 10, 10, 10]), "2 of 3 training batches hold one item: .*data.batch_s"),
+    ],
+    ids=["batches of one", "the last", "a small budget"],
+)
+def test_training_attributes_on_batches_of_one_is_refused(n_items, batch_size, budget, lengths, words):
+    data = Cut(n_items, batch_size, budget, lengths)
+    with pytest.raises(ConfigError, match=words):
+        trainer(accumulate_grad_batches=2).fit(task_of(network("a")), datamodule=data)
     trainer().fit(task_of(network("c")), datamodule=data)
+    trainer().fit(task_of(network("a")), datamodule=Cut(6, 2))

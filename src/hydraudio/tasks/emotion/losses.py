@@ -87,8 +87,9 @@ class ConcordanceLoss(nn.Module):
 
         CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2 + 1e-8)
 
-    An attribute with fewer than two known items is left out. If none remains, there is nothing to learn from a training
-    batch, whose loss is 0, and no value in evaluation, where it is NaN. Small batches bias the estimate towards 0.
+    An attribute with fewer than two known items is left out. If none remains, the loss of a training batch is that of
+    no concordance (CCC = 0, as of constants), without a gradient; in evaluation there is no value, and it is NaN. Small
+    batches bias the estimate towards 0.
     Under data-parallel training the moments are those of the batches of all ranks, and the gradient is that of one
     large batch. In evaluation nothing is gathered: score the pooled set instead of batches.
 
@@ -112,10 +113,10 @@ class ConcordanceLoss(nn.Module):
             if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
                 x, y = gather_rows(x, 0.0), gather_rows(y, float("nan"))
             ccc, usable = concordance(x, y)
-            total = ((1 - ccc) * usable).sum()
-            if not self.training:
-                total = total.where(usable.any(), torch.nan)
-            return total / usable.sum().clamp_min(1) if self.reduction == "mean" else total
+            losses = (1 - ccc) * (usable | ~usable.any())
+            total = losses.sum() if self.training else losses.sum().where(usable.any(), torch.nan)
+            n_used = usable.sum().where(usable.any(), usable.numel())
+            return total / n_used if self.reduction == "mean" else total
 
 
 def concordance(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hydra_preflight.errors import ConfigError
-from hydraudio.core.corpus import corpus_of
 from hydraudio.core.exportable import Exportable, waveform_sizes
+from hydraudio.core.sampling import EpochBatchSampler
 from hydraudio.core.task import Stage, Task, parameter_groups
 from hydraudio.metrics.accumulate import Predictions
 from hydraudio.metrics.classification import SCALARS, category_scores
@@ -93,22 +93,24 @@ class EmotionTask(Task):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit":
-            self._require_batches_for_concordance()
         if self.cached is not None:
             self._cache_features(self.cached)
 
-    def _require_batches_for_concordance(self) -> None:
+    def on_train_start(self) -> None:
         """Refuse batches of one item, over which a concordance is not defined and trains nothing.
 
         Raises:
-            ConfigError: the loss of attributes is one, and all batches are such.
+            ConfigError: the loss of attributes is one, and some of the batches are such.
         """
-        n_items = getattr(corpus_of(self.trainer), "batch_size", None)
-        if isinstance(self.losses.attributes, ConcordanceLoss) and n_items == 1 and self.trainer.world_size == 1:
+        if not isinstance(self.losses.attributes, ConcordanceLoss) or self.trainer.world_size > 1:
+            return
+        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        sizes = sampler.batch_sizes() if isinstance(sampler, EpochBatchSampler) else []
+        if n_single := sizes.count(1):
             raise ConfigError(
-                "data.batch_size=1: the concordance loss compares the items of a batch, and accumulated batches of one "
-                "do not help; set data.batch_size=2 or more, or bound the memory with data.batch_s"
+                f"{n_single} of {len(sizes)} training batches hold one item: the concordance loss compares the items "
+                "of a batch, and accumulated batches of one do not help; set data.batch_size to 3 or more and "
+                "data.batch_s (if it is set) to twice the longest utterance or more"
             )
 
     def optimizer_groups(self) -> list[dict[str, Any]]:

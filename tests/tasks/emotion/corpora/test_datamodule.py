@@ -380,6 +380,21 @@ def test_batches_hold_the_budget_and_every_turn(make):
     assert evaluated[0]["waveform"].shape[1] == max(data.datasets["test"].lengths)
 
 
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_no_training_batch_holds_one_item(make, bucketing):
+    data = make(batch_s=None, batch_size=4, bucketing=bucketing, max_train_samples=9, max_val_samples=9)
+    data.setup("fit")
+    left_out = []
+    sampler = data.train_dataloader().batch_sampler
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        assert sampler.batch_sizes() == [4] * len(sampler) == [4, 4]
+        left_out += [set(range(9)).difference(index for batch in sampler for _, index in batch)]
+    assert all(len(items) == 1 for items in left_out)
+    assert len(set().union(*left_out)) >= 3  # not in every epoch the same
+    assert sum(data.val_dataloader().batch_sampler.batch_sizes()) == 9
+
+
 def test_evaluation_has_a_budget_of_its_own(make):
     assert {len(batch["id"]) for batch in batches(make(batch_s=9.0, eval_batch_s=0.1), "val")} == {1}
     plain = batches(make(batch_size=4, eval_batch_size=7, bucketing=False), "test")

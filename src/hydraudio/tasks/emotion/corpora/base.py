@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -259,17 +259,26 @@ class EmotionDataModule(CorpusDataModule):
         trainer: pl.Trainer | None = None,
         weights: np.ndarray | None = None,
     ) -> ResumableLoader:
-        """A loader; without a trainer of all items in this one process."""
+        """A loader; without a trainer of all items in this one process.
+
+        Where the last batch of training would be one item, over which some losses have no value, the epoch leaves an
+        item out, each time another.
+        """
         batch_size, batch_s = (self.batch_size, self.batch_s) if training else (self.eval_batch_size, self.eval_batch_s)
         unequal = lengths is not None and (batch_s is not None or len(np.unique(lengths)) > 1)
         bucketed = self.bucketing and unequal and batch_size > 1
+        budget = round(batch_s * self.sample_rate) if bucketed and batch_s is not None else None
+        assert isinstance(items, Sized)
+        one_is_left = len(items) > batch_size > 1 == len(items) % batch_size
+        alone = trainer is None or trainer.world_size == 1
         return self._build_loader(
             items,
             training=training,
             trainer=trainer,
             collate_fn=collate,
             lengths=lengths if bucketed else None,
-            batch_samples=round(batch_s * self.sample_rate) if bucketed and batch_s is not None else None,
+            batch_samples=budget,
+            drop_last=training and alone and one_is_left and budget is None,
             weights=weights,
             jitter=LENGTH_JITTER,
         )
