@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,12 +50,13 @@ class State:
 
 
 def read_experiments(path: Path) -> list[Experiment]:
-    """Read a file of experiments.
+    """Read a file of experiments, YAML or (``.toml``) TOML.
 
     Either a list of options of ``configs/experiment``, each run under the last part of its name, or a mapping with
     ``base``, the overrides that all share, and ``experiments``, a list of options or of mappings with ``name`` and
     ``overrides``. An override is ``key: value`` where
-    the command line has ``key=value``; an experiment's own replaces the base's of the same key, there only.
+    the command line has ``key=value``; an experiment's own replaces the base's of the same key, there only. In TOML, a
+    table stands for the keys below it, as do keys with dots; a key in quotes that has dots keeps a table as its value.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -62,10 +64,11 @@ def read_experiments(path: Path) -> list[Experiment]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
+    form = "TOML" if path.suffix == ".toml" else "YAML"
     try:
-        content = _read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML file: {error}") from error
+        content = (_read_toml if form == "TOML" else _read_yaml)(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no {form} file: {error}") from error
     if isinstance(content, list):
         content = {"experiments": content}
     if not isinstance(content, dict) or not isinstance(content.get("experiments"), list) or not content["experiments"]:
@@ -212,6 +215,28 @@ def _digest(text: str, root: str | None) -> str:
     """Hash of a composed configuration, as Hydra writes it, with the folder that its ``data.root`` stood for."""
     content = {key: value for key, value in read_text(text, "configuration").items() if key != "ckpt_path"}
     return sha256_of_json({**content, "data": {**content["data"], "root": root}}, default=str)
+
+
+def _read_toml(text: str) -> Any:
+    """Content of a TOML text, the overrides in it by their full keys."""
+    content = tomllib.loads(text)
+    experiments = content.get("experiments")
+    for place in (content, *(experiments if isinstance(experiments, list) else ())):
+        for key in ("base", "overrides"):
+            if isinstance(place, dict) and isinstance(place.get(key), dict):
+                place[key] = _full_keys(place[key])
+    return content
+
+
+def _full_keys(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the keys of tables within tables by dots, down to what is no table, an empty one, or has a quoted key."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and value and "." not in key:
+            found |= {f"{key}.{inner}": each for inner, each in _full_keys(value).items()}
+        else:
+            found[key] = value
+    return found
 
 
 def _read_yaml(text: str) -> Any:

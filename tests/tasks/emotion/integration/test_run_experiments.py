@@ -53,6 +53,47 @@ def test_base_is_shared_and_never_changed(tmp_path):
     assert joint.overrides == ("experiment=emotion/msp_wavlm_joint", "seed=1", root, "name=msp_wavlm_joint")
 
 
+def test_toml_says_the_same_as_yaml(tmp_path):
+    toml = """
+        [base]
+        experiment = "emotion/msp_wavlm_category"
+        data.root = "/a b/c"
+        "report.groups" = {mode = "count", mid = []}
+        [[experiments]]
+        name = "focal"
+        [experiments.overrides]
+        "model/emotion/loss" = "focal"
+        model.optimizer.lr = 1e-4
+        trainer = {max_epochs = 2, accelerator = "cpu"}
+        [[experiments]]
+        name = "plain"
+    """
+    content = {
+        "base": {
+            "experiment": "emotion/msp_wavlm_category",
+            "data.root": "/a b/c",
+            "report.groups": {"mode": "count", "mid": []},
+        },
+        "experiments": [
+            {
+                "name": "focal",
+                "overrides": {
+                    "model/emotion/loss": "focal",
+                    "model.optimizer.lr": 1e-4,
+                    "trainer.max_epochs": 2,
+                    "trainer.accelerator": "cpu",
+                },
+            },
+            {"name": "plain"},
+        ],
+    }
+    assert read_experiments(write(tmp_path / "a.toml", toml)) == read_experiments(write(tmp_path / "a.yaml", content))
+    names = write(tmp_path / "names.toml", 'experiments = ["a", "b/c"]')
+    assert read_experiments(names) == read_experiments(write(tmp_path / "names.yaml", ["a", "b/c"]))
+    with pytest.raises(ValueError, match=r"a\.toml is no TOML file: "):
+        read_experiments(write(tmp_path / "a.toml", "base = ["))
+
+
 def test_plain_list_of_names(tmp_path):
     found = read_experiments(write(tmp_path / "list.yaml", ["a", "b/c"]))
     assert [each.overrides for each in found] == [("experiment=a", "name=a"), ("experiment=b/c", "name=c")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -36,10 +37,10 @@ TINY = {
 }
 
 
-def start(folder: Path, path: Path) -> subprocess.Popen:
+def start(folder: Path, path: Path, *arguments: str) -> subprocess.Popen:
     environment = {**os.environ, "HYDRAUDIO_LOG_DIR": str(folder / "logs"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(path)],
+        [sys.executable, str(SCRIPT), str(path), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -76,6 +77,23 @@ def test_failures_skips_and_the_table(polsess_root, tmp_path):
     assert process.returncode == 0, output
     assert output.count("is finished already") == 2
     assert len(list((tmp_path / "logs" / "one").glob("2*"))) == 1
+
+    process = start(tmp_path, path, "--eval", "data.batch_siez=2")
+    assert process.communicate(timeout=300)[0].count("failed: ") == 2, "what src/eval.py refuses is said"
+    assert process.returncode == 1
+    content["experiments"].append({"name": "untrained", "overrides": {"seed": 3}})  # type: ignore[attr-defined]
+    process = start(tmp_path, write(path, content), "--eval", "data.test_variants=[SER]")
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, output
+    with (tmp_path / "logs" / "list_eval.csv").open(newline="") as file:
+        evaluated = {row["name"]: row for row in csv.DictReader(file)}
+    wanted = {"wrong": "not trained", "typo": "not trained", "one": "finished", "two": "finished"}
+    assert {name: row["status"] for name, row in evaluated.items()} == {**wanted, "untrained": "not trained"}
+    assert "without --eval" in evaluated["untrained"]["error"]
+    for name in ("one", "two"):
+        (run,) = (tmp_path / "logs" / f"eval_{name}").glob("2*/metrics.json")
+        assert float(evaluated[name]["si_sdri"]) == json.loads(run.read_text())["scores"]["si_sdri"]["value"]
+        assert evaluated[name]["si_sdri"] != table[name]["si_sdri"], "one variant, not all"
 
 
 @pytest.mark.slow
