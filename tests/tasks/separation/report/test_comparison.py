@@ -59,7 +59,7 @@ def test_files_are_paired_by_item_and_degenerate_items_left_out(tmp_path: Path) 
     first.append({"id": "0000", "variant": "C", "degenerate": True, "si_sdr": 20.0})
     paths = {}
     for name, items in {"a": first, "<b>": second}.items():
-        paths[name] = write_csv(tmp_path / f"{len(paths)}.csv", items, item_columns(1, with_perceptual=False))
+        paths[name] = write_csv(tmp_path / f"{len(paths)}.csv", items, item_columns(1, ()))
     rows, page, _ = _compare(paths, tmp_path / "out")
     assert {row["scope"] for row in rows} == {"SER", "SE", "all variants"}
     assert [row["difference"] for row in rows] == pytest.approx([1.0] * 3, abs=1e-4)

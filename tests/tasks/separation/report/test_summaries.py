@@ -36,8 +36,8 @@ def test_set_scores_keeps_each_source_of_several() -> None:
 
 
 def test_columns() -> None:
-    assert "si_sdr_1" not in item_columns(1, with_perceptual=False)
-    columns = item_columns(2, with_perceptual=True)
+    assert "si_sdr_1" not in item_columns(1, ())
+    columns = item_columns(2)
     assert {"id", "permutation", "si_sdri_2", "pesq_mixture", "stoi_2", "error"} <= set(columns)
     assert len(columns) == len(set(columns))
 

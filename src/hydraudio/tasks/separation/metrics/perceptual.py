@@ -25,6 +25,9 @@ from hydraudio.tasks.separation.metrics.worker import METRICS, PESQ_MODES, Job, 
 Role = Literal["estimate", "mixture"]
 ItemKey = tuple[str, Role]
 
+PACKAGES = {"pesq": "pesq", "stoi": "pystoi", "estoi": "pystoi"}
+"""Metric -> the package that computes it."""
+
 _CACHE_FORMAT = 1
 _EXIT_TIMEOUT_S = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -142,7 +145,8 @@ class PerceptualScorer(AbstractContextManager):
         self.close()
 
     def _key(self, cache_key: str | None) -> dict[str, object]:
-        versions = {name: importlib.metadata.version(name) for name in ("pesq", "pystoi", "numpy")}
+        packages = [*dict.fromkeys(PACKAGES[name] for name in self.metrics), "numpy"]
+        versions = {name: importlib.metadata.version(name) for name in packages}
         return {
             "format": _CACHE_FORMAT,
             "corpus": cache_key,
@@ -272,14 +276,15 @@ def _cut(item_id: str, signal: np.ndarray, target: np.ndarray, length: int | Non
 
 
 def _check(sample_rate: int, n_processes: int | None, metrics: Sequence[str]) -> None:
-    missing = [name for name in ("pesq", "pystoi") if importlib.util.find_spec(name) is None]
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown or not metrics:
+        raise ValueError(f"unknown metrics {unknown or list(metrics)}; choose from {list(METRICS)}")
+    packages = dict.fromkeys(PACKAGES[name] for name in metrics)
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(
             f"PESQ and STOI need {' and '.join(missing)}: pip install 'hydraudio[metrics]', or evaluate without them"
         )
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown or not metrics:
-        raise ValueError(f"unknown metrics {unknown or list(metrics)}; choose from {list(METRICS)}")
     if "pesq" in metrics and sample_rate not in PESQ_MODES:
         raise ValueError(
             f"PESQ is defined at {' and '.join(map(str, PESQ_MODES))} Hz only, the signals have "

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from hydraudio.core.corpus import corpus_of
+from hydraudio.core.options import check_choice
 from hydraudio.core.task import Task
 from hydraudio.report.callback import Report, to_numpy
 from hydraudio.report.examples import ExamplePool
@@ -24,7 +25,9 @@ from hydraudio.tasks.separation.report.comparison import write_comparison
 from hydraudio.tasks.separation.report.page import Example, SeparationResults
 from hydraudio.tasks.separation.report.summaries import (
     METADATA,
+    PERCEPTUAL,
     SI_SDR,
+    Perceptual,
     degenerate_line,
     item_columns,
     problems,
@@ -52,7 +55,8 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
 
     Args:
         output_dir: folder of the report.
-        metrics: "full", or "fast" without PESQ and STOI.
+        metrics: "full" (SI-SDR, PESQ and STOI), "fast" (SI-SDR), or a list of si_sdr, pesq and stoi. SI-SDR is computed
+            in any case.
         n_processes: processes that compute PESQ and STOI; None shares out all cores.
         cache_dir: where PESQ and STOI of the mixtures are kept between tests; None keeps nothing.
         **report_arguments: see :class:`hydraudio.report.callback.Report`; examples are chosen of every variant.
@@ -63,15 +67,14 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
     def __init__(
         self,
         output_dir: str | Path,
-        metrics: Literal["full", "fast"] = "full",
+        metrics: Literal["full", "fast"] | Sequence[Literal["si_sdr", "pesq", "stoi"]] = "full",
         n_processes: int | None = None,
         cache_dir: str | Path | None = None,
         **report_arguments: Any,
     ) -> None:
         super().__init__(output_dir, **report_arguments)
-        if metrics not in ("full", "fast"):
-            raise ValueError(f'metrics={metrics!r} must be "full" or "fast" (without PESQ and STOI)')
-        self.metrics, self.n_processes, self.cache_dir = metrics, n_processes, cache_dir
+        self.perceptual = _perceptual(metrics)
+        self.n_processes, self.cache_dir = n_processes, cache_dir
         self._scorer: PerceptualScorer | None = None
 
     @staticmethod
@@ -82,7 +85,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
     def begin(self, trainer: Trainer, task: Task) -> None:
         self._rows: dict[Key, Row] = {}
         self._n_repeated = 0
-        if self.metrics == "full":
+        if self.perceptual:
             self._scorer = self._start_scorer(trainer, task)
 
     def collect(self, trainer: Trainer, task: Task, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
@@ -118,7 +121,7 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
             slices=found,
             n_repeated=n_repeated + sum(n for _, n in parts),
         )
-        columns = item_columns(int(getattr(task, "n_sources", 1)), any("pesq" in row for row in rows))
+        columns = item_columns(int(getattr(task, "n_sources", 1)), self.perceptual)
         write_csv(self.output_dir / "items.csv", rows, columns)
         write_csv(self.output_dir / "variants.csv", summary_rows(summaries))
         write_csv(self.output_dir / "slices.csv", slice_rows(found))
@@ -140,7 +143,11 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
         if n_processes is None and trainer.world_size > 1:
             n_processes = max(1, (os.cpu_count() or 1) // trainer.num_devices)
         return PerceptualScorer(
-            task.sample_rate, n_processes=n_processes, cache_dir=self.cache_dir, cache_key="-".join(corpus)
+            task.sample_rate,
+            n_processes=n_processes,
+            cache_dir=self.cache_dir,
+            cache_key="-".join(corpus),
+            metrics=self.perceptual,
         )
 
     def _score(self, key: Key, mixture: np.ndarray, targets: np.ndarray, estimates: np.ndarray) -> None:
@@ -167,14 +174,24 @@ class SeparationReport(Report[tuple[list[Row], int], Example]):
             for role, ending in _ROLES:
                 found = scores.get(("/".join(key), role))
                 if found is not None:
-                    set_scores(row, f"pesq{ending}", found["pesq"])
-                    set_scores(row, f"stoi{ending}", found["stoi"])
+                    for metric in self.perceptual:
+                        set_scores(row, f"{metric}{ending}", found[metric])
                     _add_errors(row, [f"{role}: {reason}" for reason in found["errors"]])
 
     def _close_scorer(self) -> None:
         if self._scorer is not None:
             self._scorer.close()
             self._scorer = None
+
+
+def _perceptual(metrics: str | Sequence[str]) -> tuple[Perceptual, ...]:
+    """Those of PESQ and STOI that are asked for, in this order."""
+    if metrics in ("full", "fast"):
+        return PERCEPTUAL if metrics == "full" else ()
+    if isinstance(metrics, str) or not metrics:
+        raise ValueError(f"metrics={metrics!r} must be full, fast, or a list of si_sdr, pesq and stoi")
+    names = [check_choice("metrics", name, ("si_sdr", *PERCEPTUAL)) for name in metrics]
+    return tuple(name for name in PERCEPTUAL if name in names)
 
 
 def _items(

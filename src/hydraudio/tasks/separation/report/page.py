@@ -19,6 +19,8 @@ from hydraudio.report.slices import Slice, slice_tables
 from hydraudio.report.tables import Cell, Row, TableData, change_cell, floats, interval_cell, is_number, number
 from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.separation.report.summaries import (
+    DIGITS,
+    PERCEPTUAL,
     Summary,
     degenerate_line,
     problems,
@@ -82,10 +84,11 @@ class SeparationResults(Results[Example]):
             ("SI-SDR improvement, dB", interval_cell(macro["si_sdri"])),
             ("SI-SDR, mixture → estimate, dB", _without_note(macro, "si_sdr")),
         ]
-        if "pesq" in macro:
-            cells.append(("PESQ, mixture → estimate", _without_note(macro, "pesq")))
-            cells.append(("STOI, mixture → estimate", _without_note(macro, "stoi", digits=3)))
-        return cells
+        perceptual = [name for name in PERCEPTUAL if name in macro]
+        return cells + [
+            (f"{name.upper()}, mixture → estimate", _without_note(macro, name, digits=DIGITS[name]))
+            for name in perceptual
+        ]
 
     @property
     def summary_table(self) -> TableData:

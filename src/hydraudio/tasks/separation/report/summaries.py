@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hydraudio.report.slices import Slice
 from hydraudio.report.tables import (
@@ -32,7 +33,9 @@ METADATA = (
 )
 TEXT_COLUMNS = ("id", "variant", "scene_class", "event_class", "sexes", "talkers", "permutation", "error")
 SI_SDR = ("si_sdr_mixture", "si_sdr", "si_sdri")
-PERCEPTUAL = ("pesq_mixture", "pesq", "stoi_mixture", "stoi")
+Perceptual = Literal["pesq", "stoi"]
+PERCEPTUAL: tuple[Perceptual, ...] = ("pesq", "stoi")
+DIGITS = {"pesq": 2, "stoi": 3}
 VARIANT_ORDER = ("SER", "SR", "ER", "R", "SE", "S", "E", "C")
 
 _SSR_EDGES_DB = (-3.0, -1.0, 1.0, 3.0)
@@ -51,14 +54,23 @@ class Summary:
     scores: Mapping[str, Interval]
 
 
-def item_columns(n_sources: int, with_perceptual: bool) -> list[str]:
-    """Return the columns of items.csv."""
+def item_columns(n_sources: int, perceptual: Sequence[str] = PERCEPTUAL) -> list[str]:
+    """Return the columns of items.csv.
+
+    Args:
+        n_sources: targets of an item.
+        perceptual: those of PESQ and STOI that are computed.
+    """
     columns = ["id", "variant", "degenerate", *METADATA, "permutation"]
-    for metric in (*SI_SDR, *(PERCEPTUAL if with_perceptual else ())):
+    for metric in (*SI_SDR, *_with_mixture(perceptual)):
         columns.append(metric)
         if n_sources > 1:
             columns += [f"{metric}_{source + 1}" for source in range(n_sources)]
     return [*columns, "error"]
+
+
+def _with_mixture(perceptual: Sequence[str]) -> list[str]:
+    return [column for metric in perceptual for column in (f"{metric}_mixture", metric)]
 
 
 def set_scores(row: Row, metric: str, per_source: Sequence[float]) -> None:
@@ -123,11 +135,11 @@ def problems(rows: Iterable[Row]) -> list[str]:
 
 def summary_table(summaries: Sequence[Summary]) -> TableData:
     """Return the main table: one line per variant, totals below; degenerate variants are not in it."""
-    with_perceptual = any("pesq" in summary.scores for summary in summaries)
+    perceptual = [name for name in PERCEPTUAL if any(name in summary.scores for summary in summaries)]
     columns = ["Variant", "Items", "SI-SDR\nmixture", "SI-SDR\nestimate", "Improvement"]
-    columns += ["PESQ", "STOI"] if with_perceptual else []
+    columns += [name.upper() for name in perceptual]
     shown = [summary for summary in summaries if summary.kind != "degenerate"]
-    return TableData(tuple(columns), tuple(_summary_row(summary, with_perceptual) for summary in shown))
+    return TableData(tuple(columns), tuple(_summary_row(summary, perceptual) for summary in shown))
 
 
 def degenerate_line(summary: Summary) -> str:
@@ -154,7 +166,7 @@ def _by_variant(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _metrics_in(rows: Sequence[Row]) -> list[str]:
-    return [metric for metric in (*SI_SDR, *PERCEPTUAL) if any(metric in row for row in rows)]
+    return [metric for metric in (*SI_SDR, *_with_mixture(PERCEPTUAL)) if any(metric in row for row in rows)]
 
 
 def _scores(rows: Sequence[Row], metrics: Sequence[str], bootstrap: Bootstrap) -> dict[str, Interval]:
@@ -179,12 +191,10 @@ def _macro(rows: Sequence[Row], bootstrap: Bootstrap) -> Summary:
     return Summary("macro", "mean of variants", len(rows), scores)
 
 
-def _summary_row(summary: Summary, with_perceptual: bool) -> TableRow:
+def _summary_row(summary: Summary, perceptual: Sequence[str]) -> TableRow:
     scores = summary.scores
     cells = [Cell(summary.name), Cell(str(summary.n_items)), *(interval_cell(scores[m]) for m in SI_SDR)]
-    if with_perceptual:
-        cells.append(change_cell(scores["pesq_mixture"], scores["pesq"]))
-        cells.append(change_cell(scores["stoi_mixture"], scores["stoi"], digits=3))
+    cells += [change_cell(scores[f"{m}_mixture"], scores[m], digits=DIGITS[m]) for m in perceptual]
     return TableRow(tuple(cells), "" if summary.kind == "variant" else "total")
 
 
