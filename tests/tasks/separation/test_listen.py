@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from pystoi import stoi
 from torch import nn
@@ -15,11 +16,11 @@ from hydraudio.report.listen.listening import Heard
 from hydraudio.tasks.separation.listen import (
     Scores,
     SeparationListening,
-    mixture_gains,
     open_scorer,
     score_item,
     score_table,
 )
+from hydraudio.tasks.separation.predict import SeparationPredictor
 from hydraudio.tasks.separation.task import SeparationTask
 
 
@@ -95,15 +96,7 @@ def test_the_table_has_every_metric_before_and_after_in_the_order_of_the_targets
     assert re.search(row, text)
 
 
-def test_mixture_gains():
-    parts = (0.05 * np.random.default_rng(0).standard_normal((3, 8000))).astype(np.float32)
-    parts[2] = 0
-    mixture = 0.5 * parts[0] + 2.0 * parts[1]
-    gains = mixture_gains(mixture, np.stack([parts[0], -parts[1], parts[2]]))
-    assert gains == pytest.approx([0.5, 2.0, 1.0], rel=1e-4)  # levels, not polarity
-
-
-def test_estimates_are_played_at_the_level_of_their_targets_or_of_the_mixture():
+def test_estimates_are_played_at_the_level_of_their_targets_or_as_in_the_recording(tmp_path):
     parts = (0.05 * np.random.default_rng(0).standard_normal((2, 8000))).astype(np.float32)
     task = SeparationTask(Fixed(parts), PermutationInvariant(SISDRLoss()), optimizer=torch.optim.Adam)
     listening = SeparationListening(task)
@@ -114,8 +107,27 @@ def test_estimates_are_played_at_the_level_of_their_targets_or_of_the_mixture():
     assert "target's level" in words
     sounds, words = listening.sounds_of({"mixture": batch["mixture"]}, result)
     assert [sound.name for sound in sounds] == ["Mixture", "Estimate 1", "Estimate 2"]
-    assert [sound.gain for sound in sounds] == pytest.approx([1, 0.05, 0.05], rel=1e-3)
-    assert "add up to the mixture" in words
+    mixture = parts.sum(0)
+    expected = [-part @ mixture / (20 * part @ part) for part in parts]
+    assert [sound.gain for sound in sounds] == pytest.approx([1, *expected], rel=1e-4)
+    assert "as loud as they are in the recording" in words
+    listening.close()
+
+
+def test_a_recording_is_played_as_prediction_writes_it(tmp_path):
+    parts = (0.05 * np.random.default_rng(0).standard_normal((2, 8000))).astype(np.float32)
+    mixture = parts[0] + 0.3 * parts[1] + 0.02
+    soundfile.write(tmp_path / "x.wav", mixture, 8000, subtype="FLOAT")
+    task = SeparationTask(Fixed(-20 * parts), PermutationInvariant(SISDRLoss()), optimizer=torch.optim.Adam)
+    task.sample_rate = 8000
+    predictor = SeparationPredictor(chunk_s=4.0, overlap_s=1.0)
+    assert not predictor.run(task, tmp_path / "x.wav", tmp_path / "out")
+    listening = SeparationListening(task)
+    given = torch.from_numpy(mixture)[None]
+    sounds, _ = listening.sounds_of({"mixture": given}, listening.process(given))
+    for k, sound in enumerate(sounds[1:]):
+        written, _ = soundfile.read(tmp_path / "out" / f"x_s{k + 1}.wav")
+        np.testing.assert_allclose(sound.gain * sound.waveform, written, atol=1e-6)
     listening.close()
 
 

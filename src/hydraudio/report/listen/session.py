@@ -119,13 +119,15 @@ class Session:
             path: the checkpoint.
             name: `AS_TRAINED` for the corpus that the checkpoint was trained with, or an option of ``configs/data``.
             root: another folder in the same format; None or empty takes the configured one.
-            problem: None takes the one of the training where the corpus has it.
+            problem: None takes the one of the training where the corpus has it; nothing where the corpus poses none.
 
         Raises:
             ValueError, FileNotFoundError: the corpus is gone or faulty, or does not fit the network.
         """
         with self._lock:
             opened = self._open(Path(path))
+            if problem and not self.problems(path, name, root):
+                problem = None
             key = (name, root or None, problem or None)
             if key not in self._corpora:
                 self._corpora[key] = Corpus(self._datamodule(opened, *key))

@@ -17,6 +17,7 @@ from hydraudio.report.media import level_gain
 from hydraudio.report.tables import Cell, TableData, TableRow, number
 from hydraudio.tasks.separation.metrics.perceptual import PerceptualScorer
 from hydraudio.tasks.separation.metrics.worker import PESQ_MODES
+from hydraudio.tasks.separation.predict import input_gains
 from hydraudio.tasks.separation.spec import SPEC
 from hydraudio.tasks.separation.task import SeparationTask
 
@@ -88,11 +89,13 @@ class SeparationListening(Listening):
     def gains(
         self, inputs: Signals, outputs: Signals, references: Signals
     ) -> tuple[Mapping[str, Sequence[float]], str]:
-        """Bring estimates to the level of their target or of the mixture, which some losses leave open."""
+        """Bring estimates to the level of their target, or as prediction does to that in the recording."""
         estimates = outputs["estimate"]
         if "target" not in references:
-            gains = mixture_gains(inputs["mixture"][0], estimates)
-            return {"estimate": gains}, "estimates at the level at which they add up to the mixture"
+            mixture = np.asarray(inputs["mixture"][0], dtype=np.float64)
+            shared = np.array([estimate.astype(np.float64) @ mixture for estimate in estimates])
+            power = np.array([np.square(estimate, dtype=np.float64).sum() for estimate in estimates])
+            return {"estimate": input_gains(shared, power).tolist()}, "estimates as loud as they are in the recording"
         pairs = zip(estimates, references["target"], strict=True)
         return {"estimate": [level_gain(*pair) for pair in pairs]}, "estimates at their target's level"
 
@@ -138,25 +141,6 @@ def score_table(scores: Scores) -> TableData:
         label = f"Target {k + 1} from network output {output + 1}" if several else ""
         rows.append(TableRow((Cell(label), *cells)))
     return TableData(("", "SI-SDRi", *(metric.label for metric in shown)), tuple(rows))
-
-
-def mixture_gains(mixture: np.ndarray, estimates: np.ndarray) -> list[float]:
-    """Return the absolute least-squares gains with which (n_sources, time) estimates add up to the mixture (time,).
-
-    Networks that are trained with scale-invariant losses leave their level open. A silent estimate has gain 1.
-
-    >>> mixture_gains(np.array([2.0, 2.0, -6.0, -6.0]), np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]))
-    [2.0, 6.0]
-    """
-    gram = np.array([[_product(a, b) for b in estimates] for a in estimates])
-    projection = np.array([_product(estimate, mixture) for estimate in estimates])
-    gains = np.abs(np.linalg.lstsq(gram, projection, rcond=None)[0])
-    audible = np.diag(gram) > 0
-    return [float(gain) if heard and gain > 0 else 1.0 for gain, heard in zip(gains, audible, strict=True)]
-
-
-def _product(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.dot(a.astype(np.float64), b.astype(np.float64)))
 
 
 def _arrays(item: Any, n_sources: int) -> dict[str, np.ndarray]:

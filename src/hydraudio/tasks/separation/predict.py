@@ -142,8 +142,18 @@ class _Parts:
         return held[:, :n_samples]
 
     def gains(self) -> np.ndarray:
-        """Return (n_sources,) factors; a silent source has 1."""
-        return np.divide(self._shared, self._power, out=np.ones_like(self._power), where=self._power > 0)
+        """Return (n_sources,) factors."""
+        return input_gains(self._shared, self._power)
+
+
+def input_gains(shared: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Return (n_sources,) factors that bring sources to their part of the recording; a silent source has 1.
+
+    Args:
+        shared: (n_sources,) inner products of recording and source, <x, s>.
+        power: (n_sources,) of the sources, <s, s>.
+    """
+    return np.divide(shared, power, out=np.ones_like(power), where=power > 0)
 
 
 class _SourceWriter(AbstractContextManager):

@@ -76,3 +76,16 @@ def test_the_page_says_what_the_network_is(session, checkpoint, tmp_path):
     card = page.on_run_item(str(checkpoint), "as trained", "", None, group.value, item.choices[0][1])
     assert card.count("<audio") == 1
     assert "Surprise" in card
+
+
+def test_a_problem_that_was_chosen_for_another_checkpoint_is_let_go(session, checkpoint, tmp_path):
+    pytest.importorskip("gradio")
+    from hydraudio.report.listen.page import Page
+
+    page = Page(session, tmp_path)
+    problem, group, item = page.on_checkpoint(str(checkpoint), "as trained", "")[2:5]
+    assert (problem.choices, problem.value) == ([], None)
+    stale = (str(checkpoint), "as trained", "", "a problem of another task")
+    assert page.on_run_item(*stale, group.value, item.choices[0][1]).count("<audio") == 1
+    assert page.on_search(*stale, group.value, None, "")[1] == ""
+    assert page.on_surprise(*stale, group.value)[1] == ""
