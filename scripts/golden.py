@@ -80,6 +80,7 @@ def fingerprint(tree: Path, experiment: str, scratch: Path) -> Fingerprint:
     option = found[0].relative_to(tree / "configs" / "experiment").with_suffix("").as_posix()
     environment = {
         **os.environ,
+        "HYDRAUDIO_PRODUCTS": "reference",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(tree / "src"),
         "PROJECT_ROOT": str(tree),

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in several processes
+os.environ.setdefault("HYDRAUDIO_PRODUCTS", "reference")  # the same bits, however busy the machine is
 
 REPOSITORY = Path(__file__).parents[1]
 for variable in re.findall(r"env_folder:(\w+)", (REPOSITORY / "configs" / "paths" / "default.yaml").read_text()):

@@ -34,6 +34,8 @@ def environment_report() -> str:
     """Describe software, hardware and command as lines of ``name: value``."""
     import torch
 
+    from hydraudio.core.products import measured
+
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines = {
         "command": " ".join(sys.argv),
@@ -41,6 +43,7 @@ def environment_report() -> str:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "products of float32": str(measured()),
         "CUDA devices": ", ".join(devices) or "none",
         **{name: _version(name) for name in _requirements()},
     }

@@ -219,4 +219,4 @@ def test_checkpoint_is_self_contained(tmp_path):
     run(tmp_path)
     checkpoint = read_checkpoint(tmp_path / "best.ckpt")
     assert checkpoint["hydraudio_config"] == "name: tiny\n"
-    assert set(checkpoint["hydraudio"]) == {"version", "git_revision", "fingerprint"}
+    assert set(checkpoint["hydraudio"]) == {"version", "git_revision", "fingerprint", "products"}

@@ -6,19 +6,23 @@ import random
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 
 from hydraudio import __version__
 from hydraudio.core.corpus import corpus_of
 from hydraudio.core.environment import git_revision
+from hydraudio.core.products import route_in_use
+from hydraudio.core.trainer import Trainer
 
 
 class CheckpointContents(Callback):
-    """Put configuration, version, git revision, corpus fingerprint and random states into every checkpoint.
+    """Put configuration, version, git revision, corpus fingerprint, products and random states into every checkpoint.
 
-    The random states come back right before the first batch after a resume, which is where they were taken.
+    The random states come back right before the first batch after a resume, which is where they were taken. The route
+    of float32 products is kept, see :class:`hydraudio.core.trainer.Trainer`.
 
     Args:
         config_file: the run's resolved configuration.
@@ -28,19 +32,22 @@ class CheckpointContents(Callback):
         self.config_file = Path(config_file)
         self._random_states: dict[str, Any] | None = None
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["hydraudio_config"] = self.config_file.read_text(encoding="utf-8")
         checkpoint["hydraudio"] = {
             "version": __version__,
             "git_revision": git_revision(),
             "fingerprint": getattr(corpus_of(trainer), "fingerprint", None),
+            "products": route_in_use(),
         }
         checkpoint["hydraudio_random"] = random_states()
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random_states = checkpoint.get("hydraudio_random")
+        if isinstance(trainer, Trainer) and (route := checkpoint.get("hydraudio", {}).get("products")):
+            trainer.keep_products(route)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._random_states is not None:
             restore_random_states(self._random_states)
             self._random_states = None

@@ -1,0 +1,168 @@
+"""Which library of PyTorch computes float32 matrix products on a CPU.
+
+PyTorch gives them to MKL, which takes its AVX-512 kernels on Intel processors alone, and gives them to oneDNN only
+where less precision is allowed. Without AMX oneDNN makes no use of that permission, so that its error is float32's, and
+on processors of other makes with AVX-512 units of full width it is about twice as fast. Both are measured here, once
+per machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hydraudio.core.files import write_json
+
+log = logging.getLogger(__name__)
+
+_mkldnn: Any = torch.backends.mkldnn  # its submodules are declared nowhere
+
+ROUTES = ("reference", "onednn")
+SETTINGS = ("auto", *ROUTES)
+
+MAX_ERROR = 1e-5
+"""Of a product of float32, relative to its largest value; bfloat16 gives about 3e-3."""
+MIN_SPEEDUP = 1.05
+"""Below that, `auto` stays with PyTorch's own route."""
+
+_SHAPE = (512, 768, 768)  # rows, inputs and outputs of a layer of a transformer
+_REPEATS = 7
+_PERMISSION = {"reference": "ieee", "onednn": "bf16"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How the two routes compare on this machine.
+
+    Attributes:
+        speedup: time of the reference over that of oneDNN, at the threads of the process.
+        error: largest error of a product by oneDNN, relative to its largest value.
+    """
+
+    speedup: float
+    error: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Say whether the error is that of float32."""
+        return self.error <= MAX_ERROR
+
+    @property
+    def route(self) -> str:
+        """What `auto` takes."""
+        return "onednn" if self.is_exact and self.speedup >= MIN_SPEEDUP else "reference"
+
+    def __str__(self) -> str:
+        return f"oneDNN computes them at {self.speedup:.2f} times the speed of MKL with an error of {self.error:.1e}"
+
+
+def route_in_use() -> str:
+    """Return the one of `ROUTES` that this process takes."""
+    return "onednn" if _mkldnn.matmul.fp32_precision == _PERMISSION["onednn"] else "reference"
+
+
+def use_products(setting: str) -> str:
+    """Take the route of a setting from now on, in the whole process, and return it.
+
+    Args:
+        setting: "reference" (as PyTorch does), "onednn", or "auto": the faster one whose error is that of float32.
+
+    Raises:
+        ValueError: there is no such setting, or this processor's oneDNN would round to bfloat16.
+    """
+    if setting not in SETTINGS:
+        raise ValueError(f"products={setting} must be one of {', '.join(SETTINGS)}")
+    route = measured().route if setting == "auto" else setting
+    if setting == "onednn" and not measured().is_exact:
+        raise ValueError(
+            f"products=onednn: on this processor oneDNN rounds the factors (error {measured().error:.1e}); use "
+            "products=reference, or trainer.precision=bf16-mixed if that is what you want"
+        )
+    _mkldnn.matmul.fp32_precision = _PERMISSION[route]
+    return route
+
+
+@functools.cache
+def measured() -> Measured:
+    """Compare the routes, or read what was measured on this machine with this PyTorch and number of threads.
+
+    Raises:
+        ValueError: the file that holds the measurements is damaged.
+    """
+    path = _cache_file()
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and it will be measured again") from error
+    if _key() not in known:
+        known[_key()] = asdict(_measure())
+        try:
+            write_json(path, known)
+        except OSError as error:
+            log.info("%s cannot be written (%s): the next start measures matrix products again", path, error)
+    return Measured(**known[_key()])
+
+
+def _measure() -> Measured:
+    if not _mkldnn.is_available():
+        return Measured(speedup=0.0, error=0.0)
+    n_rows, n_in, n_out = _SHAPE
+    numbers = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, n_in, generator=numbers) for n in (n_rows, n_out))
+    exact = x.double() @ weight.double().T
+    seconds, error = {}, 0.0
+    for route in ROUTES:
+        with _taking(route):
+            error = float((x @ weight.T - exact).abs().max() / exact.abs().max())
+            seconds[route] = min(_seconds(x, weight) for _ in range(_REPEATS))
+    return Measured(speedup=seconds["reference"] / seconds["onednn"], error=error)
+
+
+def _seconds(x: Tensor, weight: Tensor) -> float:
+    start = time.perf_counter()
+    torch.nn.functional.linear(x, weight)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _taking(route: str) -> Iterator[None]:
+    before = _mkldnn.matmul.fp32_precision
+    _mkldnn.matmul.fp32_precision = _PERMISSION[route]
+    try:
+        yield
+    finally:
+        _mkldnn.matmul.fp32_precision = before
+
+
+def _cache_file() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(folder).expanduser() / "hydraudio" / "products.json"
+
+
+def _key() -> str:
+    """What the measurement depends on."""
+    n_threads = torch.get_num_threads()
+    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {n_threads} threads"
+
+
+def _processor() -> str:
+    """Family, model and name of the processor where Linux tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", maxsplit=1)[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.partition(":")[::2] for line in lines)
+    found = {name.strip(): value.strip() for name, value in fields.items()}
+    return ", ".join(found[name] for name in ("model name", "cpu family", "model", "stepping") if name in found)
