@@ -1,7 +1,7 @@
 """Kill runs at random moments, continue them, and count what differs from runs that nobody touched.
 
-    python scripts/benchmarks/kills.py                        # 60 kills: every experiment with every setting
-    python scripts/benchmarks/kills.py --kills 12 --settings plateau ema
+    python scripts/kills.py                        # 60 kills: every experiment with every setting
+    python scripts/kills.py --kills 12 --settings plateau ema
 
 Each experiment is run with each setting: once in peace, then with kills by SIGKILL, SIGTERM and SIGINT (the latter two
 to the whole process group, as a terminal or a job scheduler sends them) at random moments after its first checkpoint,
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 COMMON = (
     "name=kills",
     "trainer=cpu",
