@@ -43,7 +43,8 @@ if case.startswith("wavlm"):
 else:
     from hydra_preflight.compose import compose_run
     from hydra.utils import instantiate
-    cfg = compose_run(["experiment=separation/polsess_" + case + "_sb", "trainer=cpu", "model.net.n_sources=2"], sys.argv[4])
+    chosen = ["experiment=separation/polsess_" + case + "_sb", "trainer=cpu", "model.net.n_sources=2"]
+    cfg = compose_run(chosen, sys.argv[4])
     net = instantiate(cfg.model.net)
     x = torch.randn(1, 16000)
     outputs = lambda: net(x)
