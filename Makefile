@@ -10,9 +10,11 @@ EXPERIMENT ?= separation/polsess_quick
 # task: emotion
 EXPERIMENT ?= emotion/msp_wavlm_category
 # end task
+# `make sweep` searches the space of the experiment's task with this name.
+SEARCH ?= $(firstword $(subst /, ,$(EXPERIMENT)))/quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint tables golden format benchmark clean
+.PHONY: help setup train eval predict listen sweep leaderboard test test-slow lint tables golden format benchmark clean distclean dclean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +38,8 @@ predict: $(SETUP) ## Process audio files: make predict ARGS="ckpt_path=FILE inpu
 listen: $(SETUP) ## Open a local web page to listen to checkpoints (ARGS="--port 7861")
 	$(BIN)/python scripts/results/listen.py $(ARGS)
 
-# task: separation
-sweep: $(SETUP) ## Search hyper-parameters with Optuna (ARGS as for train)
-	$(BIN)/python src/train.py -m hparams_search=separation/conv_tasnet_optuna $(ARGS)
-# end task
+sweep: $(SETUP) ## Search hyper-parameters with Optuna (EXPERIMENT, SEARCH and ARGS as for train)
+	$(BIN)/python src/train.py -m hparams_search=$(SEARCH) experiment=$(EXPERIMENT) $(ARGS)
 
 leaderboard: $(SETUP) ## Compare all tested runs below logs/ in one table and page
 	$(BIN)/python scripts/results/leaderboard.py $(ARGS)
@@ -69,5 +69,12 @@ format: $(SETUP) ## Format the code
 benchmark: $(SETUP) ## Compare speed with the peers (takes long)
 	for script in $(sort $(wildcard scripts/benchmarks/*.py scripts/*/benchmark_*.py)); do $(BIN)/python $$script || exit 1; done
 
-clean: ## Remove .venv and caches (data/ and logs/ stay)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+clean: ## Remove caches of tools (.venv, data/ and logs/ stay)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+distclean: ## Remove .venv
+	rm -rf .venv
+
+dclean: $(SETUP) ## List generated corpora, ask, and delete them (they are written again when needed)
+	$(BIN)/python scripts/data/delete_generated.py $(ARGS)

@@ -139,7 +139,7 @@ class Catalogue:
             self._check_length(*choice.split("="))
         overrides = [*case.choices, *self._required_values(case.primary)]
         if case.is_sweep:
-            for sources in check_sweep(self.loader, case.primary, [*overrides, "hydra.mode=MULTIRUN"]):
+            for _, sources in check_sweep(self.loader, case.primary, [*overrides, "hydra.mode=MULTIRUN"]):
                 result.add(sources)
             return
         cfg, sources = compose_job(self.loader, case.primary, overrides)

@@ -100,16 +100,13 @@ def running_job(cfg: DictConfig, output_dir: str = "<run folder>") -> Iterator[N
         instance.cfg = before
 
 
-def check_sweep(loader: Loader, config_name: str, overrides: list[str]) -> Iterator[Sources]:
+def check_sweep(loader: Loader, config_name: str, overrides: list[str]) -> Iterator[tuple[DictConfig, Sources]]:
     """Check one job for each value of a swept choice, one after the other; every job is checked again when it starts.
 
     Raises:
         ConfigError: a job cannot be composed, or something in it is wrong.
     """
-    try:
-        given = {o.get_key_element(): o for o in loader.parse(loader.without_null_groups(config_name, overrides))}
-    except HydraException as error:
-        raise ConfigError(reword(error, loader, config_name, overrides)) from error
+    given = _given(loader, config_name, overrides)
     nulls = [o.key_or_group for o in given.values() if loader.chooses(o) and f"{o.key_or_group}=null" in _values(o)]
     if nulls:
         raise ConfigError(f"{COMMAND_LINE}: {nulls[0]}: null cannot be one of several options: leave it out.")
@@ -117,9 +114,22 @@ def check_sweep(loader: Loader, config_name: str, overrides: list[str]) -> Itera
     space = _search_space(master, loader)
     for job in _combinations({**space, **given}):
         try:
-            yield compose_job(loader, config_name, job)[1]
+            yield compose_job(loader, config_name, job)
         except ConfigError as error:
             raise ConfigError(_attributed(str(error), sources, space)) from error
+
+
+def first_job(loader: Loader, config_name: str, overrides: list[str]) -> list[str]:
+    """The overrides of the first job of a sweep."""
+    given = _given(loader, config_name, overrides)
+    return next(_combinations(given))
+
+
+def _given(loader: Loader, config_name: str, overrides: list[str]) -> dict[str, Override]:
+    try:
+        return {o.get_key_element(): o for o in loader.parse(loader.without_null_groups(config_name, overrides))}
+    except HydraException as error:
+        raise ConfigError(reword(error, loader, config_name, overrides)) from error
 
 
 def _combinations(swept: dict[str, Override]) -> Iterator[list[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from difflib import SequenceMatcher
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from omegaconf import OmegaConf
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.loading import Loader
 from hydra_preflight.own_source import own_package
-from hydra_preflight.problems import join, suggest
+from hydra_preflight.problems import join, nearest, suggest
 from hydra_preflight.project import EXTRAS, TASK_GROUP
 from hydra_preflight.sources import COMMAND_LINE, find_default, line_of, shown_path
 from hydra_preflight.task_rules import foreign_parts, wrong_floor
 from hydra_preflight.tree import is_target, leaf_keys, raw_tree
+
+_NO_TEXT = re.compile(r"[^\w/\-\\+.$%*@?| ]", re.ASCII)
+"""What needs quotes, as https://hydra.cc/docs/advanced/override_grammar/basic lists the others."""
 
 MAX_OPTIONS = 12
 """More are not listed where one of them resembles what was written."""
@@ -44,10 +49,7 @@ class Rewording:
         if isinstance(error, yaml.YAMLError):
             return _yaml_message(error)
         if isinstance(error, OverrideParseException):
-            return (
-                f"{COMMAND_LINE}: {error.override}: this is not of the form key=value ({text.splitlines()[0]}). "
-                "Quote what is special to the shell or to Hydra: 'key=\"value\"'."
-            )
+            return _parse_message(error.override or "")
         if isinstance(error, MissingConfigException):
             return self._missing_option(error)
         if found := re.match(r"You must specify '([^']+)'", text):
@@ -185,9 +187,8 @@ class Rewording:
         if is_target(node):
             return self._argument_advice(key, parent, name, node)
         if depth == 0:
-            leaves = [leaf for leaf in leaf_keys(tree) if leaf.rpartition(".")[2] == parts[-1]]
-            if leaves:
-                return f"unknown key. Nearest valid key: {min(leaves, key=len)}."
+            if leaf := _resembling_leaf(parts[-1], list(leaf_keys(tree))):
+                return f"unknown key. Nearest valid key: {leaf}."
             return f"unknown key.{suggest(name, [*tree, *self._groups()])}"
         return f"unknown key.{suggest(name, node, parent)}"
 
@@ -276,6 +277,32 @@ class Rewording:
         key = next((key for key in leaf_keys(content) if key.rpartition(".")[2] == name), "")
         line = line_of(path, key.split(".")) if key else None
         return join(shown_path(path)) + (f":{line}" if line else "")
+
+
+def _resembling_leaf(name: str, leaves: list[str]) -> str | None:
+    """The shortest of the full keys whose last part is the name or resembles it closely; None if there is none.
+
+    >>> _resembling_leaf("epochs", ["paths", "trainer.max_epochs", "trainer.min_epochs"])
+    'trainer.max_epochs'
+    """
+    last = {leaf: leaf.rpartition(".")[2] for leaf in leaves}
+    near = name if name in last.values() else nearest(name, last.values())
+    has_words = near is not None and set(name.split("_")) <= set(near.split("_"))
+    if near is None or not (has_words or SequenceMatcher(None, name, near).ratio() >= 0.75):
+        return None  # among so many keys something always resembles a little
+    return min((leaf for leaf in leaves if last[leaf] == near), key=lambda leaf: (leaf.count("."), len(leaf)))
+
+
+def _parse_message(override: str) -> str:
+    """Name the first character that Hydra's grammar takes for no text, and how the value is quoted."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{COMMAND_LINE}: {override}: this is not of the form key=value."
+    special = _NO_TEXT.search(value)
+    what = f"Hydra does not take {special[0]} for text" if special else "this is not of the form key=value"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = shlex.quote(f'{key}="{escaped}"')
+    return f"{COMMAND_LINE}: {override}: {what}. Quote the value, for the shell and for Hydra: {quoted}"
 
 
 def _yaml_message(error: yaml.YAMLError) -> str:

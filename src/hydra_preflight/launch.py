@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import os
+import re
 import sys
-from collections import deque
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,18 @@ from hydra._internal.utils import (
     get_args_parser,
 )
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from hydra_preflight.compose import check_sweep, compose_job, open_loader
+from hydra_preflight.compose import check_sweep, compose_job, first_job, open_loader
+from hydra_preflight.disk import check_disk
 from hydra_preflight.errors import ConfigError
+from hydra_preflight.failures import users_message
 from hydra_preflight.loading import Loader
-from hydra_preflight.project import HOUSE_CONFIGS, enter_project, find_project, primary_file, with_home
+from hydra_preflight.project import HOUSE_CONFIGS, enter_project, find_project, primary_file, with_home, with_seed
 from hydra_preflight.resolvers import register_resolvers
 
 
@@ -47,15 +51,16 @@ class HouseConfigs(SearchPathPlugin):
 def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | None = None) -> None:
     """Call a function with the configuration of the command line, as ``hydra.main`` does.
 
-    A ``ConfigError`` and a full disk are said without a traceback, and the exit status is 1. Every other exception
-    keeps its full traceback.
+    What a user can mend is said without a traceback, and the exit status is 1; ``HYDRA_FULL_ERROR=1`` or an option of
+    the group debug shows the traceback, too. Every other exception keeps its full traceback.
 
     Args:
         function: takes the configuration.
         primary: train.yaml, eval.yaml or predict.yaml.
         project: its folder; None = the one that the working directory lies in.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would shorten tracebacks
     try:
         project = project or find_project()
         enter_project(project)
@@ -63,24 +68,48 @@ def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | 
         config_name, is_own = primary_file(project, primary)
         if not is_own:
             Plugins.instance().register(HouseConfigs)
-        sys.argv[1:] = map(with_home, sys.argv[1:])
+        sys.argv[1:] = map(with_seed, map(with_home, sys.argv[1:]))
         arguments = get_args_parser().parse_args()
+        wants_traceback |= any(re.match(r"debug=(?!null$)", override) for override in arguments.overrides)
         register_resolvers()
         if not (arguments.hydra_help or arguments.info or arguments.shell_completion or arguments.experimental_rerun):
             check_before_start(function, arguments, config_dir, config_name)
-        register_resolvers(claim_run_dir=not (arguments.cfg or arguments.help))
-        hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)(function)()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        message = _config_error(error)
-        if message is None:
+        register_resolvers(claim_run_dir=not (arguments.cfg or arguments.help), show_deferred=bool(arguments.cfg))
+        job = _speaking(function, wants_traceback)
+        hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)(job)()
+    except Exception as error:
+        _say(error, wants_traceback)
+
+
+def _speaking(function: Callable[[DictConfig], Any], wants_traceback: bool) -> Callable[[DictConfig], Any]:
+    """Let a single job say what is wrong itself, before Hydra adds a line; a sweep may go on after a failure."""
+
+    @functools.wraps(function)
+    def job(cfg: DictConfig) -> Any:
+        if not wants_traceback:
+            del os.environ["HYDRA_FULL_ERROR"]  # the further processes of a run would take it for the user's wish
+        try:
+            return function(cfg)
+        except Exception as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _say(error, wants_traceback)
             raise
-        sys.stderr.write(f"Configuration error:\n{message}\n")
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sys.stderr.write(f"Error: {error.strerror}\n")
-        sys.exit(1)
+        finally:
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    return job
+
+
+def _say(error: Exception, wants_traceback: bool) -> None:
+    """Exit with the message of an error that a user can mend; raise all others."""
+    full_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    message = f"Error: {error.strerror}" if isinstance(error, OSError) and full_disk else users_message(error)
+    if message is None:
+        raise error
+    if wants_traceback:
+        traceback.print_exception(error)
+    sys.stderr.write(f"{message}\n")
+    sys.exit(1)
 
 
 def check_before_start(
@@ -94,11 +123,18 @@ def check_before_start(
     config_name = arguments.config_name or config_name
     loader = _loader(function, arguments.config_path or config_dir, arguments.config_dir)
     sys.argv[1:] = loader.without_null_groups(config_name, sys.argv[1:])  # which Hydra reads again
-    is_sweep = arguments.multirun or (not arguments.cfg and "hydra.mode=MULTIRUN" in arguments.overrides)
+    only_shown = arguments.cfg or arguments.help
+    is_sweep = arguments.multirun or (not only_shown and "hydra.mode=MULTIRUN" in arguments.overrides)
     if is_sweep:
-        deque(check_sweep(loader, config_name, [*arguments.overrides, "hydra.mode=MULTIRUN"]), maxlen=0)
+        jobs = check_sweep(loader, config_name, [*arguments.overrides, "hydra.mode=MULTIRUN"])
     else:
-        compose_job(loader, config_name, arguments.overrides)
+        jobs = iter([compose_job(loader, config_name, arguments.overrides)])
+    for cfg, sources in jobs:
+        if not only_shown:
+            check_disk(cfg, sources)
+    if arguments.cfg and arguments.multirun:  # which Hydra refuses: show the first job
+        first = first_job(loader, config_name, arguments.overrides)
+        sys.argv[1:] = [line for line in sys.argv[1:] if line not in ("-m", "--multirun", *arguments.overrides)] + first
 
 
 def _loader(task_function: Any, config_path: str, config_dir: str | None) -> Loader:
@@ -110,13 +146,3 @@ def _loader(task_function: Any, config_path: str, config_dir: str | None) -> Loa
             raise ConfigError(f"command line: --config-dir: there is no folder {folder}.")
         search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     return open_loader(search_path, detect_task_name(calling_file, calling_module))
-
-
-def _config_error(error: BaseException) -> str | None:
-    """Message of the ConfigError behind ``error``; None if there is none."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConfigError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return None

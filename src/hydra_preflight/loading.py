@@ -191,11 +191,17 @@ class Loader(ConfigLoaderImpl):
         return cfg, self._sources(config_name, self.parse(lines), cfg.hydra.runtime.choices)
 
     def without_null_groups(self, config_name: str | None, overrides: list[str]) -> list[str]:
-        """``GROUP=null`` as ``~GROUP``, which Hydra understands, for the groups of the primary defaults list."""
-        if not any(line.endswith("=null") for line in overrides):
+        """What Hydra does not understand of the groups of the primary defaults list, as it does.
+
+        ``GROUP=null`` is ``~GROUP``, and ``GROUP=true``, which is no name of an option, is ``GROUP=default``.
+        """
+        if not any(line.endswith(("=null", "=true")) for line in overrides):
             return list(overrides)
         self.open_folders(config_name)  # some groups lie in further folders only
-        nulls = {f"{group}=null": f"~{group}" for group in self.groups_of(config_name)}
+        groups = self.groups_of(config_name)
+        switched_on = {f"{group}=true": f"{group}=default" for group in groups}
+        overrides = [switched_on.get(line, line) for line in overrides]
+        nulls = {f"{group}=null": f"~{group}" for group in groups}
         absent = {null for null, delete in nulls.items() if not self._used.group_exists(delete[1:])}
         return [nulls.get(line, line) for line in overrides if line not in absent]
 

@@ -6,13 +6,15 @@ import ast
 import os
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra_preflight.annotations import ANY, Lookup, from_ast, optional
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.problems import suggest
-from hydra_preflight.project import PACKAGE_DIR
+from hydra_preflight.project import PACKAGE_DIR, READ_FROM_SOURCE
 from hydra_preflight.signatures import Argument, Signature
+from hydra_preflight.whitelist import has_prefix
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -81,14 +83,21 @@ class PackageSource:
         return target == self.package or target.startswith(self.package + ".")
 
     def has(self, target: str) -> bool:
-        """Whether the source of the dotted name can be read here: it is ours, or lies in the project."""
-        return self._folder(target.split(".")[0]) is not None
+        """Whether the source of the dotted name can be read here: ours, the project's, and a few of others."""
+        is_known = has_prefix(target, READ_FROM_SOURCE) and target.rpartition(".")[2][0].isupper()
+        return is_known or self._folder(target.split(".")[0]) is not None
 
     def _folder(self, package: str) -> Path | None:
         if package == self.package:
             return self.package_dir
         places = [self.project / package, self.project / "src" / package] if self.project else []
         return next((folder for folder in places if (folder / "__init__.py").is_file()), None)
+
+    def _foreign_folder(self, package: str) -> Path | None:
+        """The folder of an installed package that is read from source; it is found without importing it."""
+        known = any(name.split(".")[0] == package for name in READ_FROM_SOURCE)
+        spec = find_spec(package) if known else None
+        return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
     def signature(self, target: str) -> Signature:
         """Signature of a top-level class or function.
@@ -101,6 +110,8 @@ class PackageSource:
         return self._signatures[target]
 
     def _read_signature(self, target: str) -> Signature:
+        if self._folder(target.split(".")[0]) is None:
+            return self._foreign_signature(target)
         module, name = self._split(target)
         definition = module.definitions.get(name)
         if definition is None:
@@ -108,6 +119,17 @@ class PackageSource:
         if isinstance(definition, ast.ClassDef):
             return self._class_signature(module, definition)
         return self._function_signature(module, definition, method=False)
+
+    def _foreign_signature(self, target: str, depth: int = 0) -> Signature:
+        """Signature of a class of others, through what its packages import; open where the source does not tell."""
+        dotted, _, name = target.rpartition(".")
+        module = self._module(dotted)
+        definition = module.definitions.get(name) if module else None
+        if module is not None and isinstance(definition, ast.ClassDef):
+            return self._class_signature(module, definition)
+        if module is not None and name in module.imports and depth < 10:
+            return self._foreign_signature(module.imports[name], depth + 1)
+        return Signature(target, open=True, open_positional=True)
 
     def _split(self, target: str) -> tuple[OwnModule, str]:
         dotted, _, name = target.rpartition(".")
@@ -127,7 +149,7 @@ class PackageSource:
 
     def _path(self, dotted: str) -> Path | None:
         parts = dotted.split(".")
-        folder = self._folder(parts[0])
+        folder = self._folder(parts[0]) or self._foreign_folder(parts[0])
         if folder is None or not all(part.isidentifier() for part in parts):
             return None
         base = folder.joinpath(*parts[1:])

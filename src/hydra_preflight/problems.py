@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 from hydra_preflight.errors import ConfigError
 
 MAX_LISTED = 40
+_WORDS = re.compile(r"[_./-]")
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,24 @@ class Problem:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that resembles ``name`` most, or None if none does."""
-    matches = get_close_matches(name, list(candidates), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    """The candidate that resembles ``name`` most, or None if none does.
+
+    The shortest that has all its words comes first, then the one that is spelled most alike; a folder that all share
+    does not count.
+
+    >>> nearest("epochs", ["paths", "max_epochs"]), nearest("val/nope", ["val/pesq", "val/loss"])
+    ('max_epochs', None)
+    """
+    names = sorted(candidates)
+    words = set(_WORDS.split(name))
+    having = [candidate for candidate in names if words <= set(_WORDS.split(candidate))]
+    if having:
+        return min(having, key=len)
+    folder, slash, leaf = name.rpartition("/")
+    shared = folder + slash if all(candidate.startswith(folder + slash) for candidate in names) else ""
+    leaves = {candidate.removeprefix(shared): candidate for candidate in names}
+    matches = get_close_matches(leaf if shared else name, leaves, n=1, cutoff=0.6)
+    return leaves[matches[0]] if matches else None
 
 
 def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ MAIN = "main.yaml"
 """The primary file of a project of one's own, in place of train.yaml."""
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1] / "hydraudio"
+OWN_PACKAGES = (PACKAGE_DIR.name, "hydra_preflight", "hydra_plugins")
+"""Packages whose ``raise ValueError(...)`` speaks to the user; so does that of packages in the project's folder."""
+
+READ_FROM_SOURCE = ("lightning.pytorch.Trainer", "torch.optim")
+"""Targets of others whose arguments are read from source, too, because to import them takes seconds."""
+
 FLOORS = "hydraudio.tasks"
 """Below it stands one package per task; a configuration takes its targets from one of them only."""
 
@@ -43,6 +50,18 @@ SCHEDULES = ("hydraudio.nn.schedules.warmup_cosine",)
 
 EXTRAS = {"hydra/sweeper/optuna": "hydraudio[sweep]", "hydra/sweeper/sampler": "hydraudio[sweep]"}
 """Options (or whole groups) that are there only after ``pip install`` of an extra."""
+
+INPUT_KEYS = {
+    "data.root": "give the folder of the corpus, or null for the embedded one",
+    "data.label_file": "give the file, or null",
+    "data.labels_dir": "give the folder, or null",
+    "data.audio_dir": "give the folder, or null",
+    "input": "give an audio file or a folder",
+}
+"""Keys that name what must exist before a run begins, and the remedy."""
+
+CHECKPOINT_KEYS = ("ckpt_path", "init_from")
+"""Keys that name checkpoint files."""
 
 REQUIRED = ("task", "data", "model", "trainer", "paths", "extras")
 """Groups without which a primary configuration that has them cannot run; all others may be null."""
@@ -82,6 +101,16 @@ def with_home(override: str) -> str:
     (True, '~data.root=x')
     """
     return _HOME.sub(lambda match: match[1] + os.path.expanduser("~"), override)
+
+
+def with_seed(override: str) -> str:
+    """Draw a seed where ``seed=null`` asks for one; the run's configuration keeps it, so that it can be repeated."""
+    return f"seed={drawn_seed()}" if override == "seed=null" else override
+
+
+def drawn_seed() -> int:
+    """Draw a seed for a run that gives none."""
+    return secrets.randbelow(2**32)
 
 
 def enter_project(project: Path) -> None:

@@ -21,7 +21,7 @@ LATEST = "latest"
 _claimed: dict[tuple[str, str, str], str] = {}
 
 
-def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -> None:
+def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True, show_deferred: bool = False) -> None:
     """Make the interpolations known to OmegaConf.
 
     Args:
@@ -29,8 +29,10 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True) -
             in the same second get two folders. False only names it.
         read_sources: let the interpolations of the project do their work, which may read files. False makes them
             null, where configurations are checked that no one is about to run.
+        show_deferred: let ``data_attribute`` stand for itself, in a configuration that is only shown.
     """
-    OmegaConf.register_new_resolver("data_attribute", _unbound, replace=True)
+    data_attribute = _as_written if show_deferred else _unbound
+    OmegaConf.register_new_resolver("data_attribute", data_attribute, replace=True)
     OmegaConf.register_new_resolver(
         "existing_dir", lambda folder: existing_dir(folder, claim=claim_run_dir), replace=True
     )
@@ -134,6 +136,10 @@ def _imported_when_read(dotted: str) -> Callable[..., Any]:
 
 def _null(*arguments: Any) -> None:
     return None
+
+
+def _as_written(name: str) -> str:
+    return f"${{data_attribute:{name}}}"
 
 
 def _unbound(name: str) -> Any:

@@ -35,6 +35,9 @@ class Signature:
 
 Report = Callable[[str, str], None]
 
+_NOT_NEGATIVE = ("lr", "weight_decay", "num_workers", "num_nodes", "min_epochs", "patience")
+_NOT_NEGATIVE_ENDINGS = ("_s", "_hz", "_samples", "_size", "_channels", "_dim", "_every_n_epoch", "_every_n_steps")
+
 
 def check_arguments(key: str, node: dict[str, Any], signature: Signature, report: Report) -> None:
     """Report ``(full key, text)`` for every argument that is unknown, missing, given twice or of a wrong type."""
@@ -47,6 +50,22 @@ def check_arguments(key: str, node: dict[str, Any], signature: Signature, report
         argument = signature.arguments.get(name)
         if argument is not None and not accepts(node[name], argument.type):
             report(join(key, name), type_text(node[name], argument.type))
+        elif argument is not None and (text := _below_limit(str(name), node[name])):
+            report(join(key, name), text)
+
+
+def _below_limit(name: str, value: Any) -> str | None:
+    """Sentence about a number that is smaller than what its name stands for can be; None for all others.
+
+    Units and counts live in names, so that their limits need no second notation.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if value < 1 and (name.endswith("batch_size") or name == "sample_rate"):
+        return f"{value} is too small; give at least 1."
+    if value < 0 and (name in _NOT_NEGATIVE or name.startswith("n_") or name.endswith(_NOT_NEGATIVE_ENDINGS)):
+        return f"{value} is negative; give at least 0."
+    return None
 
 
 def check_special_keys(key: str, node: dict[str, Any], report: Report) -> None:

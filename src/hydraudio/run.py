@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
@@ -16,12 +17,13 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from hydra_preflight import check_structure, check_targets
 from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.foreign import SECTIONS, admit, read_text
-from hydra_preflight.resolvers import bind_data_attributes
+from hydra_preflight.project import drawn_seed
+from hydra_preflight.resolvers import bind_data_attributes, register_resolvers
 from hydra_preflight.task_rules import floor_of
 from hydraudio.core.files import naming_full_disk, remove_dead_partials, write_text
 from hydraudio.core.run_folder import (
@@ -50,25 +52,30 @@ _GENERATED = (
 )
 
 
-def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
+Outcome = tuple[dict[str, "torch.Tensor"], dict[str, Any]]
+"""Metrics by their names, and the objects of a run: cfg, datamodule, model, callbacks, logger, trainer."""
+
+
+def train(cfg: DictConfig) -> Outcome:
     """Fit, test the best weights and write the report.
 
     Args:
-        cfg: composed from ``configs/train.yaml``.
+        cfg: composed from ``configs/train.yaml``, with or without its ``hydra`` node.
 
     Returns:
-        ``cfg.optimized_metric`` of the best checkpoint, for hyper-parameter searches: one number for a name, a tuple
-        for a list of names; None if not asked for.
+        What the last epoch and the test logged, and the objects of the run.
     """
+    cfg = _of_the_run(cfg)
     folder = Path(cfg.paths.output_dir)
     with removing_failed_start(folder):
         check_structure(cfg, HydraConfig.get())
+        _check_tags(cfg)
         check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
         with naming_full_disk(folder), _ending_with_words(folder):
             return _train(cfg, folder)
 
 
-def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
+def _train(cfg: DictConfig, folder: Path) -> Outcome:
     import lightning.pytorch as pl
 
     from hydraudio.core.cpu_memory import keep_freed_memory
@@ -90,18 +97,44 @@ def _train(cfg: DictConfig, folder: Path) -> float | tuple[float, ...] | None:
         trainer = _build_trainer(cfg)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+        metrics: dict[str, torch.Tensor] = {}
         with ending_loggers(trainer.loggers):
             for logger in trainer.loggers:
                 logger.log_hyperparams(yaml.safe_load(config_text))
             if cfg.train:
                 trainer.fit(task, datamodule=datamodule, ckpt_path=resume_from)
-            value = _optimized_values(trainer, cfg.optimized_metric)
-            if cfg.test:
-                weights = _best_checkpoint(trainer) if cfg.train else resume_from
+                metrics |= trainer.callback_metrics
+            if cfg.test and not trainer.barebones:
+                weights = _best_checkpoint(trainer) if cfg.train else _tested_checkpoint(cfg, resume_from)
                 trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
+                metrics |= trainer.callback_metrics
         if trainer.is_global_zero:
             link_if_none(folder)
-    return value
+    return metrics, _objects(cfg, datamodule, task, trainer)
+
+
+def _objects(cfg: DictConfig, datamodule: LightningDataModule, task: Task, trainer: Trainer) -> dict[str, Any]:
+    loggers, callbacks = list(trainer.loggers), list(getattr(trainer, "callbacks", []))
+    run = {"cfg": cfg, "datamodule": datamodule, "model": task}
+    return run | {"callbacks": callbacks, "logger": loggers, "trainer": trainer}
+
+
+def _of_the_run(cfg: DictConfig) -> DictConfig:
+    """A copy without the ``hydra`` node and with a seed, whoever composed it."""
+    if not OmegaConf.has_resolver("run_dir"):
+        register_resolvers()
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    if cfg.seed is None:
+        cfg.seed = drawn_seed()
+    return cfg
+
+
+def _check_tags(cfg: DictConfig) -> None:
+    """Refuse a run without tags where ``extras.enforce_tags`` wants them."""
+    if cfg.extras.enforce_tags and not cfg.tags:
+        raise ConfigError("tags: extras.enforce_tags wants at least one: tags=[WORD]")
 
 
 @contextmanager
@@ -135,7 +168,10 @@ def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_fro
     from lightning.pytorch.utilities import rank_zero_only
 
     from hydraudio.core.checkpoints import read_checkpoint
+    from hydraudio.core.config_tree import print_tree
 
+    if cfg.extras.print_config:
+        print_tree(cfg)
     note = ""
     if resume_from is not None and cfg.train:
         changes = changed_settings(read_checkpoint(resume_from, mmap=True)["hydraudio_config"], config_text)
@@ -146,12 +182,17 @@ def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_fro
     rank_zero_only(open_run_folder)(folder, config_text, cfg, overrides, note)
 
 
-def evaluate(cfg: DictConfig) -> None:
+def evaluate(cfg: DictConfig) -> Outcome:
     """Test one or several checkpoints, each with the data and model of the configuration inside it.
 
     Args:
-        cfg: composed from ``configs/eval.yaml``.
+        cfg: composed from ``configs/eval.yaml``, with or without its ``hydra`` node.
+
+    Returns:
+        What the test logged, and the objects of the run; of several checkpoints the metrics are ``name/metric``, and
+        the objects are those of the last.
     """
+    cfg = _of_the_run(cfg)
     check_structure(cfg, HydraConfig.get())
 
     _apply_extras(cfg)
@@ -159,19 +200,23 @@ def evaluate(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.output_dir)
     with removing_failed_start(folder), naming_full_disk(folder), _holding(folder):
         _open_run_folder(cfg, folder, portable_config(cfg))
-        _evaluate(cfg, paths, folder)
+        outcome = _evaluate(cfg, paths, folder)
         link_if_none(folder)
+    return outcome
 
 
-def _evaluate(cfg: DictConfig, paths: Sequence[str], folder: Path) -> None:
+def _evaluate(cfg: DictConfig, paths: Sequence[str], folder: Path) -> Outcome:
     if len(paths) == 1:
-        evaluate_checkpoint(cfg, paths[0], folder)
-        return
+        return evaluate_checkpoint(cfg, paths[0], folder)
     report: type[Report] = get_class(_common_config(cfg, paths).report._target_)
     names = distinct_names(paths)
+    metrics: dict[str, torch.Tensor] = {}
+    objects: dict[str, Any] = {}
     for name, path in zip(names, paths, strict=True):
-        evaluate_checkpoint(cfg, path, folder / name)
+        scores, objects = evaluate_checkpoint(cfg, path, folder / name)
+        metrics |= {f"{name}/{metric}": value for metric, value in scores.items()}
     report.compare({name: folder / name / "report" for name in names}, folder / "report", cfg.seed)
+    return metrics, objects
 
 
 def evaluate_matrix(corpora: Mapping[str, DictConfig], ckpt_paths: Sequence[str], folder: Path) -> Path:
@@ -234,7 +279,7 @@ def _predict(cfg: DictConfig) -> bool:
         log.warning(_GENERATED, cfg.ckpt_path)
     task = restore_task(trained, checkpoint)
     remove_dead_partials(Path(cfg.output), "**/.*.partial")
-    trainer: Trainer = instantiate(cfg.trainer)
+    trainer = _make_trainer(cfg)
     device = trainer.strategy.root_device
     with _forward_context(trainer):
         failures = predictor.run(task, cfg.input, cfg.output, device=device, overwrite=cfg.overwrite)
@@ -358,8 +403,7 @@ def _say_what_stands_in(data: DictConfig) -> None:
 
 def choose_device(cfg: DictConfig) -> torch.device:
     """Return the device that ``cfg.trainer`` stands for."""
-    trainer: Trainer = instantiate(cfg.trainer)
-    return trainer.strategy.root_device
+    return _make_trainer(cfg).strategy.root_device
 
 
 def _lay_over(trained: DictConfig, cfg: DictConfig, group: str) -> None:
@@ -367,13 +411,16 @@ def _lay_over(trained: DictConfig, cfg: DictConfig, group: str) -> None:
     trained[group] = OmegaConf.merge(trained[group], {key: value for key, value in given.items() if value is not None})
 
 
-def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) -> None:
+def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) -> Outcome:
     """Test one checkpoint and write its report.
 
     Args:
         cfg: composed from ``configs/eval.yaml``; its ``ckpt_path`` plays no part.
         ckpt_path: the file.
         folder: gets the folder ``report``.
+
+    Returns:
+        What the test logged, and the objects of the run.
 
     Raises:
         DataMismatchError: the corpus disagrees with the network, such as in the sample rate.
@@ -385,14 +432,16 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
     import lightning.pytorch as pl
 
     from hydraudio.core.callbacks.progress import RunProgressBar
+    from hydraudio.core.switches import switched_on
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = restore_data(cfg, trained, ckpt_path)
     task = restore_task(trained, checkpoint)
     task.check_data(datamodule)
     callbacks = [RunProgressBar(), instantiate(trained.report)]
-    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks)
+    trainer = _make_trainer(cfg, callbacks=switched_on(callbacks, cfg.trainer))
     trainer.test(task, datamodule=datamodule, verbose=False)
+    return dict(trainer.callback_metrics), _objects(cfg, datamodule, task, trainer)
 
 
 def _common_config(cfg: DictConfig, paths: Sequence[str]) -> DictConfig:
@@ -411,13 +460,22 @@ def _common_config(cfg: DictConfig, paths: Sequence[str]) -> DictConfig:
 
 
 def _check_monitor(cfg: DictConfig, task: Task) -> None:
-    """Refuse a headline that the task never logs as it is configured, before an epoch is spent on it."""
-    names = task.metric_names("val")
+    """Refuse a headline or an objective of a search that the task never logs as it is configured, before an epoch."""
+    names: list[str] = task.metric_names("val")
     if cfg.train and cfg.task.monitor not in names:
-        raise ConfigError(
-            f"task.monitor={cfg.task.monitor}: {type(task).__name__} as it is configured logs no such metric in a "
-            f"validation; choose one of {', '.join(names)}"
-        )
+        raise ConfigError(_not_logged("task.monitor", cfg.task.monitor, task, names))
+    names = [*names, *task.metric_names("train")]
+    objectives = cfg.optimized_metric if isinstance(cfg.optimized_metric, ListConfig) else [cfg.optimized_metric]
+    for metric in objectives:
+        if metric is not None and metric.startswith(("train/", "val/", "test/")) and metric not in names:
+            raise ConfigError(_not_logged("optimized_metric", metric, task, names))
+
+
+def _not_logged(key: str, metric: str, task: Task, names: Sequence[str]) -> str:
+    return (
+        f"{key}={metric}: {type(task).__name__} as it is configured logs no such metric in training and validation; "
+        f"choose one of {', '.join(names)}"
+    )
 
 
 def _load_initial_weights(cfg: DictConfig, task: Task) -> None:
@@ -439,11 +497,35 @@ def _load_initial_weights(cfg: DictConfig, task: Task) -> None:
 def _build_trainer(cfg: DictConfig) -> Trainer:
     from lightning.pytorch.loggers.logger import DummyLogger
 
+    from hydraudio.core.switches import BAREBONES, switched_on
+
     if "WANDB_TOKEN" in os.environ:
         os.environ.setdefault("WANDB_API_KEY", os.environ["WANDB_TOKEN"])
     callbacks = [instantiate(node) for node in [*(cfg.get("callbacks") or {}).values(), cfg.get("report")] if node]
     loggers = [instantiate(node) for node in (cfg.get("logger") or {}).values() if node]
-    return instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers or DummyLogger())
+    if cfg.trainer.get("barebones"):
+        log.info("trainer.barebones=true: no callbacks, loggers, checkpoints and test")
+        return _make_trainer(cfg, **BAREBONES)
+    return _make_trainer(cfg, callbacks=switched_on(callbacks, cfg.trainer), logger=loggers or DummyLogger())
+
+
+def _make_trainer(cfg: DictConfig, **arguments: Any) -> Trainer:
+    """Build the Trainer; what it refuses is a mistake in ``cfg.trainer``.
+
+    Raises:
+        ConfigError: an argument does not fit, or there is no such device.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    make = instantiate(cfg.trainer, _partial_=True)
+    try:
+        trainer: Trainer = make(**arguments)
+    except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
+        device = f" (accelerator={cfg.trainer.accelerator}, devices={cfg.trainer.devices})"
+        raise ConfigError(
+            f"trainer{device}: {str(error).rstrip('.')}. trainer=cpu runs everywhere; configs/trainer lists the others"
+        ) from error
+    return trainer
 
 
 def _resume_from(cfg: DictConfig, folder: Path, config_text: str, datamodule: object) -> str | None:
@@ -475,22 +557,36 @@ def _best_checkpoint(trainer: Trainer) -> str | None:
     return best or None
 
 
-def _optimized_values(trainer: Trainer, metric: str | ListConfig | None) -> float | tuple[float, ...] | None:
-    if isinstance(metric, ListConfig):
-        return tuple(_optimized_value(trainer, name) for name in metric)
-    return None if metric is None else _optimized_value(trainer, metric)
+def _tested_checkpoint(cfg: DictConfig, given: str | None) -> str | None:
+    """Checkpoint that a run tests without training; None means the weights with which a training would begin."""
+    if given is None and not cfg.init_from:
+        log.warning("train=false without ckpt_path tests weights that were never trained; give ckpt_path=FILE")
+    return given
 
 
-def _optimized_value(trainer: Trainer, metric: str) -> float:
-    """Of the best checkpoint where that was chosen by the metric, else of the last validation."""
+def optimized_value(outcome: Outcome) -> float | tuple[float, ...] | None:
+    """Return what a search reads of a training: ``cfg.optimized_metric``.
+
+    Returns:
+        One number for a name, a tuple for a list of names; None if not asked for. Of the best checkpoint where that was
+        chosen by the metric, else of the last epoch.
+    """
+    metrics, objects = outcome
+    wanted = objects["cfg"].optimized_metric
+    if isinstance(wanted, ListConfig):
+        return tuple(_optimized_value(objects["trainer"], metrics, name) for name in wanted)
+    return None if wanted is None else _optimized_value(objects["trainer"], metrics, wanted)
+
+
+def _optimized_value(trainer: Trainer, metrics: Mapping[str, torch.Tensor], metric: str) -> float:
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_score", None)
     if best is not None and getattr(checkpoint, "monitor", None) == metric:
         return float(best)
-    if metric not in trainer.callback_metrics:
-        names = ", ".join(sorted(trainer.callback_metrics))
+    if metric not in metrics:
+        names = ", ".join(sorted(metrics))
         raise ConfigError(f"optimized_metric: there is no metric {metric!r} after training; there are {names}")
-    return float(trainer.callback_metrics[metric])
+    return float(metrics[metric])
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
@@ -508,5 +604,3 @@ def _apply_extras(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", message="ReduceLROnPlateau conditioned on metric")
     if cfg.extras.ignore_warnings:
         warnings.filterwarnings("ignore")
-    if cfg.extras.print_config:
-        log.info("Configuration:\n%s", OmegaConf.to_yaml(cfg))

@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Hand the configuration over; what is heavy is imported only now that it is known to be right."""
     from hydraudio import run
 
-    return run.train(cfg)
+    return run.optimized_value(run.train(cfg))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ BROKEN = [
         experiment("trainer:\n  max_epochs: 3\n"),
     ),
     Broken("second_option", ["+callbacks=ema"], ["+callbacks: an option", "callbacks=[default,OPTION]"]),
-    Broken("syntax", ["seed=[1"], ["command line: seed=[1", "not of the form key=value"]),
+    Broken("syntax", ["seed=[1"], ["command line: seed=[1: Hydra does not take [ for text", "'seed=\"[1\"'"]),
     Broken("resume_without_a_run", ["ckpt_path=last"], ["there is no run to continue", "latest names none"]),
     Broken(
         "sweep_with_several_processes",

@@ -149,10 +149,13 @@ def test_what_a_configuration_needs_passes(mark: Path) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("target", ["torch.optim.Adam", "hydraudio.nn.schedules.warmup_cosine"])
-def test_what_a_task_makes_is_partial(target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "given"),
+    [("torch.optim.Adam", {"params": []}), ("hydraudio.nn.schedules.warmup_cosine", {"optimizer": 1})],
+)
+def test_what_a_task_makes_is_partial(target: str, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="set _partial_: true"):
-        admit({"model": {"optimizer": {"_target_": target, "params": [], "optimizer": 1}}}, "probe.ckpt", paths=PATHS)
+        admit({"model": {"optimizer": {"_target_": target, **given}}}, "probe.ckpt", paths=PATHS)
 
 
 RESOLVERS = [

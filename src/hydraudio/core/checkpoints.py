@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from hydra_preflight.disk import require_archive
 from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydraudio.core.files import whole_file
 from hydraudio.core.run_folder import link_latest
@@ -60,12 +61,7 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
         ValueError: it is damaged, holds more than data, or was not written by Hydraudio.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such checkpoint; runs keep theirs in logs/<name>/<run>/checkpoints/")
-    if not zipfile.is_zipfile(file):  # torch would take it for a pickle of its early days and fail in many ways
-        raise ValueError(
-            f"{file}: damaged or not a checkpoint (it is not the whole of an archive that torch.save wrote)"
-        )
+    require_archive(file)
     try:
         _require_stored(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)

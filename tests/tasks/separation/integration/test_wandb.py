@@ -5,9 +5,9 @@ import sys
 import types
 
 import pytest
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
-from hydraudio import run
 from hydraudio.run import train
 
 
@@ -68,10 +68,11 @@ def test_every_job_is_a_run_of_its_own_and_ends(opened, job, tmp_path):
 
 
 def test_a_run_that_fails_ends_as_failed(opened, job, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(logger, *_):
+        assert logger.experiment
         raise RuntimeError("pulled the plug")
 
-    monkeypatch.setattr(run, "_optimized_values", fail)
+    monkeypatch.setattr(WandbLogger, "log_hyperparams", fail)
     with pytest.raises(RuntimeError, match="pulled the plug"):
         job(tmp_path / "quick" / "run")
     assert [each.exit_code for each in opened] == [1]
