@@ -34,7 +34,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     The shortest that has all its words comes first, then the one that is spelled most alike; a folder that all share
     does not count.
 
-    >>> nearest("epochs", ["paths", "max_epochs"]), nearest("val/nope", ["val/pesq", "val/loss"])
+    >>> nearest("epochs", ["paths", "max_epochs"]), nearest("val/nope", ["val/f1", "val/loss"])
     ('max_epochs', None)
     """
     names = sorted(candidates)
