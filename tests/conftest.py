@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -40,6 +41,26 @@ def speechbrain() -> ModuleType:
 
     install_torchaudio_standin()
     return pytest.importorskip("speechbrain")
+
+
+@pytest.fixture
+def pipe() -> Iterator[Callable[[Path], Path]]:
+    """Put a named pipe, from which nothing comes, in the place of a file; a test that waits for it ends."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError("waits for what comes out of the pipe")
+
+    def put(path: Path) -> Path:
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        return path
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(30)
+    yield put
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 Command = Callable[..., subprocess.CompletedProcess]

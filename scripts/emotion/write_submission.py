@@ -88,6 +88,8 @@ def _names(arguments: argparse.Namespace) -> list[str] | None:
         return None
     if path.is_dir():
         return sorted(file.name for file in path.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES)
+    if not path.is_file():
+        raise FileNotFoundError(f"--names {path}: no such file or folder that can be read")
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

@@ -83,7 +83,8 @@ class Catalogue:
             self.loader.open_folders(primary)
         self.folders = [Path(source.path) for source in self.loader.get_sources() if source.scheme() == "file"]
         self.tasks = sorted({path.stem for folder in self.folders for path in (folder / TASK_GROUP).glob("*.yaml")})
-        self.contents = {path: _content(path) for folder in self.folders for path in sorted(folder.rglob("*.yaml"))}
+        paths = (path for folder in self.folders for path in sorted(folder.rglob("*.yaml")) if path.is_file())
+        self.contents = {path: _content(path) for path in paths}
         self.inner = self._inner_groups()
 
     def first_cases(self) -> Iterator[Case]:

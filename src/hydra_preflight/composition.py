@@ -245,7 +245,8 @@ class Rewording:
         if any(o.key_or_group == group and option in str(o.input_line) for o in self._parsed()):
             return COMMAND_LINE
         chosen = [self._path(f"{o.key_or_group}/{o.value()}") for o in self._choices()]
-        files = (path for folder in self._folders() for path in sorted(folder.rglob("*.yaml")))
+        found = (path for folder in self._folders() for path in sorted(folder.rglob("*.yaml")))
+        files = (path for path in found if path.is_file())
         for path in chain(filter(None, chosen), files):
             line = find_default(path, group, option)
             if line:

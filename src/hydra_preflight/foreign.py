@@ -66,6 +66,8 @@ def read_file(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ConfigError: as there.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file that can be read")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path}: refused, because it has more than {MAX_BYTES} bytes")
     try:

@@ -98,3 +98,8 @@ def test_a_compressed_file_is_not_unpacked(tmp_path, good):
             target.writestr(name, source.read(name))
     with pytest.raises(ValueError, match="compressed parts"):
         read_checkpoint(tmp_path / "small.ckpt")
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_refused(tmp_path, pipe):
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        read_checkpoint(pipe(tmp_path / "best.ckpt"))

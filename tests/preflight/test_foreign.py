@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,8 @@ def test_names_of_kinds_exist() -> None:
         module, _, attribute = name.rpartition(".")
         found = getattr(import_module(module), attribute)
         assert f"{found.__module__}.{found.__qualname__}" == name
+
+
+def test_a_pipe_in_place_of_a_configuration_is_refused(tmp_path: Path, pipe: Callable[[Path], Path]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml: no such file that can be read"):
+        read_file(pipe(tmp_path / "config.yaml"))

@@ -243,3 +243,11 @@ def test_sources_name_files_choices_and_the_command_line(loader):
     file = next(file for file in sources.files if file.config_path == "model/one/_second")
     assert sources.choice(file) == ("model", "one/net")
     assert sources.choice_origin("model", file).endswith("task/one.yaml:3")
+
+
+def test_a_pipe_in_place_of_an_option_is_refused(config_dir, loader, pipe):
+    path = pipe(config_dir / "callbacks" / "mine.yaml")
+    with pytest.raises(MissingConfigException, match="Could not find 'callbacks/mine'"):
+        composed(loader, "callbacks=mine")
+    assert path not in Catalogue(config_dir).contents
+    assert composed(loader, "callbacks=default")["callbacks"] == {"a": 1}

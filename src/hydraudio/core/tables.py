@@ -14,6 +14,8 @@ from hydraudio.core.files import other_separator
 
 def read_header(path: Path) -> tuple[list[str], list[Defect]]:
     """Read the column names of a CSV (without spaces around them) and what is wrong with them."""
+    if not path.is_file():
+        return [], [_no_file(path)]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = [name.strip() for name in next(csv.reader(file), [])]
@@ -65,6 +67,8 @@ def read_table(path: Path, required: Sequence[str], defects: list[Defect]) -> It
 
 def read_json(path: Path) -> tuple[dict[str, Any], list[Defect]]:
     """Read the object of a JSON file, and what is wrong with it (keys that occur twice included)."""
+    if not path.is_file():
+        return {}, [_no_file(path)]
     repeated: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,6 +96,12 @@ def find_file(root: Path, folders: Sequence[str], names: Sequence[str]) -> Path 
     """Find the first of the names that lies in the first of the folders (below the root) that has any."""
     paths = (root / folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
+
+
+def _no_file(path: Path) -> Defect:
+    """Name what cannot be opened, or would keep the reader waiting for ever."""
+    what = "a folder, a pipe or a device, where a file is needed" if path.exists() else "no such file"
+    return Defect("missing_csv", f"{path}: {what}; copy the file from the corpus again")
 
 
 def _unreadable(path: Path, error: Exception) -> Defect:

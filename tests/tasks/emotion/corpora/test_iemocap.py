@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,14 @@ def test_recordings_without_any_evaluations_are_found(tmp_path: Path, gone: str)
     n_lost = 2 if gone == "." else 1
     _, defects = parse_index(tmp_path)
     assert [defect.kind for defect in defects] == ["missing_csv"] * n_lost
-    assert f"{folder / 'Ses01F_impro01.txt'}: no such file, but" in defects[0].message
+    assert f"{folder / 'Ses01F_impro01.txt'}: no such file that can be read, but" in defects[0].message
     assert "copy the file again" in defects[0].message
     with pytest.raises(FileNotFoundError, match=r"Ses01F_impro01\.txt"):
         read_index(tmp_path)
+
+
+def test_a_pipe_in_place_of_evaluations_is_found(tmp_path: Path, pipe: Callable[[Path], Path]) -> None:
+    EmbeddedIEMOCAP()(tmp_path)
+    table = pipe(tmp_path / "Session2" / "dialog" / "EmoEvaluation" / "Ses02F_impro01.txt")
+    (defect,) = parse_index(tmp_path)[1]
+    assert defect.message.startswith(f"{table}: no such file that can be read")

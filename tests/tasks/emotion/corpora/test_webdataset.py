@@ -353,3 +353,12 @@ def test_a_small_flac_of_long_silence_is_not_decoded(monkeypatch):
     assert len(content) < 10_000
     with pytest.raises(ValueError, match="at once are more than"):
         webdataset.decode_member(content, "flac", "x")
+
+
+def test_a_pipe_in_place_of_a_shard_or_an_index_is_refused(tmp_path, pipe):
+    pipe(tmp_path / "train" / "train-samples-000.tar")
+    with pytest.raises(ValueError, match=r"train-samples-000\.tar: no such file that can be read"):
+        write_index(tmp_path, "msp_podcast")
+    pipe(tmp_path / webdataset.INDEX)
+    assert not is_webdataset(tmp_path)
+    assert [defect.kind for defect in check_webdataset(tmp_path)] == ["missing_file"]

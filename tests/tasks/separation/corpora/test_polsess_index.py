@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hydraudio.core.defects import or_raise
 from hydraudio.tasks.separation.corpora.polsess.index import (
     COLUMN_OF,
     corpus_fingerprint,
+    find_table,
     missing_files,
     parse_index,
     talker_keys,
@@ -114,3 +116,12 @@ def test_fingerprint_changes_with_any_table(tmp_path: Path) -> None:
 )
 def test_talkers_from_paths(paths: list[str], expected: list[str | None]) -> None:
     assert talker_keys(paths) == expected
+
+
+def test_a_pipe_in_place_of_a_table_is_found(tmp_path, pipe):
+    for subset in ("train", "val", "test"):
+        pipe(tmp_path / subset / f"corpus_{tmp_path.name}_{subset}_final.csv")
+    table, defect = find_table(tmp_path, "train")
+    assert table is None
+    assert "no such table" in defect.message
+    assert corpus_fingerprint(tmp_path) == hashlib.sha256().hexdigest()

@@ -88,7 +88,8 @@ def parse_index(root: Path, merge_excited: bool = True) -> tuple[list[Utterance]
     rows: dict[str, Utterance] = {}
     defects: list[Defect] = []
     for session in SESSIONS:
-        tables = sorted((root / session / "dialog" / "EmoEvaluation").glob("[!.]*.txt"))
+        folder = root / session / "dialog" / "EmoEvaluation"
+        tables = sorted(path for path in folder.glob("[!.]*.txt") if path.is_file())
         defects += _dialogs_without(tables, root / session)
         for table in tables:
             n_before = len(rows) + len(defects)
@@ -113,7 +114,7 @@ def _dialogs_without(tables: list[Path], session: Path) -> list[Defect]:
     for dialog in sorted({path.parent for path in (session / "sentences" / "wav").glob("[!.]*/[!.]*.wav")}):
         table = session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt"
         if table not in tables:
-            message = f"{table}: no such file, but {dialog} holds recordings; copy the file again"
+            message = f"{table}: no such file that can be read, but {dialog} holds recordings; copy the file again"
             defects.append(Defect("missing_csv", message))
     return defects
 

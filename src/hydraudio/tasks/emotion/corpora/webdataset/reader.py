@@ -232,7 +232,12 @@ def samples_of(path: Path) -> list[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Map (key, suffix -> member) in the order of the shard; a key is the path up to the first dot of the file's name.
 
     Files whose name begins with a dot, such as the ._ files of macOS, belong to no sample.
+
+    Raises:
+        ValueError: the shard is no file, not readable as tar, or holds a member twice.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file that can be read; copy or write the shard again")
     try:
         with tarfile.open(path, "r:") as archive:
             files = [member for member in archive if member.isfile()]

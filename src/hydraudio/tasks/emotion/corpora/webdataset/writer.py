@@ -159,9 +159,9 @@ def _require_unique(shards: Sequence[Record]) -> None:
 
 
 def _index_shard(root: Path, path: Path) -> Record:
-    samples = []
+    samples, listed = [], samples_of(path)
     with path.open("rb") as file:
-        for key, members in samples_of(path):
+        for key, members in listed:
             samples.append(_index_sample(file, f"{path}#{key}", key, members, path.parent.name))
     return {
         "file": path.relative_to(root).as_posix(),

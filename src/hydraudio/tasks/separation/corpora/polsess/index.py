@@ -93,7 +93,7 @@ def find_table(root: Path, subset: str) -> tuple[Path | None, Defect | None]:
         return None, Defect("missing_subset", f"{folder}: no such folder; a PolSESS root holds {', '.join(SUBSETS)}")
     if csv_path(root, subset).is_file():
         return csv_path(root, subset), None
-    found = sorted(folder.glob("corpus_*_final.csv"))
+    found = sorted(path for path in folder.glob("corpus_*_final.csv") if path.is_file())
     if not found:
         message = f"{csv_path(root, subset)}: no such table; move the generator's CSV for {subset} there"
         return None, Defect("missing_csv", message)
