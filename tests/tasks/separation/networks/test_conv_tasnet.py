@@ -10,6 +10,7 @@ from hydraudio.testing import NetworkContract
 
 PAPER = {"n_filters": 256}
 SMALL = {"n_filters": 128, "bottleneck_channels": 128, "hidden_channels": 256, "n_blocks": 6, "n_repeats": 3}
+LARGE = {"n_filters": 512, "bottleneck_channels": 512, "hidden_channels": 1024}
 TINY = {"n_filters": 16, "bottleneck_channels": 8, "hidden_channels": 12, "n_blocks": 3, "n_repeats": 2}
 VARIANTS = [
     {"norm": "gLN"},
@@ -46,7 +47,10 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.mark.parametrize(
     ("n_sources", "size", "expected"),
-    [(1, PAPER, 8_643_136), (2, PAPER, 8_708_672), (1, SMALL, 1_249_060), (2, SMALL, 1_265_444)],
+    [
+        *((1, PAPER, 8_643_136), (2, PAPER, 8_708_672), (1, SMALL, 1_249_060), (2, SMALL, 1_265_444)),
+        *((1, LARGE, 34_325_568), (2, LARGE, 34_587_712)),
+    ],
 )
 def test_parameter_count(n_sources: int, size: dict[str, int], expected: int) -> None:
     assert sum(p.numel() for p in ConvTasNet(n_sources=n_sources, **size).parameters()) == expected
