@@ -83,6 +83,47 @@ def test_an_mp3_file_without_a_tag_is_read_whole(tmp_path, capfd, mode, rate):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("n_left", [1, 2, 3, 4, 20])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_an_mp3_file_that_ends_inside_a_frame_is_refused(tmp_path, tagged, n_left):
+    path = _write(tmp_path / "x.mp3", _tones(3), bitrate_mode="CONSTANT", compression_level=0.7)
+    whole = path if tagged else _without_tag(path)
+    content = whole.read_bytes()
+    size = content.index(content[:4], 4)  # frames of one size, with the same header
+    path.write_bytes(content[: len(content) // size * size // 2 // size * size + n_left])
+    for read in (read_audio, read_info):
+        with pytest.raises(ValueError, match=r"x\.mp3: is cut off inside its last frame; fetch it again.*ffmpeg -i"):
+            read(path)
+
+
+def test_a_format_in_which_nothing_can_be_sought_is_read(tmp_path):
+    path = _write(tmp_path / "x.wav", _tones(1), subtype="GSM610")
+    samples = read_audio(path)
+    assert np.corrcoef(samples[:RATE], _tones(1))[0, 1] > 0.8
+    np.testing.assert_array_equal(_in_blocks(path), samples)
+
+
+def test_a_streamed_w64_file_is_read_whole(tmp_path):
+    path = _write(tmp_path / "x.w64", _tones(1))
+    expected = read_audio(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data")
+    content[16:24], content[at + 16 : at + 24] = b"\xff" * 8, b"\xff" * 7 + b"\x7f"  # as ffmpeg writes into a pipe
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_audio(path), expected)
+
+
+@pytest.mark.parametrize(("suffix", "chunk", "at"), [("w64", b"fmt ", 16), ("caf", b"free", 4), ("rf64", b"ds64", 16)])
+def test_sizes_that_no_file_has_are_refused(tmp_path, suffix, chunk, at):
+    path = _write(tmp_path / f"x.{suffix}", _tones(1))
+    content = bytearray(path.read_bytes())
+    place = content.index(chunk) + at
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"x\.{suffix}: .*again"):
+        read_audio(path)
+
+
 def test_mp3_files_one_after_the_other_are_read_to_the_end(tmp_path):
     path = _write(tmp_path / "x.mp3", _tones(2))
     path.write_bytes(path.read_bytes() + _write(tmp_path / "y.mp3", _tones(3)).read_bytes())

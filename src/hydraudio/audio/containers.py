@@ -51,7 +51,8 @@ def whole_stream(file: IO[bytes], where: str) -> BinaryStream | None:
         _require_inside(file, where, _data_chunk(file, 12, b"SSND", "big"))
         _require_end(file, where, 8 + int.from_bytes(magic[4:8], "big"))
     elif magic == _W64_RIFF:
-        _require_inside(file, where, _data_chunk(file, 40, b"data", "little", name=16, size=8))
+        data = _data_chunk(file, 40, b"data", "little", name=16, size=8)
+        _require_inside(file, where, None if data is None or data.size > 2**62 else data)
         file.seek(16)
         _require_end(file, where, int.from_bytes(file.read(8), "little"))
     elif magic[:4] == b"caff":
@@ -109,7 +110,7 @@ def _require_inside(file: IO[bytes], where: str, chunk: _Chunk | None) -> None:
 
 def _require_end(file: IO[bytes], where: str, position: int) -> None:
     """Refuse a file in which another begins where it should end, or one byte further, as chunks are padded."""
-    file.seek(position)
+    file.seek(min(position, _length(file)))
     behind = file.read(5)
     if behind.startswith(_MAGICS) or behind[1:].startswith(_MAGICS):
         raise _several(where)
@@ -139,8 +140,9 @@ def _data_chunk(
     file: IO[bytes], position: int, wanted: bytes, order: Literal["little", "big"], *, name: int = 4, size: int = 4
 ) -> _Chunk | None:
     """Find the chunk of the samples behind others; names and sizes have `name` and `size` bytes."""
+    present = _length(file)
     while True:
-        file.seek(position)
+        file.seek(min(position, present))  # a size of 64 bits can lead further than a system can count
         header = file.read(name + size)
         if len(header) < name + size:
             return None
@@ -302,6 +304,12 @@ def _mp3(file: IO[bytes], where: str, start: int) -> BinaryStream | None:
     if first is None:
         return None
     n_frames, end = _count_frames(data, first)
+    last = _Mpeg.at(data, end)
+    if data[end:] in (b"\xff", data[:2], data[:3]) or (last is not None and last.kind == first.kind):
+        raise ValueError(
+            f"{where}: is cut off inside its last frame; fetch it again or, if what there is will do, write it again "
+            "(ffmpeg -i FILE NEW.flac)"
+        )
     rest = data[end:].strip(b"\0")
     if len(rest) > 2 * first.size and not rest.startswith(_TAGS_BEHIND):
         raise ValueError(
@@ -337,7 +345,7 @@ def _count_frames(data: bytes, first: _Mpeg) -> tuple[int, int]:
     position = n_frames = 0
     while (frame := _Mpeg.at(data, position)) is not None and frame.kind == first.kind:
         if position + frame.size > len(data):
-            return n_frames, len(data)
+            break
         position += frame.size
         n_frames += 1
     return n_frames, position

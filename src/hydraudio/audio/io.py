@@ -184,6 +184,8 @@ class AudioFile:
 
     def _advance(self, start: int) -> None:
         """Come to a sample of a file that is at its beginning."""
+        if start == 0:  # some formats, such as GSM, cannot be sought in at all
+            return
         if self._file.format not in ("OGG", "MP3") and self._file.frames < _UNKNOWN_FRAMES:
             self._file.seek(start)
             return
