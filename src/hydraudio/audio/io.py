@@ -119,7 +119,8 @@ def read_info(path: str | Path) -> AudioInfo:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: unreadable, cut off or empty.
+        ValueError: unreadable, empty, or cut off by what its bytes say of their number. Compressed files whose header
+            promises samples (FLAC, MP3 with a tag) are found to be cut off only when they are read.
     """
     with open_audio(path) as file:
         return AudioInfo(file.n_samples, file.sample_rate)
