@@ -23,7 +23,7 @@ from hydra_preflight import check_structure
 from hydra_preflight.composition import reword
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.loading import Loader
-from hydra_preflight.project import HOUSE_CONFIGS, primary_file
+from hydra_preflight.project import HOUSE_CONFIGS, QUICK, TASK_GROUP, TRAIN, primary_file
 from hydra_preflight.resolvers import register_resolvers
 from hydra_preflight.sources import COMMAND_LINE, Sources
 
@@ -117,6 +117,18 @@ def check_sweep(loader: Loader, config_name: str, overrides: list[str]) -> Itera
             yield compose_job(loader, config_name, job)
         except ConfigError as error:
             raise ConfigError(_attributed(str(error), sources, space)) from error
+
+
+def quick_run(loader: Loader, config_name: str, overrides: list[str]) -> str | None:
+    """What a training without arguments stands for: the quick experiment of the task; None with other arguments.
+
+    ``task=NAME`` alone stands for that task's. The ``main.yaml`` of a project says itself what runs without arguments.
+    """
+    if config_name != TRAIN or any(not override.startswith(f"{TASK_GROUP}=") for override in overrides):
+        return None
+    cfg, _ = _compose(loader, config_name, overrides)
+    quick = OmegaConf.select(cfg, QUICK)
+    return f"experiment={quick}" if quick else None
 
 
 def first_job(loader: Loader, config_name: str, overrides: list[str]) -> list[str]:

@@ -32,7 +32,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hydra_preflight.compose import check_sweep, compose_job, first_job, open_loader
+from hydra_preflight.compose import check_sweep, compose_job, first_job, open_loader, quick_run
 from hydra_preflight.disk import check_disk
 from hydra_preflight.errors import ConfigError
 from hydra_preflight.failures import users_message
@@ -72,11 +72,14 @@ def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | 
         arguments = get_args_parser().parse_args()
         wants_traceback |= any(re.match(r"debug=(?!null$)", override) for override in arguments.overrides)
         register_resolvers()
-        if not (arguments.hydra_help or arguments.info or arguments.shell_completion or arguments.experimental_rerun):
+        only_explained = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
+        if not (only_explained or arguments.experimental_rerun):
             check_before_start(function, arguments, config_dir, config_name)
         register_resolvers(claim_run_dir=not (arguments.cfg or arguments.help), show_deferred=bool(arguments.cfg))
         job = _speaking(function, wants_traceback)
         hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)(job)()
+    except BrokenPipeError:  # the reader of what is shown, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         _say(error, wants_traceback)
 
@@ -123,14 +126,16 @@ def check_before_start(
     config_name = arguments.config_name or config_name
     loader = _loader(function, arguments.config_path or config_dir, arguments.config_dir)
     sys.argv[1:] = loader.without_null_groups(config_name, sys.argv[1:])  # which Hydra reads again
-    only_shown = arguments.cfg or arguments.help
-    is_sweep = arguments.multirun or (not only_shown and "hydra.mode=MULTIRUN" in arguments.overrides)
+    if quick := quick_run(loader, config_name, arguments.overrides):
+        arguments.overrides.insert(0, quick)
+        sys.argv.insert(1, quick)
+    is_sweep = arguments.multirun or (not arguments.cfg and "hydra.mode=MULTIRUN" in arguments.overrides)
     if is_sweep:
         jobs = check_sweep(loader, config_name, [*arguments.overrides, "hydra.mode=MULTIRUN"])
     else:
         jobs = iter([compose_job(loader, config_name, arguments.overrides)])
     for cfg, sources in jobs:
-        if not only_shown:
+        if not arguments.cfg:
             check_disk(cfg, sources)
     if arguments.cfg and arguments.multirun:  # which Hydra refuses: show the first job
         first = first_job(loader, config_name, arguments.overrides)

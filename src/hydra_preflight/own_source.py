@@ -120,16 +120,21 @@ class PackageSource:
             return self._class_signature(module, definition)
         return self._function_signature(module, definition, method=False)
 
-    def _foreign_signature(self, target: str, depth: int = 0) -> Signature:
-        """Signature of a class of others, through what its packages import; open where the source does not tell."""
+    def _foreign_signature(self, target: str) -> Signature:
+        """Signature of a class of others; open where the source does not tell."""
+        found = self._foreign_class(target)
+        return self._class_signature(*found) if found else Signature(target, open=True, open_positional=True)
+
+    def _foreign_class(self, target: str, depth: int = 0) -> tuple[OwnModule, ast.ClassDef] | None:
+        """A class of others, through what its packages import from each other."""
         dotted, _, name = target.rpartition(".")
         module = self._module(dotted)
         definition = module.definitions.get(name) if module else None
         if module is not None and isinstance(definition, ast.ClassDef):
-            return self._class_signature(module, definition)
+            return module, definition
         if module is not None and name in module.imports and depth < 10:
-            return self._foreign_signature(module.imports[name], depth + 1)
-        return Signature(target, open=True, open_positional=True)
+            return self._foreign_class(module.imports[name], depth + 1)
+        return None
 
     def _split(self, target: str) -> tuple[OwnModule, str]:
         dotted, _, name = target.rpartition(".")
@@ -188,7 +193,10 @@ class PackageSource:
 
     def _find_class(self, module: OwnModule, base: ast.expr) -> tuple[OwnModule, ast.ClassDef] | None:
         expression = base.value if isinstance(base, ast.Subscript) else base
-        dotted, _, name = module.qualified(ast.unparse(expression)).rpartition(".")
+        target = module.qualified(ast.unparse(expression))
+        if has_prefix(target, READ_FROM_SOURCE):
+            return self._foreign_class(target)
+        dotted, _, name = target.rpartition(".")
         owner = self._module(dotted)
         definition = owner.definitions.get(name) if owner else None
         return (owner, definition) if owner and isinstance(definition, ast.ClassDef) else None

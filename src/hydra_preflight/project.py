@@ -24,6 +24,9 @@ FOLDERS = ("HYDRAUDIO_DATA_DIR", "HYDRAUDIO_LOG_DIR")
 
 _HOME = re.compile(r"""(?<=[=,[])(['"]?)~(?=/)""")
 
+TRAIN = "train.yaml"
+"""The primary file of trainings."""
+
 MAIN = "main.yaml"
 """The primary file of a project of one's own, in place of train.yaml."""
 
@@ -68,6 +71,9 @@ REQUIRED = ("task", "data", "model", "trainer", "paths", "extras")
 
 TASK_GROUP = "task"
 """Its files say what belongs together; they write into several groups and declare keys of their own."""
+
+QUICK = "task.quick"
+"""Key of the experiment that a command without arguments runs."""
 
 DELTA_GROUPS = ("experiment", "hparams_search", "debug", "local")
 """Files of these groups change the run as a whole: they need ``# @package _global_`` and declare no keys."""
@@ -131,5 +137,5 @@ def primary_file(project: Path, name: str) -> tuple[str, bool]:
         name: train.yaml, eval.yaml or predict.yaml; in place of the first, a project may have ``main.yaml``.
     """
     configs = project / "configs"
-    chosen = MAIN if name == "train.yaml" and (configs / MAIN).is_file() else name
+    chosen = MAIN if name == TRAIN and (configs / MAIN).is_file() else name
     return chosen, (configs / chosen).is_file()

@@ -180,6 +180,7 @@ def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_fro
             log.warning("From %s on these settings are others than before: %s", resume_from, "; ".join(changes))
     overrides = HydraConfig.get().overrides.task
     rank_zero_only(open_run_folder)(folder, config_text, cfg, overrides, note)
+    rank_zero_only(log.info)("This run goes to %s", folder)
 
 
 def evaluate(cfg: DictConfig) -> Outcome:

@@ -107,3 +107,19 @@ def test_a_switch_of_a_group_means_its_default():
 
     loader = open_loader(create_config_search_path(str(ROOT / "configs")), "train")
     assert loader.without_null_groups("train.yaml", ["debug=true", "train=true"]) == ["debug=default", "train=true"]
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in (ROOT / "configs/task").glob("*.yaml")))
+def test_no_arguments_are_the_quick_run_of_the_task(task):
+    from hydra._internal.utils import create_config_search_path
+
+    from hydra_preflight.compose import open_loader, quick_run
+
+    loader = open_loader(create_config_search_path(str(ROOT / "configs")), "train")
+    quick = quick_run(loader, "train.yaml", [f"task={task}"])
+    assert quick is not None
+    assert quick.startswith(f"experiment={task}/")
+    assert loader.load("train.yaml", [quick])[0].task.name == task
+    assert quick_run(loader, "train.yaml", []) is not None
+    assert quick_run(loader, "train.yaml", ["seed=1"]) is None
+    assert quick_run(loader, "main.yaml", []) is None

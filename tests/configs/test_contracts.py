@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 TASKS = sorted(path.stem for path in (CONFIGS / "task").glob("*.yaml"))
 NEEDS_GPU = {"gpu", "mps", "ddp", "fsdp2"}
-NEEDS_PACKAGE = {"wandb", "mlflow", "aim", "comet", "many"}
+NEEDS_PACKAGE = {"many_loggers", "wandb", "mlflow", "aim", "comet", "many"}
 
 
 def options(group: str) -> list[str]:

@@ -96,7 +96,8 @@ def test_an_experiment_that_overrides_a_part_of_another_task_is_answered_so(tmp_
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_debug_options_do_not_need_the_number_of_workers_in_the_file_of_a_corpus(tmp_path, task):
+def test_debug_options_do_not_need_the_number_of_workers_in_the_file_of_a_corpus(tmp_path, monkeypatch, task):
+    monkeypatch.setenv("PROJECT_ROOT", str(CONFIGS.parent))
     lines = (CONFIGS / "data" / f"{first('data', task)}.yaml").read_text().splitlines()
     bare = [line for line in lines if not line.startswith("num_workers")]
     assert len(bare) == len(lines) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,15 @@ def test_datamodule_gives_batches_of_the_size(composed, batch_size):
     assert batch["mixture"].dtype == torch.float32
 
 
-def test_train_returns_metrics_and_objects(composed, tmp_path):
+def test_train_returns_metrics_and_objects(composed, tmp_path, capsys, caplog):
     cfg = composed()
-    metrics, objects = train(cfg)
+    with caplog.at_level(logging.INFO):
+        metrics, objects = train(cfg)
+    assert f"This run goes to {tmp_path}" in caplog.text
+    assert re.search(r"Epoch 1/1: train/loss [\d.-]+, val/loss [\d.-]+, val/si_sdri [\d.-]+, 0:00:00 left", caplog.text)
+    shown = capsys.readouterr().out
+    assert re.search(r"0\.\d{3} G MACs per second of audio at 8000 Hz", shown)
+    assert "FLOPs" not in shown
     assert {"train/loss", "val/si_sdri", "test/si_sdri"} <= set(metrics)
     assert set(objects) == {"cfg", "datamodule", "model", "callbacks", "logger", "trainer"}
     assert objects["trainer"].current_epoch == 1
