@@ -1,5 +1,6 @@
 """Interpolations beside OmegaConf's: of the data (``data_attribute``), of run folders (``run_dir``, ``sweep_subdir``,
-``existing_dir``, ``run_id``), of folders in the environment (``env_folder``) and those of the project."""
+``existing_dir``, ``run_id``), of folders in the environment (``env_folder``), of loaders
+(``off_mps``) and those of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_preflight.errors import ConfigError, DataAttributeUnbound
 from hydra_preflight.project import RESOLVERS
@@ -46,6 +47,7 @@ def register_resolvers(claim_run_dir: bool = False, read_sources: bool = True, s
     )
     OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     OmegaConf.register_new_resolver("env_folder", env_folder, replace=True)
+    OmegaConf.register_new_resolver("off_mps", off_mps, replace=True)
     for name, dotted in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, _imported_when_read(dotted) if read_sources else _null, replace=True)
 
@@ -106,6 +108,11 @@ def run_id(folder: str) -> str:
 def env_folder(name: str) -> str | None:
     """Read the folder that an environment variable names, with ``~`` expanded; None where it is unset or empty."""
     return os.path.expanduser(os.environ.get(name, "")) or None
+
+
+def off_mps(n_workers: int, *, _root_: DictConfig) -> int:
+    """Give the number of loader processes: none beside Apple's GPU, where a fork of the process can end it."""
+    return 0 if OmegaConf.select(_root_, "trainer.accelerator") == "mps" else n_workers
 
 
 def is_claimed(folder: Path) -> bool:

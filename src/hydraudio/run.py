@@ -80,8 +80,10 @@ def _train(cfg: DictConfig, folder: Path) -> Outcome:
 
     from hydraudio.core.cpu_memory import keep_freed_memory
     from hydraudio.core.online_loggers import ending_loggers
+    from hydraudio.core.precision import settle_precision
 
     _apply_extras(cfg)
+    settle_precision(cfg.trainer)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     _say_what_stands_in(cfg.data)
     datamodule: LightningDataModule = instantiate(cfg.data)

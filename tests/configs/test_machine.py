@@ -63,6 +63,13 @@ def test_a_quick_experiment_stays_on_the_miniature_on_every_machine(tmp_path, mo
         assert root == (None if "quick" in experiment.stem or "budget" in experiment.stem else "/corpora/here")
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=str)
+def test_on_apple_silicon_no_process_loads(tmp_path, experiment):
+    name = f"experiment={experiment.with_suffix('')}"
+    assert compose(tmp_path, name, "trainer=mps").data.num_workers == 0
+    assert compose(tmp_path, name, "trainer=mps", "data.num_workers=3").data.num_workers == 3
+
+
 def test_a_checkpoint_keeps_its_corpus_and_no_other_of_the_machine(tmp_path, monkeypatch):
     for corpus in CORPORA:
         monkeypatch.setenv(f"{corpus.stem.upper()}_DATA_ROOT", f"/corpora/{corpus.stem}")

@@ -192,11 +192,16 @@ def _energy(signal: Tensor) -> Tensor:
 
 def _gram(estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Energies (batch, n_estimates, 1), (batch, 1, n_targets), products (batch, n_estimates, n_targets)."""
-    dtype = torch.float32 if estimate.device.type == "mps" else torch.float64
+    dtype = widest_float(estimate.device)
     parts = zip(estimate.split(_GRAM_SAMPLES, -1), target.split(_GRAM_SAMPLES, -1), strict=True)
     sums = [_gram_part(estimate_part.to(dtype), target_part.to(dtype)) for estimate_part, target_part in parts]
     estimate_energy, target_energy, product = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
     return estimate_energy.unsqueeze(2), target_energy.unsqueeze(1), product
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return float64; float32 on MPS, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _gram_part(estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
