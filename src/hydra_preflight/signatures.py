@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra_preflight.annotations import TypeSpec, accepts, from_runtime, optional
-from hydra_preflight.problems import join, suggest
+from hydra_preflight.problems import join, nearest, suggest
 from hydra_preflight.tree import SPECIAL_KEYS
 
 
@@ -85,7 +85,8 @@ def type_text(value: Any, spec: TypeSpec) -> str:
     if spec.kind == "literal":
         names = [str(item) for item in spec.items]
         text = f"{_shown(value)} is not one of {', '.join(names)}."
-        return text + (suggest(value, names).replace("key", "value", 1) if isinstance(value, str) else "")
+        near = nearest(value, names) if isinstance(value, str) else None
+        return text + (f" Nearest valid value: {near}." if near else "")
     if spec.kind == "str" and isinstance(value, (int, float, bool)):
         return text + " Quote it: \"'...'\" on the command line, '...' in YAML."
     if spec.kind == "object":

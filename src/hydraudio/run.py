@@ -97,6 +97,8 @@ def _train(cfg: DictConfig, folder: Path) -> Outcome:
         if resume_from is None:
             _load_initial_weights(cfg, task)
         trainer = _build_trainer(cfg)
+        if trainer.is_global_zero:
+            log.info("This run goes to %s", folder)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         metrics: dict[str, torch.Tensor] = {}
@@ -182,7 +184,6 @@ def _open_run_folder(cfg: DictConfig, folder: Path, config_text: str, resume_fro
             log.warning("From %s on these settings are others than before: %s", resume_from, "; ".join(changes))
     overrides = HydraConfig.get().overrides.task
     rank_zero_only(open_run_folder)(folder, config_text, cfg, overrides, note)
-    rank_zero_only(log.info)("This run goes to %s", folder)
 
 
 def evaluate(cfg: DictConfig) -> Outcome:
@@ -526,7 +527,7 @@ def _make_trainer(cfg: DictConfig, **arguments: Any) -> Trainer:
     except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         device = f" (accelerator={cfg.trainer.accelerator}, devices={cfg.trainer.devices})"
         raise ConfigError(
-            f"trainer{device}: {str(error).rstrip('.')}. trainer=cpu runs everywhere; configs/trainer lists the others"
+            f"trainer{device}: {str(error).rstrip('.!')}. trainer=cpu runs everywhere; configs/trainer lists the others"
         ) from error
     return trainer
 

@@ -205,6 +205,15 @@ def test_metrics_that_will_never_come_are_refused_before_an_epoch(composed, key)
         train(cfg)
 
 
+def test_a_wrong_choice_is_named_before_anything_is_made(composed, tmp_path):
+    cfg = composed()
+    with open_dict(cfg):
+        cfg.data.problem = "XX"
+    with pytest.raises(ConfigError, match=r"data.problem: 'XX' is not one of ES, EB, SB"):
+        train(cfg)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_the_trainer_refuses_is_a_sentence(composed):
     cfg = composed()
     with open_dict(cfg):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -62,9 +62,9 @@ class Libri2MixDataModule(CorpusDataModule):
     def __init__(
         self,
         *,
-        problem: str = "mix_clean",
+        problem: Literal["mix_clean", "mix_both", "mix_single"] = "mix_clean",
         sample_rate: int = 8000,
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
         train_subsets: str | Sequence[str] = "train-100",
         val_subsets: str | Sequence[str] = "dev",
         test_subsets: str | Sequence[str] = "test",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class PolSESSDataModule(CorpusDataModule):
     def __init__(
         self,
         *,
-        problem: str = "ES",
+        problem: Literal["ES", "EB", "SB"] = "ES",
         sample_rate: int = 8000,
         allowed_variants: str | Sequence[str] | None = None,
         val_variants: str | Sequence[str] | None = None,
@@ -88,7 +88,7 @@ class PolSESSDataModule(CorpusDataModule):
         dynamic_mixing: Mapping[str, Any] | None = None,
         speed: Sequence[float] | None = None,
         speed_noises: bool = False,
-        construction: str = "auto",
+        construction: Literal["auto", "subtract", "add"] = "auto",
         **common: Any,
     ) -> None:
         super().__init__(**common)
