@@ -233,12 +233,11 @@ def test_what_the_trainer_refuses_is_a_sentence(composed):
             "hydra.sweeper.n_trials=2",
             "hydra.sweeper.sampler.n_startup_trials=1",
         ],
-        ["trainer=ddp_sim", "hydra.mode=RUN", "trainer.limit_test_batches=0.3", "test=false"],
         ["logger=wandb", "logger.wandb.offline=true", "seed=1"],
     ],
-    ids=["rates", "experiments", "optuna", "ddp_sim", "wandb"],
+    ids=["rates", "experiments", "optuna", "wandb"],
 )
-def test_sweeps_processes_and_wandb_from_the_command_line(command, tmp_path, arguments):
+def test_sweeps_and_wandb_from_the_command_line(command, tmp_path, arguments):
     if "logger=wandb" in arguments:
         pytest.importorskip("wandb")
     result = command("src/train.py", "-m", "debug=fdr", "test=false", *arguments)
