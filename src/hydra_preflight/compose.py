@@ -178,4 +178,6 @@ def _values(override: Override) -> list[str]:
         interval: Any = override.value()
         return [f"{key}={interval.start}"]
     lines = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not lines:
+        raise ConfigError(f"{COMMAND_LINE}: {override.input_line}: nothing matches; list the values: {key}=A,B")
     return lines[:1] if override.is_range_sweep() else lines
