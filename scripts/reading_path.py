@@ -26,7 +26,7 @@ ROOT = rootutils.setup_root(__file__, indicator="pyproject.toml", project_root_e
 PACKAGE = ROOT / "src" / "hydraudio"
 GROUPS = ("task", "experiment", "data", "model")
 NOT_FOLLOWED = ("__init__", "<module>", "__post_init__")
-QUIET = ("logger=none", "+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false")
+QUIET = ("logger=none", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
 SETTINGS = (
     "trainer.accelerator=cpu",
     "trainer.devices=1",

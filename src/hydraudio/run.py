@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -147,7 +148,8 @@ def _ending_with_words(folder: Path) -> Iterator[None]:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
-        yield
+        with _raising_at(signal.SIGTERM, SIGTERMException):  # in training LastCheckpoint takes its place
+            yield
         return
     except SIGTERMException as error:
         signum = getattr(error, "signum", signal.SIGTERM)
@@ -157,6 +159,23 @@ def _ending_with_words(folder: Path) -> Iterator[None]:
         signum = signal.SIGINT
     log.warning(how_to_continue(folder, is_sweep=HydraConfig.get().mode == RunMode.MULTIRUN))
     sys.exit(128 + signum)
+
+
+@contextmanager
+def _raising_at(signum: signal.Signals, exception: type[BaseException]) -> Iterator[None]:
+    """Raise at a signal instead of ending without a word; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        raise exception
+
+    before = signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
 
 
 def _holding(folder: Path) -> AbstractContextManager[None]:

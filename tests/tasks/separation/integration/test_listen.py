@@ -231,7 +231,7 @@ def test_page_says_what_is_wrong(page, checkpoint, tmp_path, polsess_root):
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", None)
     assert "no such corpus folder" in page.on_checkpoint(path, "as trained", str(tmp_path / "gone"))[-1]
     assert "built for n_sources=2" in page.on_problem(path, "as trained", "", "ES")[-1]
-    assert "is unknown; choose one of ES, EB, SB" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
+    assert "is not one of ES, EB, SB" in page.on_search(path, "as trained", "", "XX", "all", None, "")[-1]
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", 10_000)
     assert "no item is chosen" in page.on_run_item(path, "as trained", "", "SB", "SER", "typed words")
     assert "no item in XX" in page.on_surprise(path, "as trained", "", "SB", "XX")[-1]

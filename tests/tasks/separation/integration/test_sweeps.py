@@ -30,7 +30,7 @@ TINY = [
     "trainer=cpu",
     "logger=csv",
     "callbacks.progress=null",
-    "+trainer.enable_progress_bar=false",
+    "trainer.enable_progress_bar=false",
 ]
 SEARCH = [
     "-m",

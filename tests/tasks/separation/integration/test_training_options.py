@@ -49,7 +49,7 @@ def train(root: Path, folder: Path, *arguments: str) -> Path:
     from hydra_preflight.compose import compose_run
     from hydraudio import run
 
-    quiet = ["trainer=cpu", "logger=csv", "+trainer.enable_progress_bar=false", "callbacks.progress=null"]
+    quiet = ["trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false", "callbacks.progress=null"]
     run.train(compose_run([*TINY, *quiet, f"data.root={root}", *arguments], folder))
     return folder
 
