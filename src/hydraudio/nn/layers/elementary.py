@@ -1,11 +1,16 @@
-"""1x1 and depthwise convolutions, PReLU and gLN that are fast on a CPU as well.
+"""Linear layers, 1x1 and depthwise convolutions, PReLU and gLN that are fast on a CPU as well.
 
-PyTorch's own kernels are slow on a CPU exactly where separation networks spend their time: the backward passes of PReLU
-and group norm, and depthwise convolutions with a dilation. So a network is built from the layers below, which keep the
-names, weights and results of PyTorch's, and compute with the functions below them where these apply: a few vectorised
-passes per item, so that what one pass wrote is still in the cache for the next, with the backward pass by hand. They
-work on contiguous (batch, frames, channels) features: a network of (batch, channels, frames) features lays them out so
-in memory with `channels_last`, and every layer keeps the layout.
+PyTorch's own kernels are slow on a CPU exactly where separation networks spend their time: matrix products, the
+backward passes of PReLU and group norm, and depthwise convolutions with a dilation. So a network is built from the
+layers below, which keep the names, weights and results of PyTorch's, and compute with the functions below them where
+these apply:
+
+- Matrix products. PyTorch computes float32 products on CPUs with MKL, which takes its AVX-512 kernels on Intel
+  processors alone; oneDNN takes them everywhere but is asked for convolutions only. As a 1x1 convolution of
+  channels-last images a linear layer ran 2.2 times as fast as `F.linear`, forward and backward, on an AMD EPYC.
+- All else. A few vectorised passes per item, so that what one pass wrote is still in the cache for the next, with the
+  backward pass by hand. They work on contiguous (batch, frames, channels) features: a network of (batch, channels,
+  frames) features lays them out so in memory with `channels_last`, and every layer keeps the layout.
 
 All are deterministic: the same input gives the same bits on the same machine with the same number of threads.
 """
@@ -44,6 +49,13 @@ def channels_last(x: Tensor) -> Tensor:
 def is_channels_last(x: Tensor) -> bool:
     """Say whether (batch, channels, frames) `x` lies in memory as `channels_last` lays it, and the functions apply."""
     return x.transpose(1, 2).is_contiguous() and prefers_channels_last(x)
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` that computes with `linear`. (..., in) -> (..., out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 class Pointwise(nn.Conv1d):
@@ -115,6 +127,16 @@ def depthwise_conv1d(x: Tensor, kernel: Tensor, padding: int = 0, dilation: int 
 
 def _autocast_dtype() -> torch.dtype | None:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute x W^T + b as `F.linear`, to rounding. x: (..., in), weight: (out, in), bias: (out,) -> (..., out)."""
+    if x.dtype != torch.float32 or x.ndim < 2 or not prefers_channels_last(x):
+        return F.linear(x, weight, bias)
+    n_rows = 1 if x.ndim == 2 else x.shape[:-2].numel()
+    image = x.contiguous().view(1, n_rows, x.shape[-2], x.shape[-1]).permute(0, 3, 1, 2)
+    y = F.conv2d(image, weight[..., None, None], bias, dilation=NO_SLOW_PATH)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import LayerNorm
 
@@ -26,8 +27,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.dropout = dropout
-        self.in_proj = nn.Linear(dim, 3 * dim)
-        self.out_proj = nn.Linear(dim, dim)
+        self.in_proj = Linear(dim, 3 * dim)
+        self.out_proj = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj.weight)
         nn.init.zeros_(self.in_proj.bias)
         nn.init.zeros_(self.out_proj.bias)
@@ -47,8 +48,8 @@ class TransformerLayer(nn.Module):
         self.norm1 = LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attention = SelfAttention(dim, n_heads, dropout)
         self.norm2 = LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.core.options import check_choice, check_sizes
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import flip_frames
 from hydraudio.tasks.separation.networks.dual_path import DualPathMaskNet
 from hydraudio.tasks.separation.networks.tasnet import TasNet
@@ -49,7 +50,7 @@ class RecurrentBlock(nn.Module):
         for name, parameter in self.rnn.named_parameters():
             if "weight_hh" in name:
                 nn.init.orthogonal_(parameter)
-        self.linear = nn.Linear((1 + bidirectional) * hidden_size, dim)
+        self.linear = Linear((1 + bidirectional) * hidden_size, dim)
 
     def forward(self, x: Tensor, n_steps: Tensor | None = None) -> Tensor:
         autocast = x.device.type == "cuda" and torch.is_autocast_enabled("cuda")

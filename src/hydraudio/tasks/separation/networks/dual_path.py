@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hydraudio.core.options import check_choice
 from hydraudio.nn.layers import elementary
-from hydraudio.nn.layers.elementary import PReLU
+from hydraudio.nn.layers.elementary import Linear, PReLU
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
 
@@ -138,15 +138,15 @@ class DualPathMaskNet(nn.Module):
         self.n_sources = n_sources
         self.chunk_size = chunk_size
         self.norm = ChannelsLastNorm(norm, n_filters)
-        self.bottleneck = nn.Linear(n_filters, dim, bias=False)
+        self.bottleneck = Linear(n_filters, dim, bias=False)
         self.layers = nn.ModuleList(
             DualPathLayer(intra(), inter(), dim, norm, skip_around_intra) for _ in range(n_layers)
         )
         self.prelu = PReLU()
-        self.sources = nn.Linear(dim, n_sources * dim)
-        self.output = nn.Linear(dim, dim)
-        self.output_gate = nn.Linear(dim, dim)
-        self.mask = nn.Linear(dim, n_filters, bias=False)
+        self.sources = Linear(dim, n_sources * dim)
+        self.output = Linear(dim, dim)
+        self.output_gate = Linear(dim, dim)
+        self.mask = Linear(dim, n_filters, bias=False)
 
     def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
         n_chunks = valid_chunks = valid_frames = None
@@ -161,7 +161,7 @@ class DualPathMaskNet(nn.Module):
             x = cast(DualPathLayer, layer)(x, n_chunks, valid_chunks)
         x = overlap_add(self.prelu(x), features.shape[-1])  # (batch, frames, dim)
         # A 1x1 convolution of the chunks before overlap-add is the same, where every frame gets its bias twice.
-        x = F.linear(x, self.sources.weight, 2 * self.sources.bias)
+        x = elementary.linear(x, self.sources.weight, 2 * self.sources.bias)
         x = x.unflatten(-1, (self.n_sources, -1)).transpose(1, 2)  # (batch, n_sources, frames, dim)
         x = torch.tanh(self.output(x)) * torch.sigmoid(self.output_gate(x))
         return F.relu(self.mask(x)).transpose(2, 3)  # (batch, n_sources, n_filters, frames)

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hydraudio.core.options import check_sizes
 from hydraudio.nn.frontends.stft import check_stft, istft, root_mean_square, stft
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import frame_mask, global_norm
 from hydraudio.nn.layers.normalization import at_least_float32
 from hydraudio.tasks.separation.networks.tasnet import checked_mixture
@@ -57,7 +58,7 @@ class GridPath(nn.Module):
         self.sequence = sequence
         self.deconv: nn.Module
         if stride == kernel_size:
-            self.deconv = nn.Linear(n_outputs, kernel_size * n_channels)
+            self.deconv = Linear(n_outputs, kernel_size * n_channels)
         else:
             self.deconv = nn.ConvTranspose2d(n_outputs, n_channels, (1, kernel_size), stride=(1, stride))
 
@@ -134,11 +135,11 @@ class FrameAttention(nn.Module):
         super().__init__()
         n_key_channels = math.ceil(key_size / n_bins)
         self.sizes = (n_heads * n_key_channels, n_heads * n_key_channels, n_channels)
-        self.project = nn.Linear(n_channels, sum(self.sizes))
+        self.project = Linear(n_channels, sum(self.sizes))
         self.query_norm = HeadNorm(n_heads, n_bins, n_key_channels, eps)
         self.key_norm = HeadNorm(n_heads, n_bins, n_key_channels, eps)
         self.value_norm = HeadNorm(n_heads, n_bins, n_channels // n_heads, eps)
-        self.merge = nn.Linear(n_channels, n_channels)
+        self.merge = Linear(n_channels, n_channels)
         self.merge_norm = HeadNorm(1, n_bins, n_channels, eps)
 
     def forward(self, x: Tensor, n_frames: Tensor | None = None) -> Tensor:

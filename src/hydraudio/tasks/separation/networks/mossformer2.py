@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hydraudio.core.options import check_sizes
 from hydraudio.nn.layers import elementary
-from hydraudio.nn.layers.elementary import PReLU
+from hydraudio.nn.layers.elementary import Linear, PReLU
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import GlobalLayerNorm, LayerNorm, at_least_float32
 from hydraudio.tasks.separation.networks.tasnet import TasNet
@@ -116,7 +116,7 @@ class ConvFeedForward(nn.Module):
     def __init__(self, norm: nn.Module, n_in: int, n_out: int, dropout: float) -> None:
         super().__init__()
         self.norm = norm
-        self.linear = nn.Linear(n_in, n_out)
+        self.linear = Linear(n_in, n_out)
         self.conv = DepthwiseConv(n_out, 17)
         self.dropout = nn.Dropout(dropout)
 
@@ -231,8 +231,8 @@ class DilatedFSMN(nn.Module):
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_channels, n_channels)
-        self.project = nn.Linear(n_channels, n_channels, bias=False)
+        self.linear = Linear(n_channels, n_channels)
+        self.project = Linear(n_channels, n_channels, bias=False)
         self.conv1 = DepthwiseConv(n_channels, 39)
         self.norm1 = InstanceNorm(n_channels)
         self.prelu1 = ChannelPReLU(n_channels)
@@ -252,14 +252,14 @@ class GatedFSMNBlock(nn.Module):
 
     def __init__(self, n_channels: int, inner_channels: int, dropout: float) -> None:
         super().__init__()
-        self.to_inner = nn.Linear(n_channels, inner_channels)
+        self.to_inner = Linear(n_channels, inner_channels)
         self.prelu = PReLU()
         self.norm1 = LayerNorm(inner_channels)
         self.to_u = ConvFeedForward(LayerNorm(inner_channels), inner_channels, inner_channels, dropout)
         self.to_v = ConvFeedForward(LayerNorm(inner_channels), inner_channels, inner_channels, dropout)
         self.fsmn = DilatedFSMN(inner_channels)
         self.norm2 = LayerNorm(inner_channels)
-        self.to_out = nn.Linear(inner_channels, n_channels)
+        self.to_out = Linear(inner_channels, n_channels)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         y = self.norm1(self.prelu(self.to_inner(x)))
@@ -302,7 +302,7 @@ class MossFormer2MaskNet(nn.Module):
         check_even(n_filters=n_filters)
         self.n_sources = n_sources
         self.norm = GlobalLayerNorm(n_filters)
-        self.bottleneck = nn.Linear(n_filters, n_filters, bias=False)
+        self.bottleneck = Linear(n_filters, n_filters, bias=False)
         self.positions = ScaledPositions()
         self.attention_blocks = nn.ModuleList(
             GatedAttentionBlock(n_filters, attention_channels, expansion, group_frames, dropout)
@@ -312,10 +312,10 @@ class MossFormer2MaskNet(nn.Module):
         self.frame_norm = LayerNorm(n_filters, eps=1e-6)
         self.block_norm = GlobalLayerNorm(n_filters)
         self.prelu = PReLU()
-        self.sources = nn.Linear(n_filters, n_sources * n_filters)
-        self.value = nn.Linear(n_filters, n_filters)
-        self.gate = nn.Linear(n_filters, n_filters)
-        self.mask = nn.Linear(n_filters, n_filters, bias=False)
+        self.sources = Linear(n_filters, n_sources * n_filters)
+        self.value = Linear(n_filters, n_filters)
+        self.gate = Linear(n_filters, n_filters)
+        self.mask = Linear(n_filters, n_filters, bias=False)
 
     def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
         valid = None if n_frames is None else frame_mask(n_frames, features.shape[-1]).unsqueeze(-1)

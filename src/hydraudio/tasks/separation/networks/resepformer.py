@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.core.options import check_choice, check_sizes
+from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.masking import frame_mask, global_norm
 from hydraudio.nn.layers.normalization import at_least_float32
 from hydraudio.nn.layers.transformer import TransformerEncoder
@@ -79,7 +80,7 @@ class RESepFormerMaskNet(nn.Module):
         self.segment_blocks = nn.ModuleList(SequenceBlock(n_filters, **transformer) for _ in range(n_blocks))
         self.memory_blocks = nn.ModuleList(SequenceBlock(n_filters, **transformer) for _ in range(n_blocks - 1))
         self.prelu = nn.PReLU()
-        self.mask = nn.Linear(n_filters, n_sources * n_filters)
+        self.mask = Linear(n_filters, n_sources * n_filters)
 
     def forward(self, features: Tensor, n_frames: Tensor | None = None) -> Tensor:
         batch, n_filters, frames = features.shape
