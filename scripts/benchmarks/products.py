@@ -17,16 +17,37 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = (
+# What makes `outputs`, and the network whose parameters a step trains.
+NETWORKS = {
     # task: separation
-    "sepformer",
-    "resepformer",
+    "separation": """
+from hydra_preflight.compose import compose_run
+from hydra.utils import instantiate
+chosen = ["experiment=separation/polsess_" + case + "_sb", "trainer=cpu", "model.net.n_sources=2"]
+net = instantiate(compose_run(chosen, sys.argv[4]).model.net)
+x = torch.randn(1, 16000)
+outputs = lambda: net(x)
+""",
     # end task
     # task: emotion
-    "wavlm_step",
-    "wavlm_prediction",
+    "emotion": """
+from hydraudio.tasks.emotion.networks.upstream.loading import build_model
+net = build_model({"model_type": "wavlm", "mask_time_prob": 0.0}, "eager")
+x = torch.randn(4, 16000 * 4)
+outputs = lambda: net(x).last_hidden_state
+""",
     # end task
-)
+}
+CASES = {
+    # task: separation
+    "sepformer": "separation",
+    "resepformer": "separation",
+    # end task
+    # task: emotion
+    "wavlm_step": "emotion",
+    "wavlm_prediction": "emotion",
+    # end task
+}
 WORKER = """
 import json, sys, time
 import torch
@@ -35,20 +56,8 @@ if route != "before":
     from hydraudio.core.products import use_products
     route = use_products(route)
 torch.manual_seed(0)
-if case.startswith("wavlm"):
-    from hydraudio.tasks.emotion.networks.upstream.loading import build_model
-    net = build_model({"model_type": "wavlm", "mask_time_prob": 0.0}, "eager")
-    x = torch.randn(4, 16000 * 4)
-    outputs = lambda: net(x).last_hidden_state
-else:
-    from hydra_preflight.compose import compose_run
-    from hydra.utils import instantiate
-    chosen = ["experiment=separation/polsess_" + case + "_sb", "trainer=cpu", "model.net.n_sources=2"]
-    cfg = compose_run(chosen, sys.argv[4])
-    net = instantiate(cfg.model.net)
-    x = torch.randn(1, 16000)
-    outputs = lambda: net(x)
-is_step = case != "wavlm_prediction"
+NETWORK
+is_step = not case.endswith("_prediction")
 net.train(is_step)
 optimizer = torch.optim.AdamW(net.parameters(), lr=1e-5)
 
@@ -77,7 +86,7 @@ def main() -> None:
     parser.add_argument("--revision", default="HEAD", help="what to compare the working tree with")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each kind per case")
     parser.add_argument("--steps", type=int, default=3, help="measured in each process")
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         before = Path(scratch) / "tree"
@@ -108,7 +117,8 @@ def compare(case: str, trees: Mapping[str, Path], n_rounds: int, n_steps: int, s
 def measure(tree: Path, case: str, route: str, n_steps: int, scratch: Path) -> dict[str, float | str]:
     """Median time in seconds of a step in a process of its own, on one thread, and the route that it took."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree / "src"), "PROJECT_ROOT": str(tree)}
-    command = [sys.executable, "-c", WORKER, case, route, str(n_steps), str(scratch / "run")]
+    program = WORKER.replace("NETWORK", NETWORKS[CASES[case]])
+    command = [sys.executable, "-c", program, case, route, str(n_steps), str(scratch / "run")]
     result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{case}, {route} failed in {tree}:\n{result.stderr[-2000:]}")

@@ -415,7 +415,7 @@ def _say_what_stands_in(data: DictConfig) -> None:
 
     An experiment that asks for the generated corpus says ``root: null`` itself, and nothing is said of it.
     """
-    if OmegaConf.is_interpolation(data, "root") and data.root is None:
+    if "root" in data and OmegaConf.is_interpolation(data, "root") and data.root is None:
         written: Any = OmegaConf.to_container(data, resolve=False)
         log.warning(
             "%s names no folder: a small generated corpus stands in for the recordings. Name theirs in .env (see "
