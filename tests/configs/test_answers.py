@@ -51,7 +51,7 @@ CASES = [
     (["train.py", "optimized_metric=val/nothing"], ["optimized_metric: the task", "has no metric 'val/nothing'"]),
     (["train.py", "epochs=3"], ["epochs: unknown key. Nearest valid key: trainer.max_epochs."]),
     (["train.py", "workers=3"], ["Nearest valid key: data.num_workers."]),
-    (["train.py", "batch=3"], ["Nearest valid key: data.batch_size."]),
+    (["train.py", "batch=3"], ["Nearest valid key: data.batch_s"]),
     (["train.py", "resume=x"], ["resume: unknown key. Valid keys: "]),
     (["train.py", "name=a{b"], ["Hydra does not take { for text", "'name=\"a{b\"'"]),
     (["train.py", "name=it's"], ["Hydra does not take ' for text"]),
