@@ -102,7 +102,7 @@ def digest(cfg: DictConfig) -> str:
     """
     if not (cfg.train and cfg.test):
         raise ConfigError("train=false or test=false: experiments are trained and tested, the table shows test metrics")
-    return _digest(OmegaConf.to_yaml(cfg), cfg.data.root)
+    return _digest(OmegaConf.to_yaml(cfg), cfg.data.get("root"))
 
 
 def find_state(log_dir: Path, name: str, wanted: str) -> State:
@@ -206,7 +206,7 @@ def _digest_of_run(run: Path) -> str | None:
         return None
     try:
         resolved = read_text((run / "config.yaml").read_text(encoding="utf-8"), "configuration")
-        return _digest(path.read_text(encoding="utf-8"), resolved["data"]["root"])
+        return _digest(path.read_text(encoding="utf-8"), resolved["data"].get("root"))
     except (FileNotFoundError, KeyError, ValueError):
         return None
 

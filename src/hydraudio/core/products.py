@@ -38,7 +38,7 @@ MAX_ERROR = 1e-5
 MIN_SPEEDUP = 1.05
 """Below that, `auto` stays with PyTorch's own route."""
 
-_N_FRAMES, _N_HEADS, _DIM, _FFN_DIM = 200, 12, 768, 3072  # of the layer: 4 s of speech in WavLM
+_N_FRAMES, _N_HEADS, _DIM, _FFN_DIM = 200, 12, 768, 3072  # of a layer of base size
 _REPEATS = 5
 _PERMISSION = {"reference": "ieee", "onednn": "bf16"}
 
