@@ -13,7 +13,8 @@ TASKS = sorted(path.stem for path in (ROOT / "configs/task").glob("*.yaml"))
 
 def command_of(*arguments: str) -> str:
     """What make would run last."""
-    done = subprocess.run(["make", "-n", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "-n", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]
 
 
