@@ -17,7 +17,7 @@ PATTERN = re.compile(rf"(?<= )(?:{'|'.join(map(re.escape, WORDS))})(?= )")
 ROOMS = ("core", "report", "share", "project")
 GROUPS = ("trainer", "callbacks", "model/scheduler", "logger", "debug", "paths", "extras", "hydra")
 FILES = [path for room in ROOMS for path in (ROOT / "src" / "hydraudio" / room).rglob("*") if path.is_file()]
-FILES += [ROOT / "src" / "hydraudio" / name for name in ("run.py", "testing.py", "new_project.py")]
+FILES += [*(ROOT / "src" / "hydraudio").glob("*.py")]
 FILES += [*(ROOT / "src" / "hydra_preflight").rglob("*.py")]
 FILES += [*(ROOT / "src" / "hydra_plugins").rglob("*.py")]
 FILES += [path for group in GROUPS for path in (ROOT / "configs" / group).glob("*.yaml")]

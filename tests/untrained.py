@@ -9,7 +9,7 @@ import torch
 
 from hydra_preflight.compose import compose_run
 from hydraudio.core.run_folder import portable_config
-from hydraudio.run import build_untrained
+from hydraudio.prepare import build_untrained
 
 
 def write_run(folder: Path, *overrides: str, **contents: Any) -> Path:

@@ -35,7 +35,7 @@ from hydraudio.core.task import count_parameters  # noqa: E402
 from hydraudio.nn.complexity import count_macs, real_time_factor  # noqa: E402
 from hydraudio.report.leaderboard import Cost, Entry, TaskTable, by_task, collect, group, write_leaderboard  # noqa: E402
 from hydraudio.report.tables import rich_table, write_csv  # noqa: E402
-from hydraudio.run import build_task  # noqa: E402
+from hydraudio.trained import build_task  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, temporary: Path) -> bool:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # which devices there are
     from hydra_preflight.compose import compose_run
-    from hydraudio.run import restore_data
     from hydraudio.share.model_folder import open_trained, write_model_folder
     from hydraudio.share.validate import Validation, fetch_copy, report, validate
+    from hydraudio.trained import restore_data
 
     trusted = f"extras.trusted_targets=[{','.join(arguments.trusted_target)}]"
     root = [f"data.root={arguments.data_root.resolve()}"] if arguments.data_root else []

@@ -30,8 +30,8 @@ def load(path: str | Path, trusted_targets: Sequence[str] = ()) -> Task:
     """
     from hydraudio.core.pretrained import CONFIG
     from hydraudio.core.run_folder import best_checkpoint
-    from hydraudio.run import read_trained, restore_task
     from hydraudio.share.model_folder import load_model_folder
+    from hydraudio.trained import read_trained, restore_task
 
     path = Path(path)
     if (path / CONFIG).is_file():
@@ -57,7 +57,7 @@ def build(*overrides: str) -> Task:
     """
     from hydra_preflight.compose import compose_run
     from hydra_preflight.project import enter_project, find_project
-    from hydraudio.run import build_untrained
+    from hydraudio.prepare import build_untrained
 
     project = find_project()
     enter_project(project)

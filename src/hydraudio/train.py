@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Hand the configuration over; what is heavy is imported only now that it is known to be right."""
     from hydraudio import run
+    from hydraudio.core.objective import optimized_value
 
-    return run.optimized_value(run.train(cfg))
+    return optimized_value(run.train(cfg))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_the_corpus_of_another_task_is_refused_for_a_checkpoint():
     from omegaconf import OmegaConf
 
     from hydra_preflight.errors import DataMismatchError
-    from hydraudio.run import restore_data
+    from hydraudio.trained import restore_data
 
     cfg = OmegaConf.create({"data": {"_target_": "hydraudio.tasks.other.corpora.corpus.DataModule"}})
     trained = OmegaConf.create({"task": {"name": "one"}, "data": {}})

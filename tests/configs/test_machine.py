@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from hydra_preflight.compose import compose_run
 from hydraudio.core.experiment_list import digest, find_state
+from hydraudio.core.generated import say_what_stands_in
 from hydraudio.core.run_folder import portable_config
-from hydraudio.run import _say_what_stands_in
 
 ROOT = Path(__file__).parents[2]
 CORPORA = sorted(path.relative_to(ROOT / "configs/data") for path in (ROOT / "configs/data").glob("*/*.yaml"))
@@ -45,7 +45,7 @@ def test_the_environment_names_the_folder_of_every_corpus(tmp_path, monkeypatch,
 def test_a_recipe_without_its_corpus_says_so_in_one_line_and_a_quick_one_nothing(tmp_path, caplog, experiment):
     cfg = compose(tmp_path, f"experiment={experiment.with_suffix('')}")
     with caplog.at_level(logging.WARNING):
-        _say_what_stands_in(cfg.data)
+        say_what_stands_in(cfg.data)
     own = yaml.safe_load((ROOT / "configs/experiment" / experiment).read_text()).get("data", {})
     if own.get("root", "") is None:
         assert not caplog.messages

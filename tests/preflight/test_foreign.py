@@ -101,7 +101,10 @@ NODES = {
     "partial class of no kind": {**TOUCHER, "_partial_": True},
     "function of ours": {"_target_": "hydraudio.core.files.write_text", "path": "MARK", "text": "x"},
     "partial of ours": {"_target_": "hydraudio.core.files.write_text", "_partial_": True, "path": "MARK", "text": "x"},
-    "instantiates a text": {"_target_": "hydraudio.run.build_task", "trained": {"model": {"_target_": "os.system"}}},
+    "instantiates a text": {
+        "_target_": "hydraudio.trained.build_task",
+        "trained": {"model": {"_target_": "os.system"}},
+    },
     "corpus writer": {"_target_": "hydraudio.core.generated.EmbeddedCorpus", "_partial_": True, "seed": 0},
     "class of ours": {"_target_": "hydraudio.report.listen.session.Session"},
     "checkpoint callback": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "MARK"},

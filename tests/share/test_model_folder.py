@@ -141,7 +141,7 @@ def test_metrics_of_another_checkpoint_are_not_taken(trained, checkpoint, tmp_pa
         (lambda c: c["model"]["net"].update(table="../table.csv"), "outside of the folder"),
         (lambda c: c["model"]["ear"].update(source="owner/name"), "outside of the folder"),
         (lambda c: c["model"]["net"].update(_target_="toy_floor.collate"), "not of the kind"),
-        (lambda c: c["model"]["net"].update(_target_="hydraudio.run.build_task", n_kinds=2), "has no argument"),
+        (lambda c: c["model"]["net"].update(_target_="hydraudio.trained.build_task", n_kinds=2), "has no argument"),
         (lambda c: c["model"]["net"].update(surprise=1), "surprise"),
         (lambda c: c["model"]["net"].update(n_kinds=-1), "is negative"),
         (lambda c: c["model"]["net"].update(n_kinds=2**62), "cannot be built"),

@@ -11,10 +11,10 @@ import toy_run
 from safetensors.torch import load_file, save_file
 from tampering import assert_is_honest, assert_is_noticed, checked, edit, probe_here, replace_text, scale, tampered
 
-from hydraudio.run import restore_data
 from hydraudio.share.probe import probe_in_clean_process
 from hydraudio.share.upload import publish
 from hydraudio.share.validate import Copy, Validation, fetch_copy, validate
+from hydraudio.trained import restore_data
 
 WEIGHT = "net.weights.weight"
 

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from hydra_preflight.disk import require_archive
 from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydra_preflight.foreign import read_text
 from hydraudio.core.files import whole_file
 from hydraudio.core.run_folder import link_latest
 
@@ -79,6 +80,11 @@ def read_checkpoint(path: str | os.PathLike, mmap: bool = False) -> dict[str, An
             f"{file}: has no {' and no '.join(missing)}; only checkpoints of Hydraudio describe themselves"
         )
     return checkpoint
+
+
+def trained_config(checkpoint: Mapping[str, Any], ckpt_path: str | Path) -> dict[str, Any]:
+    """The configuration inside a checkpoint as plain values to look at; `hydraudio.trained` makes things of it."""
+    return read_text(checkpoint["hydraudio_config"], f"{ckpt_path} (its configuration)")
 
 
 def require_same_model(

@@ -1,14 +1,20 @@
-"""Generated corpora: what their files depend on, what their folders are called, how they are whole or absent."""
+"""Generated corpora: what their files depend on, how they are whole or absent, and what is said where one stands in."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from hydraudio.core.files import naming_full_disk, partial_path, remove_dead_partials, sha256_of_json, write_json
+
+log = logging.getLogger(__name__)
 
 MARKER = "synthetic.json"
 """File in the root that says what was generated."""
@@ -94,3 +100,32 @@ class EmbeddedCorpus:
                 f"{ {key: wanted[key] for key in changed} }; delete that folder or use another root"
             )
         return True
+
+
+def is_generated(cfg: DictConfig) -> bool:
+    """Say whether the corpus of a configuration is the embedded one."""
+    data = cfg.get("data") or {}
+    return data.get("embedded") is not None and data.get("root") is None
+
+
+def say_what_stands_in(data: DictConfig) -> None:
+    """Say that recordings are replaced by generated ones where this machine has no folder of the corpus.
+
+    An experiment that asks for the generated corpus says ``root: null`` itself, and nothing is said of it.
+    """
+    if "root" in data and OmegaConf.is_interpolation(data, "root") and data.root is None:
+        written: Any = OmegaConf.to_container(data, resolve=False)
+        log.warning(
+            "%s names no folder: a small generated corpus stands in for the recordings. Name theirs in .env (see "
+            ".env.example), or give data.root=FOLDER",
+            written["root"].strip("${}"),
+        )
+
+
+def warn_of_generated(ckpt_path: str | Path) -> None:
+    """Warn of a model that has seen no recordings, before it is used on some."""
+    log.warning(
+        "%s was trained on the generated corpus, not on recordings: on real ones it can make things worse; "
+        "train with data.root=FOLDER",
+        ckpt_path,
+    )

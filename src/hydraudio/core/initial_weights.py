@@ -7,15 +7,30 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from hydra_preflight.errors import ConfigError, DataMismatchError
+from hydraudio.core.checkpoints import read_checkpoint, trained_config
 from hydraudio.core.task import Task
 
 log = logging.getLogger(__name__)
 
 MAX_LISTED = 20
 State = Mapping[str, Tensor]
+
+
+def load_initial_weights(cfg: DictConfig, task: Task) -> None:
+    """Give a new task the weights of ``cfg.init_from``, all or those of the parts ``cfg.init_only``."""
+    path, parts = cfg.init_from, cfg.init_only
+    if parts is not None:
+        if not path:
+            raise ConfigError("init_only: names parts of another run's checkpoint; give that, too: init_from=FILE")
+        if not (isinstance(parts, ListConfig) and parts and all(isinstance(part, str) for part in parts)):
+            raise ConfigError(f"init_only={parts}: give a list of parts, such as init_only=[{task.parts[0]}]")
+    if path:
+        checkpoint = read_checkpoint(path, mmap=True)
+        load_weights(task, checkpoint["state_dict"], trained_config(checkpoint, path)["model"], path, parts)
 
 
 def load_weights(

@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,14 @@ def hold(folder: Path) -> Iterator[None]:
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+def holding(folder: Path) -> AbstractContextManager[None]:
+    """Give the lock of the run folder to the process that speaks for all."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    held: AbstractContextManager[None] | None = rank_zero_only(hold)(folder)
+    return held or nullcontext()
 
 
 def _may_run(holder: str) -> bool:

@@ -64,7 +64,7 @@ def open_trained(cfg: DictConfig, path: Path) -> Trained:
         cfg: composed from ``configs/eval.yaml``.
         path: the checkpoint.
     """
-    from hydraudio.run import open_checkpoint, restore_data, restore_task
+    from hydraudio.trained import open_checkpoint, restore_data, restore_task
 
     config, contents = open_checkpoint(cfg, path)
     task = restore_task(config, contents)
@@ -134,7 +134,7 @@ def load_model_folder(folder: Path, trusted_prefixes: Iterable[str] = ()) -> Tas
         ConfigError: config.json names something that may not be instantiated.
         ValueError: the weights are not those of the network, or not float32.
     """
-    from hydraudio.run import build_task
+    from hydraudio.trained import build_task
 
     content = {"model": read_model_config(folder)["model"]}
     cfg = admit(content, str(folder / CONFIG), trusted_prefixes=trusted_prefixes)

@@ -11,7 +11,7 @@ import untrained
 
 from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError, DataMismatchError
-from hydraudio.run import build_untrained
+from hydraudio.prepare import build_untrained
 
 FOUR = "data.classes=[Angry,Sad,Happy,Neutral]"
 PERMUTED = "data.classes=[Neutral,Happy,Sad,Angry]"

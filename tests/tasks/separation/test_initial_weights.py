@@ -10,7 +10,7 @@ import untrained
 
 from hydra_preflight.compose import compose_run
 from hydra_preflight.errors import ConfigError
-from hydraudio.run import build_untrained
+from hydraudio.prepare import build_untrained
 
 TINY = "model=separation/conv_tasnet_tiny"
 BUT_MASKS = [

@@ -23,11 +23,12 @@ from torch import Tensor
 from hydra_preflight.compose import compose_run
 from hydraudio.audio.io import read_audio_channels, read_info, resample
 from hydraudio.core.task import Task
+from hydraudio.prepare import choose_device
 from hydraudio.report.listen.checkpoints import CheckpointEntry, find_checkpoints
 from hydraudio.report.listen.corpus import Corpus
 from hydraudio.report.listen.listening import Heard, Listening, check_finite, listening_of
 from hydraudio.report.tables import TableData
-from hydraudio.run import choose_device, open_checkpoint, restore_data, restore_task
+from hydraudio.trained import open_checkpoint, restore_data, restore_task
 
 AS_TRAINED = "as trained"
 MAX_RECORDING_S = 1800.0

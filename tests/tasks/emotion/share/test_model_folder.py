@@ -82,7 +82,7 @@ def test_adapters_are_folded_into_the_weights(make_run, compose_eval, msp_root, 
             value.normal_(generator=generator)
     torch.save(contents, path)
 
-    from hydraudio.run import open_checkpoint, restore_task
+    from hydraudio.trained import open_checkpoint, restore_task
 
     expected = probe_outputs(restore_task(*open_checkpoint(compose_eval(), path)))
     folder = write_model_folder(tmp_path / "model", open_trained(compose_eval(), path))

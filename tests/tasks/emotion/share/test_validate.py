@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tampering import assert_is_honest, assert_is_noticed, checked, edit, probe_here, replace_text, scale
 
-from hydraudio.run import restore_data
 from hydraudio.share.validate import Copy, Validation
+from hydraudio.trained import restore_data
 
 WEIGHT = "net.category.output.weight"
 

@@ -27,8 +27,8 @@ def test_what_is_built_is_what_a_training_begins_with(tmp_path, monkeypatch):
     from hydraudio import run
 
     begun = []
-    monkeypatch.setattr(run, "_build_trainer", lambda cfg: begun.append(cfg))
-    monkeypatch.setattr(run, "_check_monitor", lambda cfg, task: begun.append(task.state_dict()))
+    monkeypatch.setattr(run, "build_trainer", lambda cfg: begun.append(cfg))
+    monkeypatch.setattr(run, "check_logged", lambda cfg, task: begun.append(task.state_dict()))
     from hydra_preflight.compose import compose_run
 
     with pytest.raises(AttributeError):  # there is no trainer
