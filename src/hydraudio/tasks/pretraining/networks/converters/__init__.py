@@ -1,0 +1,1 @@
+"""Weights of other implementations for the networks of this floor."""
