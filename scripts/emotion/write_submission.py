@@ -60,9 +60,9 @@ def _write(arguments: argparse.Namespace) -> int:
     from hydra_preflight.compose import compose_run
     from hydra_preflight.errors import ConfigError
     from hydra_preflight.resolvers import run_dir
+    from hydraudio.report.classification.callback import PREDICTIONS_FILE
     from hydraudio.run import evaluate_checkpoint
-    from hydraudio.tasks.emotion.report.callback import PREDICTIONS_FILE
-    from hydraudio.tasks.emotion.report.predictions import load_predictions
+    from hydraudio.tasks.emotion.report.predictions import EmotionTable
     from hydraudio.tasks.emotion.report.submission import ATTRIBUTE_FILE, CATEGORY_FILE
 
     logs = os.environ.get("HYDRAUDIO_LOG_DIR", f"{ROOT}/logs")
@@ -77,7 +77,7 @@ def _write(arguments: argparse.Namespace) -> int:
     files = [report / name for name in (CATEGORY_FILE, ATTRIBUTE_FILE) if (report / name).is_file()]
     if not files:
         raise ValueError(f"{cfg.ckpt_path}: no submission was written; {report}/index.html says why")
-    names = _names(arguments) or load_predictions(report / PREDICTIONS_FILE).ids.tolist()
+    names = _names(arguments) or EmotionTable.load(report / PREDICTIONS_FILE).ids.tolist()
     return _report(files, names)
 
 

@@ -26,7 +26,7 @@ _MAX_DRAWS_PER_CHUNK = 50_000  # bounds the memory of one block of resamples and
 _CONFIDENCE = 0.95
 
 
-_OF_MOMENTS = {"ccc": concordance_of_moments, "pearson": pearson_of_moments, "rmse": rmse_of_moments}
+OF_MOMENTS = {"ccc": concordance_of_moments, "pearson": pearson_of_moments, "rmse": rmse_of_moments}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ScoreSums:
         counts = dict.fromkeys(self.scores(), n_labelled)
         counts |= {name: int(sums[:, 1].sum()) for name, sums in self.means.items()}
         rated = {name: int(sums[:, 0].sum()) for name, sums in self.attributes.items()}
-        for metric in _OF_MOMENTS if rated else ():
+        for metric in OF_MOMENTS if rated else ():
             counts[metric] = max(rated.values())
             counts |= {f"{metric}_{name}": n for name, n in rated.items()}
         return counts
@@ -92,7 +92,7 @@ class ScoreSums:
     def _attribute_scores(self, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         totals = {name: weights @ sums for name, sums in self.attributes.items()}
         scores: dict[str, NDArray[np.float64]] = {}
-        for metric, function in _OF_MOMENTS.items() if totals else ():
+        for metric, function in OF_MOMENTS.items() if totals else ():
             unit = self.scale if metric == "rmse" else 1.0
             values = {f"{metric}_{name}": unit * function(total) for name, total in totals.items()}
             scores[metric] = _mean_of_numbers(np.stack(list(values.values())))

@@ -2,7 +2,7 @@
 
 from hydraudio.core.spec import Axes, Block, Card, Metric, Pin, TaskSpec
 
-_PAGE = "hydraudio.tasks.emotion.report/page.html"
+_CLASSES, _PAGE = "classification.html", "hydraudio.tasks.emotion.report/page.html"
 
 SPEC = TaskSpec(
     name="emotion",
@@ -37,14 +37,14 @@ SPEC = TaskSpec(
     agree=("sample_rate", "class_names", "attribute_names"),
     resampled="speaker",
     blocks=(
-        Block("lead", "", _PAGE),
+        Block("lead", "", _CLASSES),
         Block("listen", "Listen"),
-        Block("summary", "Scores", _PAGE),
-        Block("classes", "Per class", _PAGE),
-        Block("confusion", "Confusion", _PAGE),
-        Block("calibration", "Calibration", _PAGE),
+        Block("summary", "Scores", _CLASSES),
+        Block("classes", "Per class", _CLASSES),
+        Block("confusion", "Confusion", _CLASSES),
+        Block("calibration", "Calibration", _CLASSES),
         Block("attributes", "Attributes", _PAGE),
-        Block("slices", "Slices", _PAGE),
+        Block("slices", "Slices", _CLASSES),
         Block("gender", "Gender", _PAGE),
         Block("speakers", "Speakers", _PAGE),
         Block("curves", "Learning curves"),

@@ -18,12 +18,12 @@ import soundfile
 import torch
 
 from hydraudio.core.defects import or_raise
+from hydraudio.report.classification.examples import read_recording
 from hydraudio.tasks.emotion.corpora.msp_podcast.labels import parse_consensus
 from hydraudio.tasks.emotion.corpora.msp_podcast.votes import add_votes, parse_votes
 from hydraudio.tasks.emotion.corpora.webdataset import reader as webdataset
 from hydraudio.tasks.emotion.corpora.webdataset.reader import check_webdataset, is_webdataset, read_index, read_member
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_index, write_webdataset
-from hydraudio.tasks.emotion.report.examples import read_recording
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 
 NAMES = ("Angry", "Sad", "Happy", "Neutral")
 
 
 @pytest.fixture
-def make_predictions() -> Callable[..., PredictionTable]:
+def make_predictions() -> Callable[..., EmotionTable]:
     """n items of 20 speakers, the same truth for the same n; `skill` makes the logits and ratings better."""
 
-    def make(
-        n: int = 400, skill: float = 1.5, seed: int = 1, classes: bool = True, rated: bool = True
-    ) -> PredictionTable:
+    def make(n: int = 400, skill: float = 1.5, seed: int = 1, classes: bool = True, rated: bool = True) -> EmotionTable:
         truth, noise = np.random.default_rng(0), np.random.default_rng(seed)
         labels = truth.choice(4, n, p=[0.2, 0.2, 0.2, 0.4])
         targets = truth.uniform(0, 1, (n, 2))
@@ -26,7 +24,7 @@ def make_predictions() -> Callable[..., PredictionTable]:
         logits = noise.normal(size=(n, 4)) + skill * np.eye(4)[labels]
         ratings = np.clip(targets + noise.normal(size=(n, 2)) / (2 + 4 * skill), 0, 1)
         nothing = np.zeros((n, 0))
-        return PredictionTable(
+        return EmotionTable(
             class_names=NAMES if classes else (),
             class_letters=tuple("ASHN") if classes else (),
             attribute_names=("valence", "arousal") if rated else (),

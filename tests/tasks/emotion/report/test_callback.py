@@ -20,7 +20,7 @@ from hydraudio.metrics.classification import category_scores
 from hydraudio.report.run_scores import read_run_scores
 from hydraudio.report.tables import read_csv
 from hydraudio.tasks.emotion.report.callback import EmotionReport
-from hydraudio.tasks.emotion.report.predictions import load_predictions
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 from hydraudio.tasks.emotion.report.submission import submission_defects
 from hydraudio.tasks.emotion.spec import SPEC
 
@@ -141,7 +141,7 @@ def test_the_files_are_there_and_agree_with_each_other(joint: Path) -> None:
         *("items.csv", "predictions.npz", "details.json", "summary.csv", "confusion.csv", "confusion.png"),
         *("slices.csv", "gender.csv", "speakers.csv", "submission_task1.csv", "submission_task2.csv", "index.html"),
     }
-    predictions = load_predictions(joint / "predictions.npz")
+    predictions = EmotionTable.load(joint / "predictions.npz")
     assert len(predictions) == 160
     expected = category_scores(predictions.probabilities, predictions.labels, 8)
     found = json.loads((joint / "details.json").read_text())
@@ -211,7 +211,7 @@ def test_a_set_without_labels_gives_predictions_and_says_that_nothing_is_scored(
 def test_repeated_items_count_once_and_cached_features_have_no_sound(tmp_path: Path) -> None:
     items = [item(k, features=True) for k in range(30)]
     report = run(tmp_path, [*items, *items[:4]])
-    assert len(load_predictions(report / "predictions.npz")) == 30
+    assert len(EmotionTable.load(report / "predictions.npz")) == 30
     page = (report / "index.html").read_text()
     assert "4 repetitions" in page
     assert "<audio" not in page
@@ -264,7 +264,7 @@ def test_wrong_groups_are_refused_before_the_training() -> None:
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     items = [item(k) for k in range(48)]
-    alone = load_predictions(run(tmp_path / "one", items) / "predictions.npz")
+    alone = EmotionTable.load(run(tmp_path / "one", items) / "predictions.npz")
     script = f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -282,7 +282,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Report:") == 1
-    together = load_predictions(tmp_path / "two" / "predictions.npz")
+    together = EmotionTable.load(tmp_path / "two" / "predictions.npz")
     assert together.ids.tolist() == alone.ids.tolist()
     np.testing.assert_allclose(together.probabilities, alone.probabilities)
     temperatures = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hydraudio.tasks.emotion.report.comparison import write_comparison
-from hydraudio.tasks.emotion.report.predictions import PredictionTable, save_predictions
+from hydraudio.report.classification import comparison
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 
-Make = Callable[..., PredictionTable]
+Make = Callable[..., EmotionTable]
+write_comparison = functools.partial(comparison.write_comparison, kind=EmotionTable, resampled="speaker")
 
 
 def silent() -> Console:
@@ -35,8 +37,8 @@ def test_paired_comparison_finds_the_better_model(make_predictions: Make, tmp_pa
 
 
 def test_comparison_uses_common_items_and_common_heads(make_predictions: Make, tmp_path: Path) -> None:
-    save_predictions(tmp_path / "a.npz", make_predictions(200).select(np.arange(150)))
-    save_predictions(tmp_path / "b.npz", make_predictions(200, rated=False).select(np.arange(50, 200)[::-1]))
+    make_predictions(200).select(np.arange(150)).save(tmp_path / "a.npz")
+    make_predictions(200, rated=False).select(np.arange(50, 200)[::-1]).save(tmp_path / "b.npz")
     files = {"a": tmp_path / "a.npz", "b": tmp_path / "b.npz"}
     page = write_comparison(files, tmp_path, n_bootstrap=50, console=silent()).read_text()
     assert "100 of every model; 100 others were left out" in page

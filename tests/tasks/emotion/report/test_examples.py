@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from hydraudio.tasks.emotion.report.examples import CATEGORY, EmotionExample, example_card, read_recording, with_sound
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
+from hydraudio.report.classification.examples import CATEGORY, ClassExample, read_recording, with_sound
+from hydraudio.tasks.emotion.report.examples import example_card
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 
-Make = Callable[..., PredictionTable]
+Make = Callable[..., EmotionTable]
 
 
 def test_recordings_are_read_from_files_and_from_shards(tmp_path: Path, make_predictions: Make) -> None:
@@ -24,13 +25,13 @@ def test_recordings_are_read_from_files_and_from_shards(tmp_path: Path, make_pre
         assert waveform.shape == (16000,)
         assert np.abs(waveform).max() == pytest.approx(0.5, abs=0.01)
     item = make_predictions(1)
-    heard = with_sound(EmotionExample(CATEGORY, "a", -1.0, f"{tmp_path}/a.flac"), 16000, 0.5)
+    heard = with_sound(ClassExample(CATEGORY, "a", -1.0, f"{tmp_path}/a.flac"), 16000, 0.5)
     assert heard.sound is not None
     assert len(heard.sound.waveform) == 8000
     assert "<audio" in example_card("worst", heard, item, 16000)
-    gone = with_sound(EmotionExample(CATEGORY, "a", -1.0, f"{tmp_path}/gone.wav"), 16000, 0.5)
+    gone = with_sound(ClassExample(CATEGORY, "a", -1.0, f"{tmp_path}/gone.wav"), 16000, 0.5)
     card = example_card("worst", gone, item, 16000)
     assert "<audio" not in card
     assert "gone.wav" in card
-    missing = with_sound(EmotionExample(CATEGORY, "a", -1.0, f"{tmp_path}/shard.tar#none"), 16000, 0.5)
+    missing = with_sound(ClassExample(CATEGORY, "a", -1.0, f"{tmp_path}/shard.tar#none"), 16000, 0.5)
     assert "no audio of none" in missing.silent

@@ -7,22 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hydraudio.tasks.emotion.report.predictions import (
-    PredictionTable,
-    item_columns,
-    item_rows,
-    join,
-    load_predictions,
-    save_predictions,
-)
+from hydraudio.report.classification.predictions import join
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 
-Make = Callable[..., PredictionTable]
+Make = Callable[..., EmotionTable]
 
 
 def test_what_is_saved_is_what_is_loaded(make_predictions: Make, tmp_path: Path) -> None:
     predictions = make_predictions(50)
-    loaded = load_predictions(save_predictions(tmp_path / "predictions.npz", predictions))
-    for field in dataclasses.fields(PredictionTable):
+    loaded = EmotionTable.load(predictions.save(tmp_path / "predictions.npz"))
+    for field in dataclasses.fields(EmotionTable):
         ours, theirs = getattr(predictions, field.name), getattr(loaded, field.name)
         if isinstance(ours, tuple):
             assert ours == theirs
@@ -32,9 +26,9 @@ def test_what_is_saved_is_what_is_loaded(make_predictions: Make, tmp_path: Path)
             assert theirs.tolist() == ours.tolist()
     (tmp_path / "other.npz").write_text("no archive")
     with pytest.raises(ValueError, match="not a file of predictions"):
-        load_predictions(tmp_path / "other.npz")
+        EmotionTable.load(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError, match="evaluate the checkpoint first"):
-        load_predictions(tmp_path / "absent.npz")
+        EmotionTable.load(tmp_path / "absent.npz")
 
 
 def test_repetitions_are_left_out_and_clusters_are_speakers_else_podcasts(make_predictions: Make) -> None:
@@ -51,8 +45,8 @@ def test_repetitions_are_left_out_and_clusters_are_speakers_else_podcasts(make_p
 def test_rows_show_ratings_from_1_to_7_and_names_of_classes(make_predictions: Make) -> None:
     predictions = make_predictions(20)
     predictions = dataclasses.replace(predictions, labels=np.where(np.arange(20) == 3, -1, predictions.labels))
-    rows = list(item_rows(predictions, n_at_once=3))
-    assert set(item_columns(predictions)) == set(rows[0])
+    rows = list(predictions.rows(n_at_once=3))
+    assert set(predictions.columns()) == set(rows[0])
     assert rows[0]["valence"] == pytest.approx(1 + 6 * predictions.attribute_targets[0, 0])
     assert rows[3]["label"] is None
     assert rows[4]["label"] == predictions.class_names[predictions.labels[4]]

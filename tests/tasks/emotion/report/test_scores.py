@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hydraudio.metrics.classification import category_scores
+from hydraudio.report.classification.scores import Options, score
 from hydraudio.tasks.emotion.metrics import attribute_scores
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
-from hydraudio.tasks.emotion.report.scores import Options, score
+from hydraudio.tasks.emotion.report.callback import USUAL_GROUPS
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 
-Make = Callable[..., PredictionTable]
-OPTIONS = Options(n_bootstrap=100, min_items=30)
+Make = Callable[..., EmotionTable]
+OPTIONS = Options(n_bootstrap=100, min_items=30, groups=USUAL_GROUPS)
 
 
 def test_scores_are_those_of_the_metrics_and_lie_in_their_intervals(make_predictions: Make) -> None:

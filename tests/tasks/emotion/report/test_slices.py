@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from hydraudio.metrics.classification import category_scores
+from hydraudio.report.classification.scores import Options, slices
 from hydraudio.report.slices import slice_rows, slice_tables
 from hydraudio.report.tables import EN_DASH
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
-from hydraudio.tasks.emotion.report.scores import Options
-from hydraudio.tasks.emotion.report.slices import gap_rows, gender_gaps, slices, speaker_spread
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
+from hydraudio.tasks.emotion.report.slices import gap_rows, gender_gaps, speaker_spread
 
-Make = Callable[..., PredictionTable]
+Make = Callable[..., EmotionTable]
 OPTIONS = Options(n_bootstrap=100, min_items=30)
 
 

@@ -4,10 +4,10 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
+from hydraudio.tasks.emotion.report.predictions import EmotionTable
 from hydraudio.tasks.emotion.report.submission import write_submissions
 
-Make = Callable[..., PredictionTable]
+Make = Callable[..., EmotionTable]
 
 
 def test_submissions_need_letters_and_all_three_attributes(make_predictions: Make, tmp_path: Path) -> None:

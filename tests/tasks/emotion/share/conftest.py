@@ -50,16 +50,16 @@ def write_run(folder: Path, root: Path, overrides: tuple[str, ...] = ()) -> Path
 def metrics_of(checkpoint: Path) -> dict[str, Any]:
     """metrics.json of a test of 300 made-up items."""
     from hydraudio.core.checkpoints import read_checkpoint
-    from hydraudio.tasks.emotion.report.predictions import PredictionTable
-    from hydraudio.tasks.emotion.report.scores import Options, convention, score
-    from hydraudio.tasks.emotion.report.slices import slices
+    from hydraudio.report.classification.scores import Options, score, slices
+    from hydraudio.tasks.emotion.report.callback import USUAL_GROUPS
+    from hydraudio.tasks.emotion.report.predictions import EmotionTable
     from hydraudio.tasks.emotion.report.tables import summary
 
     rng, n = np.random.default_rng(0), 300
     names = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")
     labels, targets = rng.integers(0, 8, n), rng.uniform(0, 1, (n, 3))
     logits = rng.normal(size=(n, 8)) + 1.5 * np.eye(8)[labels]
-    p = PredictionTable(
+    p = EmotionTable(
         class_names=names,
         class_letters=tuple("ASHUFDCN"),
         attribute_names=("arousal", "valence", "dominance"),
@@ -77,12 +77,12 @@ def metrics_of(checkpoint: Path) -> dict[str, Any]:
         attributes=np.clip(targets + 0.2 * rng.normal(size=(n, 3)), 0, 1),
         attribute_targets=targets,
     )
-    options = Options(n_bootstrap=20, min_items=10)
+    options = Options(n_bootstrap=20, min_items=10, groups=USUAL_GROUPS)
     scores = score(p, options, temperature=1.3)
     information = {"Checkpoint": str(checkpoint), "Corpus": "/home/somebody/corpora/msp", "Splits": "Test1"}
     assert read_checkpoint(checkpoint)
     found = slices(p, options)
-    return summary(p, scores, found, [], information, convention(p))
+    return summary(p, scores, found, [], information)
 
 
 def eval_config(*overrides: str) -> Any:

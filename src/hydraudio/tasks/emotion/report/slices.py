@@ -1,25 +1,20 @@
-"""Scores of parts of a test of emotions: by split, gender, duration, agreement of the raters, and speaker."""
+"""Gaps between genders and the spread over speakers in a test of emotions."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hydraudio.metrics.classification import class_scores, confusion_matrix, nan_mean
-from hydraudio.report.slices import Slice
+from hydraudio.report.classification.scores import Options, sums_of
 from hydraudio.report.tables import Row, floats, interval_entries
-from hydraudio.stats.clustered import percentile_interval, score_intervals
+from hydraudio.stats.clustered import percentile_interval
 from hydraudio.stats.intervals import Interval
 from hydraudio.tasks.emotion.metrics import attribute_scores
-from hydraudio.tasks.emotion.report.predictions import GENDERS, UNKNOWN, PredictionTable
-from hydraudio.tasks.emotion.report.scores import Options, sums_of
+from hydraudio.tasks.emotion.report.predictions import GENDERS, UNKNOWN, EmotionTable
 
-DURATION_EDGES_S = (3.0, 5.0, 8.0, 11.0)
-ENTROPY_EDGES = (1 / 3, 2 / 3)
 PERCENTILES = (10, 50, 90)
 SPEAKER_COLUMNS = ("speaker", "gender", "n", "accuracy", "uar", "nll", "ccc")
 
@@ -45,30 +40,12 @@ class SpeakerSpread:
     n_left_out: int
 
 
-def slices(predictions: PredictionTable, options: Options) -> list[Slice]:
-    """Return all slices with more than one value; small ones are suppressed."""
-    p = predictions.select(predictions.labelled | predictions.rated)
-    found = []
-    for name, values, order in _properties(p):
-        present = [value for value in order if (values == value).any()]
-        if len(present) > 1:
-            found += [_slice(name, value, p.select(values == value), options) for value in present]
-    return found
-
-
-def table_metrics(predictions: PredictionTable) -> list[str]:
-    """Return the metrics of the tables of slices; the files have all."""
-    category = ["macro_f1", "uar", "accuracy", "nll"] if predictions.labelled.any() else []
-    attributes = ["ccc", *(f"ccc_{name}" for name in predictions.attribute_names)] if predictions.rated.any() else []
-    return category + attributes[: 1 if category else None]
-
-
-def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
+def gender_gaps(predictions: EmotionTable, options: Options) -> list[Gap]:
     """Return the differences between women and men: scores, and recall of each class (equal opportunity).
 
     Empty where one of them is missing. Speakers have one gender each, so both sides are resampled independently.
     """
-    p = predictions.select(predictions.labelled | predictions.rated)
+    p = predictions.select(predictions.scored)
     groups = [p.select(p.gender == GENDERS.index(name)) for name in ("Female", "Male")]
     if not all(len(group) for group in groups):
         return []
@@ -98,12 +75,12 @@ def gender_gaps(predictions: PredictionTable, options: Options) -> list[Gap]:
     return gaps
 
 
-def speaker_spread(predictions: PredictionTable, options: Options) -> SpeakerSpread:
+def speaker_spread(predictions: EmotionTable, options: Options) -> SpeakerSpread:
     """Return the scores of each known speaker with enough items.
 
     The recall of a speaker is averaged over the classes that the speaker has: hardly anyone has them all.
     """
-    p = predictions.select(predictions.labelled | predictions.rated)
+    p = predictions.select(predictions.scored)
     names, index, counts = np.unique(p.speaker, return_inverse=True, return_counts=True)
     known = (names != UNKNOWN) & (names != "")
     kept = np.flatnonzero(known & (counts >= options.min_items))
@@ -127,43 +104,7 @@ def gap_rows(gaps: Sequence[Gap]) -> list[Row]:
     ]
 
 
-def _slice(name: str, value: str, part: PredictionTable, options: Options) -> Slice:
-    if len(part) < options.min_items:
-        return Slice(name, value, len(part), {}, f"fewer than {options.min_items} items")
-    sums = sums_of(part)
-    assert sums is not None, "slices are made of items that can be scored"
-    return Slice(name, value, len(part), score_intervals(sums, **options.settings))
-
-
-def _properties(p: PredictionTable) -> Iterator[tuple[str, NDArray[np.str_], Sequence[str]]]:
-    """Name of each property with its value for every item and the order of values."""
-    yield "Split", p.split, sorted(set(p.split.tolist()))
-    yield "Gender", np.array(GENDERS)[p.gender], GENDERS
-    labels = _bin_labels(DURATION_EDGES_S, "{:g}", " s")
-    yield "Duration", _binned(p.duration_s, DURATION_EDGES_S, labels), labels
-    entropy = ("up to 1/3", "1/3 to 2/3", "above 2/3")
-    yield (
-        "Entropy of the votes (0: all raters agree, 1: every class alike)",
-        _binned(p.vote_entropy, ENTROPY_EDGES, entropy, right=True),
-        entropy,
-    )
-
-
-def _bin_labels(edges: Sequence[float], number: str, unit: str) -> list[str]:
-    texts = [number.format(edge) for edge in edges]
-    middle = [f"{low} to {high}{unit}" for low, high in itertools.pairwise(texts)]
-    return [f"below {texts[0]}{unit}", *middle, f"{texts[-1]}{unit} and above"]
-
-
-def _binned(
-    values: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str], right: bool = False
-) -> NDArray[np.str_]:
-    """Label of the bin of each value; "" where the value is unknown."""
-    index = np.digitize(values, edges, right=right)
-    return np.where(np.isnan(values), "", np.array(labels)[np.minimum(index, len(labels) - 1)])
-
-
-def _speaker_row(name: str, p: PredictionTable) -> Row:
+def _speaker_row(name: str, p: EmotionTable) -> Row:
     row: Row = {"speaker": name, "gender": GENDERS[int(p.gender[0])], "n": len(p)}
     row |= dict.fromkeys(("accuracy", "uar", "nll", "ccc"), float("nan"))
     if p.labelled.any():

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from hydraudio.report.tables import Row, write_csv
-from hydraudio.tasks.emotion.report.predictions import PredictionTable, to_rating
+from hydraudio.tasks.emotion.report.predictions import EmotionTable, to_rating
 
 CATEGORY_FILE, ATTRIBUTE_FILE = "submission_task1.csv", "submission_task2.csv"
 CATEGORY_COLUMNS = ("FileName", "EmoClass")
@@ -23,7 +23,7 @@ _ATTRIBUTES = ("arousal", "valence", "dominance")  # in the order of the columns
 _MAX_LISTED = 5
 
 
-def write_submissions(folder: Path, predictions: PredictionTable) -> list[str]:
+def write_submissions(folder: Path, predictions: EmotionTable) -> list[str]:
     """Write the files that the model can fill, and return one line per file: written, or why not."""
     lines = []
     if predictions.class_letters:
@@ -42,7 +42,7 @@ def write_submissions(folder: Path, predictions: PredictionTable) -> list[str]:
     return lines
 
 
-def attribute_rows(predictions: PredictionTable) -> Iterator[Row]:
+def attribute_rows(predictions: EmotionTable) -> Iterator[Row]:
     """Return the rows of task 2, clipped to the scale."""
     ratings = to_rating(predictions.attributes)
     order = [predictions.attribute_names.index(name) for name in _ATTRIBUTES]

@@ -1,4 +1,4 @@
-"""Scores of a test of emotions: the whole set, calibration, groups of classes. Slices are in `slices`."""
+"""Scores of a test of classes: the whole set, calibration, groups of classes, slices."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ import numpy as np
 
 from hydraudio.metrics import class_groups
 from hydraudio.metrics.calibration import Reliability, calibration_error, reliability, scaled_probabilities
-from hydraudio.metrics.classification import (
-    brier_per_item,
-    category_scores,
-    divergences_per_item,
-    nll_per_item,
-    top_k_hits,
-)
+from hydraudio.metrics.classification import category_scores, nll_per_item
+from hydraudio.report.classification.predictions import PredictionTable
+from hydraudio.report.slices import Slice
 from hydraudio.stats.bootstrap import Bootstrap
-from hydraudio.stats.clustered import ScoreSums, score_intervals, score_sums
+from hydraudio.stats.clustered import OF_MOMENTS, ScoreSums, score_intervals
 from hydraudio.stats.intervals import Interval
-from hydraudio.tasks.emotion.metrics import ATTRIBUTE_RANGE
-from hydraudio.tasks.emotion.report.predictions import PredictionTable
 
-CATEGORY_METRICS = {
+METRICS = {
     "macro_f1": "Macro-F1",
     "weighted_f1": "Weighted F1",
     "accuracy": "Accuracy",
@@ -37,24 +31,20 @@ CATEGORY_METRICS = {
     "kld": "KL to the votes / nats",
     "jsd": "JS to the votes / nats",
 }
-ATTRIBUTE_METRICS = {"ccc": "CCC", "pearson": "Pearson", "rmse": "RMSE, scale 1 to 7"}
-_OF_ATTRIBUTES = tuple(ATTRIBUTE_METRICS)
 LESS_IS_BETTER = ("nll", "brier", "ece", "ece_scaled", "nll_scaled", "kld", "jsd", "rmse")
-CONVENTION = (
+_CONVENTION = (
     "Fixed label set: all {n} classes count in every mean, and a class without items or predictions counts as 0. "
     "Predictions of the whole set are scored once, never averaged over batches."
 )
-USUAL_GROUPS = {"mode": "explicit", "head": ("Happy", "Neutral"), "mid": ("Angry", "Sad")}
-"""Frequent and rare classes as usual for MSP-PODCAST."""
 
 
 @dataclass(frozen=True)
 class Options(Bootstrap):
     """How a report is made.
 
-    n_bootstrap, seed: of the 95 % intervals; speakers are resampled whole.
+    n_bootstrap, seed: of the 95 % intervals; clusters of items are resampled whole.
     min_items: slices with fewer items are suppressed.
-    groups: arguments of `class_groups` other than names and counts; empty: `USUAL_GROUPS`.
+    groups: arguments of `class_groups` other than names and counts; empty: the classes have no groups.
     """
 
     min_items: int = 30
@@ -74,22 +64,31 @@ class Calibration:
 class Scores:
     """Scores of a set of predictions.
 
-    intervals: by metric name (see the tables above; `<metric>_<attribute>`, `recall/<class>`, `f1/<class>`).
+    intervals: by metric name (see the table above; `<metric>_<attribute>`, `recall/<class>`, `f1/<class>`).
     per_class: precision, recall, f1 and support (n_classes,), and confusion, or empty.
     groups: head, mid and tail, or empty. calibration: None without labels.
-    n_clusters: speakers (or what stands for them) behind the intervals.
-    n_broken: items whose outputs are no numbers; with any, no score of categories is a number either.
+    n_clusters: what is resampled whole behind the intervals.
+    n_broken: items whose outputs are no numbers; with any, no score of classes is a number either.
     """
 
     n_items: int
     n_labelled: int
-    n_rated: int
     n_clusters: int
     n_broken: int
     intervals: Mapping[str, Interval]
     per_class: Mapping[str, np.ndarray]
     groups: Mapping[str, Mapping[str, Any]]
     calibration: Calibration | None
+
+    @property
+    def broken_line(self) -> str:
+        """What is said about items whose outputs are no numbers; empty without any."""
+        if not self.n_broken:
+            return ""
+        return (
+            f"The network's output is no number for {self.n_broken} of {self.n_items} items (empty in items.csv), so "
+            "their scores are undefined: it has diverged, or the recordings hold what it was not made for."
+        )
 
 
 def score(
@@ -115,16 +114,16 @@ def score(
         names = predictions.class_names
         found = category_scores(predictions.probabilities, predictions.labels, len(names))
         per_class = {key: found[key] for key in ("precision", "recall", "f1", "support", "confusion")}
-        grouping = class_groups.class_groups(names, class_counts, **(options.groups or USUAL_GROUPS))
-        groups = class_groups.group_scores(per_class["confusion"], names, grouping)
+        if options.groups:
+            grouping = class_groups.class_groups(names, class_counts, **options.groups)
+            groups = class_groups.group_scores(per_class["confusion"], names, grouping)
         calibration = calibrate(predictions, temperature)
         intervals |= _plain(_calibration_scores(predictions, calibration), found["n"])
         if np.isnan(found["macro_f1"]):
-            intervals = {m: i if m.startswith(_OF_ATTRIBUTES) else _undefined(i) for m, i in intervals.items()}
+            intervals = {m: i if m.startswith(tuple(OF_MOMENTS)) else _undefined(i) for m, i in intervals.items()}
     return Scores(
         n_items=len(predictions),
         n_labelled=int(predictions.labelled.sum()),
-        n_rated=int(predictions.rated.sum()),
         n_clusters=sums.n_clusters if sums else 0,
         n_broken=int((~predictions.finite).sum()),
         intervals=intervals,
@@ -135,21 +134,20 @@ def score(
 
 
 def sums_of(predictions: PredictionTable) -> ScoreSums | None:
-    """Return the sums per speaker over the items that can be scored; None where there are none."""
-    known = predictions.labelled | predictions.rated
-    return all_sums(predictions.select(known)) if known.any() else None
+    """Return the sums per cluster over the items that can be scored; None where there are none."""
+    known = predictions.scored
+    return predictions.select(known).sums() if known.any() else None
 
 
-def all_sums(p: PredictionTable) -> ScoreSums:
-    """Sum per speaker what all scores with an interval are made of; speakers without a label count, too."""
-    arguments: dict[str, Any] = {}
-    if p.labelled.any():
-        arguments = {"class_names": p.class_names, "labels": p.labels, "predicted": p.predicted}
-        arguments["means"] = _item_means(p)
-    if p.rated.any():
-        columns = enumerate(p.attribute_names)
-        arguments["attributes"] = {name: (p.attributes[:, k], p.attribute_targets[:, k]) for k, name in columns}
-    return score_sums(p.clusters, scale=ATTRIBUTE_RANGE, **arguments)
+def slices(predictions: PredictionTable, options: Options) -> list[Slice]:
+    """Return all slices with more than one value; small ones are suppressed."""
+    p = predictions.select(predictions.scored)
+    found = []
+    for name, values, order in p.properties():
+        present = [value for value in order if (values == value).any()]
+        if len(present) > 1:
+            found += [_slice(name, value, p.select(values == value), options) for value in present]
+    return found
 
 
 def calibrate(predictions: PredictionTable, temperature: float | None) -> Calibration:
@@ -161,32 +159,15 @@ def calibrate(predictions: PredictionTable, temperature: float | None) -> Calibr
     return Calibration(reliability(p.probabilities, p.labels), after, temperature)
 
 
-def broken_line(scores: Scores) -> str:
-    """Write what is said about items whose outputs are no numbers; empty without any."""
-    if not scores.n_broken:
-        return ""
-    return (
-        f"The network's output is no number for {scores.n_broken} of {scores.n_items} items (empty in items.csv), so "
-        "their scores are undefined: it has diverged, or the recordings hold what it was not made for."
-    )
-
-
 def convention(predictions: PredictionTable) -> str:
     """Say what a reader must know about the means."""
-    return CONVENTION.format(n=len(predictions.class_names))
+    return _CONVENTION.format(n=len(predictions.class_names))
 
 
-def _item_means(p: PredictionTable) -> dict[str, np.ndarray]:
-    """Per-item values (n,) whose means are scores; NaN without label or votes."""
-    known = p.labelled
-    y = np.maximum(p.labels, 0)
-    values = {
-        "top2": top_k_hits(p.probabilities, y, 2).astype(np.float64),
-        "nll": p.nll,
-        "brier": brier_per_item(p.probabilities, y),
-    }
-    values = {name: np.where(known, value, np.nan) for name, value in values.items()}
-    return values | (divergences_per_item(p.probabilities, p.votes) if not np.isnan(p.votes).all() else {})
+def _slice(name: str, value: str, part: PredictionTable, options: Options) -> Slice:
+    if len(part) < options.min_items:
+        return Slice(name, value, len(part), {}, f"fewer than {options.min_items} items")
+    return Slice(name, value, len(part), score_intervals(part.sums(), **options.settings))
 
 
 def _calibration_scores(predictions: PredictionTable, calibration: Calibration) -> dict[str, float]:

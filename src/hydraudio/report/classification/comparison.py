@@ -1,4 +1,4 @@
-"""Several models on the same items: scores side by side, paired differences of macro-F1, UAR and CCC."""
+"""Several models on the same items: scores side by side, paired differences of their main scores."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 from rich.console import Console
 
 from hydraudio.report import comparison
+from hydraudio.report.classification.predictions import PredictionTable, Table
+from hydraudio.report.classification.scores import LESS_IS_BETTER, METRICS, Options, convention
+from hydraudio.report.classification.tables import DIGITS, metric_title
 from hydraudio.report.comparison import Comparison, Line, Tested
 from hydraudio.report.tables import count
 from hydraudio.stats.clustered import paired_intervals, score_intervals
-from hydraudio.tasks.emotion.report.predictions import PredictionTable, load_predictions
-from hydraudio.tasks.emotion.report.scores import CATEGORY_METRICS, LESS_IS_BETTER, Options, all_sums, convention
-from hydraudio.tasks.emotion.report.tables import DIGITS, metric_title
 
 TESTED = ("macro_f1", "uar", "accuracy", "ccc")  # and ccc_<attribute>
 
 
 def write_comparison(
-    predictions_by_model: Mapping[str, str | Path | PredictionTable],
+    predictions_by_model: Mapping[str, Path | Table],
     output_dir: str | Path,
+    kind: type[Table],
+    resampled: str,
     *,
     n_bootstrap: int = 2000,
     seed: int = 0,
@@ -30,12 +32,14 @@ def write_comparison(
 ) -> Path:
     """Compare models and print the tables.
 
-    Every model is scored on the items that all have. Intervals and p-values come from the same resamples of speakers
-    for all models; p-values are Holm-corrected over the pairs of models within one metric.
+    Every model is scored on the items that all have. Intervals and p-values come from the same resamples for
+    all models; p-values are Holm-corrected over the pairs of models within one metric.
 
     Args:
         predictions_by_model: name of each model with its predictions.npz, or its content.
         output_dir: gets comparison.csv and index.html.
+        kind: of the predictions, as the floor keeps them.
+        resampled: what a bootstrap draws, e.g. item.
         n_bootstrap: resamples.
         seed: of the bootstrap.
         console: where the tables go; None is standard output.
@@ -43,21 +47,20 @@ def write_comparison(
     Returns:
         Path of the page.
     """
-    found = compare(predictions_by_model, Options(n_bootstrap, seed))
+    loaded = {
+        name: kind.load(found) if isinstance(found, Path) else found for name, found in predictions_by_model.items()
+    }
+    found = compare(loaded, Options(n_bootstrap, seed), resampled)
     return comparison.write_comparison(found, output_dir, console)
 
 
-def compare(predictions_by_model: Mapping[str, str | Path | PredictionTable], options: Options) -> Comparison:
+def compare(loaded: Mapping[str, Table], options: Options, resampled: str) -> Comparison:
     """Score every model on the items that all have: a line per metric, apart from those of single classes."""
-    models = list(predictions_by_model)
+    models = list(loaded)
     comparison.check_models(models)
-    loaded = {
-        name: found if isinstance(found, PredictionTable) else load_predictions(found)
-        for name, found in predictions_by_model.items()
-    }
     paired, n_unpaired = _paired(loaded)
     n_items = len(next(iter(paired.values())))
-    sums = {name: all_sums(predictions) for name, predictions in paired.items()}
+    sums = {name: predictions.sums() for name, predictions in paired.items()}
     scores = {name: score_intervals(each, **options.settings) for name, each in sums.items()}
     differences = {
         (first, second): paired_intervals(sums[first], sums[second], **options.settings)
@@ -72,7 +75,7 @@ def compare(predictions_by_model: Mapping[str, str | Path | PredictionTable], op
 
         is_tested = metric in TESTED or metric.startswith("ccc_")
         return Line(
-            label=CATEGORY_METRICS.get(metric) or metric_title(metric).replace("\n", ", "),
+            label=METRICS.get(metric) or metric_title(metric).replace("\n", ", "),
             metric=metric,
             scope="",
             n_items=n_items,
@@ -83,9 +86,9 @@ def compare(predictions_by_model: Mapping[str, str | Path | PredictionTable], op
         )
 
     there = dict.fromkeys(metric for found in scores.values() for metric in found if "/" not in metric)
-    order = [*(m for m in CATEGORY_METRICS if m in there), *(m for m in there if m not in CATEGORY_METRICS)]
+    order = [*(m for m in METRICS if m in there), *(m for m in there if m not in METRICS)]
     named = next((p for p in paired.values() if p.class_names), None)
-    drawn = f"{options.n_bootstrap} bootstrap resamples of {next(iter(sums.values())).n_clusters} speakers"
+    drawn = f"{options.n_bootstrap} bootstrap resamples of {next(iter(sums.values())).n_clusters} {resampled}s"
     return Comparison(
         models=models,
         sections={"Scores": [line(metric) for metric in order]},
@@ -97,13 +100,13 @@ def compare(predictions_by_model: Mapping[str, str | Path | PredictionTable], op
         },
         scores_note=convention(named) if named else "",
         pairs_note=(
-            "Positive: the model named first is better. Small print: 95 % bootstrap interval; speakers are resampled "
-            "whole, the same ones for both models."
+            "Positive: the model named first is better. Small print: 95 % bootstrap interval; "
+            f"{resampled}s are resampled whole, the same ones for both models."
         ),
     )
 
 
-def _paired(loaded: Mapping[str, PredictionTable]) -> tuple[dict[str, PredictionTable], int]:
+def _paired(loaded: Mapping[str, Table]) -> tuple[dict[str, Table], int]:
     """The items that all models have, in one order, and how many others there are."""
     ids = [set(p.ids.tolist()) for p in loaded.values()]
     common = set.intersection(*ids)
