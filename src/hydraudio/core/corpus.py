@@ -145,8 +145,8 @@ class CorpusDataModule(pl.LightningDataModule):
             log.info("Bucketing: %.1f %% of the training batches is padding", 100.0 * sampler.padding_share())
         return loader
 
-    def val_dataloader(self) -> DataLoader:
-        """Load every item of the validation set, the same in every epoch."""
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Load every item of the validation set, the same in every epoch; no loaders where there is no such set."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader:

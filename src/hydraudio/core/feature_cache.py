@@ -26,7 +26,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from hydraudio.audio.io import missing_text
+from hydraudio.audio.io import missing_text, read_info
 from hydraudio.core.files import locked, remove_dead_partials, sha256_of, sha256_of_json, whole_file, write_json
 from hydraudio.core.parallel import map_in_threads
 
@@ -79,6 +79,20 @@ def kept_array(path: Path, shape: tuple[int, ...], compute: Callable[[], np.ndar
     if array.shape != shape:
         raise ValueError(f"{path}: holds {array.shape} instead of {shape}; delete it, it is made again")
     return array
+
+
+def kept_headers(files: Sequence[Path], cache_dir: Path) -> np.ndarray:
+    """Return (n, 2) int64: samples and rate in Hz of audio files.
+
+    The headers are read once, in threads, and kept under `cache_dir` for as long as no file of the list changes its
+    size or time.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a header is not readable, or there is no audio behind it.
+    """
+    cache = cache_dir / "audio_headers" / f"{stat_digest(files)[:32]}.npy"
+    return kept_array(cache, (len(files), 2), lambda: np.array(map_in_threads(read_info, files), dtype=np.int64))
 
 
 class FeatureCache:

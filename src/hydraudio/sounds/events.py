@@ -12,7 +12,7 @@ Event = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def make_event(event_class: str, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Make an event of the class on its own: (time,) float32 of 0.2 to 3 s with peak 0.5."""
+    """Make an event of the class on its own: (time,) float32 of 0.05 to 5 s with peak 0.5."""
     try:
         event = EVENTS[event_class]
     except KeyError:
@@ -170,6 +170,61 @@ def _thunder(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     return rumble * shape
 
 
+def _rain(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    n = int(rng.uniform(3.0, 5.0) * sample_rate)
+    centre_hz, per_s = rng.uniform(800, 4000), rng.uniform(30, 150)
+    drops = np.zeros(n, np.float32)
+    starts = rng.integers(n, size=int(per_s * n / sample_rate))
+    drops[starts] = rng.exponential(1.0, size=len(starts)) * rng.choice([-1.0, 1.0], size=len(starts))
+    hiss = coloured_noise(n, sample_rate, [(100, -20), (centre_hz, 0), (10000, -15)], rng)
+    return band(drops, sample_rate, centre_hz, 1.0) * np.float32(40.0) + np.float32(rng.uniform(0.1, 0.5)) * hiss
+
+
+def _water_drops(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    # a bubble that closes rings at a rising pitch: van den Doel, "Physically based models for liquid sounds" (2005)
+    times_s = np.cumsum(rng.uniform(0.1, 0.7, size=int(rng.integers(3, 9))))
+    low_hz, rise = rng.uniform(400, 1500), rng.uniform(1.2, 2.5)
+
+    def one() -> np.ndarray:
+        n = int(rng.uniform(0.04, 0.12) * sample_rate)
+        pitch_hz = low_hz * rng.uniform(0.8, 1.25) * np.linspace(1.0, rise, n)
+        decay = np.exp(-np.linspace(0.0, 6.0, n)).astype(np.float32)
+        return harmonics(pitch_hz, sample_rate, np.ones(1)) * decay
+
+    return _repeat(times_s - times_s[0], sample_rate, one, 0.6, rng)
+
+
+def _crickets(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    time_s = np.arange(int(rng.uniform(2.5, 5.0) * sample_rate)) / sample_rate
+    pitch_hz, pulse_hz, chirp_hz = rng.uniform(2200, 3800), rng.uniform(25, 45), rng.uniform(1.2, 3.5)
+    pulses = np.maximum(np.sin(2 * np.pi * pulse_hz * time_s), 0.0)
+    chirps = np.sin(2 * np.pi * chirp_hz * time_s + rng.uniform(0, 6)) > rng.uniform(-0.3, 0.4)
+    return harmonics(np.full(len(time_s), pitch_hz), sample_rate, np.array([1.0, 0.1])) * (pulses * chirps)
+
+
+def _clock_tick(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    times_s = np.arange(int(rng.integers(3, 10))) * rng.uniform(0.25, 0.55)
+    partials = rng.uniform(600, 3900, size=4)
+    decay_s, gains = rng.uniform(0.003, 0.015, size=4), rng.uniform(0.3, 1.0, size=4)
+
+    def one() -> np.ndarray:
+        sound = ring(0.08, sample_rate, partials, decay_s, gains)
+        add_at(sound, np.float32(0.3) * burst(0.01, sample_rate, 0.0003, rng), 0)
+        return sound
+
+    return _repeat(times_s, sample_rate, one, 0.15, rng)
+
+
+def _helicopter(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    time_s = np.arange(int(rng.uniform(3.0, 5.0) * sample_rate)) / sample_rate
+    phase = (time_s * rng.uniform(9, 18)) % 1.0
+    blade = np.exp(-phase * rng.uniform(3.0, 7.0)).astype(np.float32)
+    knots = [(60, 0.0), (rng.uniform(200, 900), 0.0), (4000, -25.0)]
+    engine = coloured_noise(len(time_s), sample_rate, knots, rng)
+    approach = (0.4 + 0.6 * np.sin(np.pi * np.linspace(rng.uniform(0, 0.5), rng.uniform(0.5, 1), len(time_s)))) ** 2
+    return engine * (0.1 + blade) * approach.astype(np.float32)
+
+
 EVENTS: dict[str, Event] = {
     "door": _door,
     "knock": _knock,
@@ -184,6 +239,11 @@ EVENTS: dict[str, Event] = {
     "horn": _horn,
     "bird": _bird,
     "thunder": _thunder,
+    "rain": _rain,
+    "water drops": _water_drops,
+    "crickets": _crickets,
+    "clock tick": _clock_tick,
+    "helicopter": _helicopter,
 }
 
 INDOOR_EVENTS = ("door", "knock", "phone", "clapping", "glass", "footsteps", "bell", "dog", "hammer")

@@ -11,12 +11,23 @@ def coloured_noise(
 ) -> np.ndarray:
     """Make Gaussian noise with a spectrum that is piecewise linear in dB over log frequency; RMS 1."""
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
+    spectrum = scipy.fft.rfft(rng.standard_normal(n_fft, dtype=np.float32))
+    noise = scipy.fft.irfft(spectrum * _gains(n_fft, sample_rate, knots_hz_db), n_fft)[:n_samples]
+    return noise / np.sqrt(np.mean(np.square(noise)))
+
+
+def equalise(sound: np.ndarray, sample_rate: int, knots_hz_db: list[tuple[float, float]]) -> np.ndarray:
+    """Filter by gains that are piecewise linear in dB over log frequency, zero phase."""
+    n_fft = scipy.fft.next_fast_len(len(sound) + sample_rate // 50, real=True)
+    return scipy.fft.irfft(scipy.fft.rfft(sound, n_fft) * _gains(n_fft, sample_rate, knots_hz_db), n_fft)[: len(sound)]
+
+
+def _gains(n_fft: int, sample_rate: int, knots_hz_db: list[tuple[float, float]]) -> np.ndarray:
+    """(n_fft // 2 + 1,) float32."""
     frequency = scipy.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     knots = np.array(knots_hz_db)
     gain_db = np.interp(np.log(np.maximum(frequency, 1.0)), np.log(knots[:, 0]), knots[:, 1])
-    spectrum = scipy.fft.rfft(rng.standard_normal(n_fft, dtype=np.float32))
-    noise = scipy.fft.irfft(spectrum * (10.0 ** (gain_db / 20.0)).astype(np.float32), n_fft)[:n_samples]
-    return noise / np.sqrt(np.mean(np.square(noise)))
+    return (10.0 ** (gain_db / 20.0)).astype(np.float32)
 
 
 def slow_curve(n_samples: int, sample_rate: int, rate_hz: float, rng: np.random.Generator) -> np.ndarray:

@@ -14,11 +14,10 @@ import numpy as np
 from hydraudio.audio.io import (
     mixed_down,
     read_audio_channels,
-    read_info,
     resample,
     resampled_length,
 )
-from hydraudio.core.feature_cache import kept_array, stat_digest
+from hydraudio.core.feature_cache import kept_array, kept_headers, stat_digest
 from hydraudio.core.files import sha256_of, sha256_of_file, write_json
 from hydraudio.core.parallel import map_in_processes, map_in_threads
 from hydraudio.tasks.emotion.corpora.utterances import Utterance, manifest_fingerprint
@@ -87,14 +86,8 @@ def read_lengths(
     headers = np.array([header or (0, sample_rate) for header in known], dtype=np.int64)
     files = [row for row, header in enumerate(known) if header is None]
     if files:
-        headers[files] = _cached_headers([Path(paths[row]) for row in files], cache_dir)
+        headers[files] = kept_headers([Path(paths[row]) for row in files], cache_dir)
     return np.array([resampled_length(n, rate, sample_rate) for n, rate in headers.tolist()], dtype=np.int64)
-
-
-def _cached_headers(files: list[Path], cache_dir: Path) -> np.ndarray:
-    """(n, 2) samples and rates of the files themselves."""
-    cache = cache_dir / "audio_headers" / f"{stat_digest(files)[:32]}.npy"
-    return kept_array(cache, (len(files), 2), lambda: np.array(map_in_threads(read_info, files), dtype=np.int64))
 
 
 def audio_digests(paths: Sequence[Path | str], cache_dir: Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""Corpora of labelled and unlabelled sound for pretraining and classification."""
