@@ -101,6 +101,7 @@ def test_what_the_floor_finds_in_the_network_fails_the_description(base, monkeyp
     assert (outcome.passed, outcome.finding) == (False, "the paint comes off")
 
 
+@pytest.mark.slow
 def test_the_folder_loads_in_a_clean_process(base):
     outcomes = checked(dataclasses.replace(base, probe=probe_in_clean_process), "loading", "results")
     assert all(outcome.passed for outcome in outcomes.values()), outcomes

@@ -184,6 +184,7 @@ TWO = ["optimized_metric=[score,cost]", "hydra.sweeper.direction=[maximize,minim
 SMALL = ["hydra.sweeper.sampler.n_startup_trials=2"]
 
 
+@pytest.mark.slow
 def test_several_objectives_give_a_pareto_front(search, tmp_path):
     found = search(
         lambda cfg: (cfg.x, cfg.x**2 if cfg.x < 0.5 else 9.0 - cfg.x), *TWO, *SMALL, "hydra.sweeper.n_trials=8"
@@ -224,6 +225,7 @@ def test_another_space_or_direction_cannot_continue_a_study(search):
         search(parabola, "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=minimize")
 
 
+@pytest.mark.slow
 def test_grid_is_run_once(search):
     found = search(parabola, "hydra/sweeper/sampler=grid", "x=choice(0.1,0.2,0.3)")
     assert sorted(float(trial.params["x"]) for trial in found.trials) == [0.1, 0.2, 0.3]

@@ -115,6 +115,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(left[key], right[key]) for key in left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 @pytest.mark.parametrize("options", [{"val_check_interval": 2}, {"check_val_every_n_epoch": 2}])
 def test_every_checkpoint_of_a_plateau_continues_exactly(tmp_path, options, interval):

@@ -124,6 +124,7 @@ def test_every_output_is_compared_by_its_own_scale(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "message"),
     [

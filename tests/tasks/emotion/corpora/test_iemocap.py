@@ -109,6 +109,7 @@ def test_missing_corpus(tmp_path: Path) -> None:
         read_index(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_empty_and_a_half_table_are_found(tmp_path: Path) -> None:
     EmbeddedIEMOCAP()(tmp_path / "corpus")
     rows, defects = parse_index(tmp_path / "corpus")
@@ -124,6 +125,7 @@ def test_an_empty_and_a_half_table_are_found(tmp_path: Path) -> None:
     assert any(f"{tables[1]}: holds no turns" in defect.message for defect in defects)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["Ses01F_impro01.txt", "."], ids=["a dialog", "a session"])
 def test_recordings_without_any_evaluations_are_found(tmp_path: Path, gone: str) -> None:
     EmbeddedIEMOCAP()(tmp_path)
@@ -140,6 +142,7 @@ def test_recordings_without_any_evaluations_are_found(tmp_path: Path, gone: str)
         read_index(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pipe_in_place_of_evaluations_is_found(tmp_path: Path, pipe: Callable[[Path], Path]) -> None:
     EmbeddedIEMOCAP()(tmp_path)
     table = pipe(tmp_path / "Session2" / "dialog" / "EmoEvaluation" / "Ses02F_impro01.txt")

@@ -327,6 +327,7 @@ def _source_arguments(sources: Path) -> list[object]:
     return ["--speech", sources / "speech", "--scenes", sources / "scene", "--events", sources / "event"]
 
 
+@pytest.mark.slow
 def test_command_line_with_room_simulation(sources, tmp_path):
     pytest.importorskip("pyroomacoustics")
     root = tmp_path / "corpus"

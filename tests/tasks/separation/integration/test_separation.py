@@ -224,6 +224,7 @@ def test_testing_without_training_takes_the_given_weights(trained, polsess_root,
     assert [item["si_sdr"] for item in tested] == [item["si_sdr"] for item in after_training]
 
 
+@pytest.mark.slow
 def test_resuming_with_another_network_is_refused(trained, command):
     arguments = [f"ckpt_path={trained}/checkpoints/last.ckpt", *TINY, "model.net.n_filters=24", "data.problem=SB"]
     result = command("src/train.py", *arguments, check=False)

@@ -84,6 +84,7 @@ def test_queue_is_bounded():
     assert process.returncode is not None
 
 
+@pytest.mark.slow
 def test_mixtures_are_scored_once_per_corpus(tmp_path):
     first, n_hits = score(cache_dir=tmp_path, cache_key="corpus")
     assert n_hits == 0
@@ -96,6 +97,7 @@ def test_mixtures_are_scored_once_per_corpus(tmp_path):
     assert len(list(tmp_path.rglob("*.sqlite"))) == 3
 
 
+@pytest.mark.slow
 def test_changed_signal_is_scored_again(tmp_path):
     score(cache_dir=tmp_path)
     mixture, _, target = item(0)
@@ -106,6 +108,7 @@ def test_changed_signal_is_scored_again(tmp_path):
         assert scorer.collect()["0", "mixture"]["errors"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["overwritten", "page", "row"])
 def test_corrupt_cache_is_set_aside_and_rebuilt(tmp_path, caplog, damage):
     first, _ = score(cache_dir=tmp_path)
@@ -161,6 +164,7 @@ def test_unscorable_items_are_listed_with_their_reason(tmp_path):
         assert scores["silent estimate", "estimate"]["stoi"] == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced():
     _, estimate, target = item(0)
     with PerceptualScorer(8000, n_processes=1) as scorer:
@@ -235,6 +239,7 @@ for i in range(100000):
 """
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_parent_ends_the_worker_and_keeps_the_cache(tmp_path):
     command = [sys.executable, "-c", KILLED_PARENT, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
