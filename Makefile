@@ -10,6 +10,9 @@ EXPERIMENT ?= separation/polsess_quick
 # task: emotion
 EXPERIMENT ?= emotion/msp_wavlm_category
 # end task
+# task: pretraining
+EXPERIMENT ?= pretraining/esc50_quick
+# end task
 # `make sweep` searches the space of the experiment's task with this name.
 SEARCH ?= $(firstword $(subst /, ,$(EXPERIMENT)))/quick
 

@@ -30,6 +30,9 @@ EXPERIMENTS = (
     "msp_wavlm_category",
     "msp_frozen_probe",
     # end task
+    # task: pretraining
+    "esc50_quick",
+    # end task
 )
 N_STEPS = 20
 SETTINGS = (

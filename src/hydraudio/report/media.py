@@ -136,6 +136,12 @@ def spectrogram_png(spectrogram_db: np.ndarray, top_db: float, max_columns: int 
     return _png(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)[::-1], _palette())
 
 
+def picture_png(values: np.ndarray, low: float, high: float) -> bytes:
+    """PNG of (height, width), the first row at the bottom, from low (darkest) to high (brightest); NaN is darkest."""
+    scaled = (values - low) / max(high - low, 1e-12) * 255
+    return _png(np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)[::-1], _palette())
+
+
 def wave_png(waveform: np.ndarray, n_columns: int = 480, n_rows: int = 97) -> bytes:
     """PNG of the lower and upper envelope of a waveform (time,) in [-1, 1], transparent outside of it."""
     edges = np.linspace(0, len(waveform), min(n_columns, len(waveform)) + 1).astype(int)[:-1]

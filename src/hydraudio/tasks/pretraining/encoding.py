@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from hydraudio.core.corpus import corpus_of
 from hydraudio.core.feature_cache import kept_array

@@ -39,8 +39,7 @@ SPEC = TaskSpec(
     resampled="source",
     blocks=(
         Block("lead", "", _PAGE),
-        Block("reconstructions", "Reconstructions", _PAGE),
-        Block("listen", "Listen"),
+        Block("listen", "Look and listen"),
         Block("summary", "Scores", _PAGE),
         Block("classes", "Per class", _PAGE),
         Block("confusion", "Confusion", _PAGE),

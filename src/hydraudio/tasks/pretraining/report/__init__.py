@@ -1,0 +1,1 @@
+"""Reports of this floor: of a pretraining, and of a classifier."""
