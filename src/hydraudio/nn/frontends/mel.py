@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hydraudio.nn.frontends.griffin_lim import griffin_lim, power_from_mel
 from hydraudio.nn.frontends.stft import check_stft, stft
 from hydraudio.nn.layers.masking import frame_mask
 
@@ -134,3 +135,12 @@ class LogMel(nn.Module):
                 own = frame_mask((lengths // self.hop_samples).clamp_min(1), mel.shape[1])
                 mel = mel.masked_fill(~own.unsqueeze(-1), 0.0)
             return (mel + self.floor).log().unsqueeze(1)
+
+    def invert(self, spectrogram: Tensor) -> Tensor:
+        """Make sound of a spectrogram, with phases that are estimated (`hydraudio.nn.frontends.griffin_lim`).
+
+        (batch, 1, frames, n_bins) -> (batch, frames * hop_samples) float32; power outside of the bins is lost.
+        """
+        mel = (spectrogram[:, 0].float().exp() - self.floor).clamp_min(0)
+        power = power_from_mel(mel, self.filters)
+        return griffin_lim(power.sqrt(), self.n_fft, self.hop_samples, spectrogram.shape[2] * self.hop_samples)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hydraudio.nn.layers.masking import frame_mask
@@ -19,6 +21,9 @@ EPS = 1e-8
 LEAST_STD = 1e-3
 """Of a bin over a corpus, in the units of the front-end; a bin that moves less is empty, such as number 3 of Kaldi's
 128 at 16 kHz, and is only centred."""
+
+
+_EMPTY = "there are no frames to compute statistics of: the training set is empty"
 
 
 class Standardize(nn.Module):
@@ -77,14 +82,25 @@ class Standardize(nn.Module):
         Returns:
             the same shape, float32.
         """
+        mean, std = self.moments(spectrogram, n_frames)
         with torch.autocast(spectrogram.device.type, enabled=False):
+            return (at_least_float32(spectrogram) - mean) * (self.scale / std)
+
+    def moments(self, spectrogram: Tensor, n_frames: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is subtracted from a spectrogram, and what it is divided by: float32, of shapes that broadcast."""
+        with torch.autocast(spectrogram.device.type, enabled=False):
+            if self.kind == "corpus":
+                return self.mean, self.std
             spectrogram = at_least_float32(spectrogram)
             if self.kind == "none":
-                return spectrogram
-            if self.kind == "corpus":
-                return (spectrogram - self.mean) * (self.scale / self.std)
+                return spectrogram.new_zeros(1), spectrogram.new_full((1,), self.scale)
             mean, std = _item_statistics(spectrogram, n_frames, self.per_bin)
-            return (spectrogram - mean) * (self.scale / (std + EPS))
+            return mean, std + EPS
+
+    def undo(self, standardized: Tensor, moments: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the spectrogram whose :meth:`moments` these are."""
+        mean, std = moments
+        return at_least_float32(standardized) * (std / self.scale) + mean
 
 
 class Statistics:
@@ -107,6 +123,20 @@ class Statistics:
         self._sum = total if self._sum is None else self._sum + total
         self._squares = squares if self._squares is None else self._squares + squares
 
+    def to_array(self) -> NDArray[np.float64]:
+        """Return what was accumulated, to be kept: (3, bins), sums, sums of squares, and the number of frames."""
+        if self._sum is None or self._squares is None:
+            raise ValueError(_EMPTY)
+        return torch.stack([self._sum, self._squares, torch.full_like(self._sum, self._count)]).numpy()
+
+    @classmethod
+    def from_array(cls, kept: NDArray[np.float64]) -> Statistics:
+        """Take up what :meth:`to_array` gave."""
+        found = cls()
+        found._sum, found._squares = torch.from_numpy(kept[0].copy()), torch.from_numpy(kept[1].copy())
+        found._count = int(kept[2, 0])
+        return found
+
     def mean_and_std(self, per_bin: bool) -> tuple[Tensor, Tensor]:
         """(bins,) or (1,) float64 each.
 
@@ -114,7 +144,7 @@ class Statistics:
             ValueError: nothing was added.
         """
         if self._sum is None or self._squares is None or self._count == 0:
-            raise ValueError("there are no frames to compute statistics of: the training set is empty")
+            raise ValueError(_EMPTY)
         mean, square = self._sum / self._count, self._squares / self._count
         if not per_bin:
             mean, square = mean.mean(0, keepdim=True), square.mean(0, keepdim=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from hydraudio.core.corpus import corpus_of
 from hydraudio.core.feature_cache import kept_array
 from hydraudio.core.files import sha256_of_json
 from hydraudio.core.task import Task
-from hydraudio.nn.frontends.standardize import Standardize
+from hydraudio.nn.frontends.standardize import Standardize, Statistics
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -53,7 +53,12 @@ class Spectrogram(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, time) float32 in [-1, 1], of which ``lengths`` samples count -> (batch, channels, frames, bins)."""
-        return self.standardize(self.frontend(waveform, lengths))
+        spectrogram = self.frontend(waveform, lengths)
+        return self.standardize(spectrogram, None if lengths is None else self.frame_counts(lengths))
+
+    def frame_counts(self, lengths: Tensor) -> Tensor:
+        """Count the frames of each item: (batch,) samples -> (batch,) int64; waits for the device."""
+        return torch.tensor([self.frontend.n_frames(n) for n in lengths.tolist()], device=lengths.device)
 
 
 class Clips(Protocol):
@@ -123,6 +128,17 @@ class EncoderTask(Task):
         state = np.random.SeedSequence([self.seed, *numbers]).generate_state(1, np.uint64)[0]
         return torch.Generator(self.device).manual_seed(int(state >> np.uint64(1)))
 
+    def drawn(self, batch: Mapping[str, Any], draws: torch.Generator) -> Tensor:
+        """Return a standardised spectrogram of the grid's size per item, longer clips cut at a drawn place.
+
+        Returns:
+            (batch, channels, frames, bins) float32.
+        """
+        lengths = batch["lengths"] if batch["padded"] else None
+        spectrogram = self.spectrogram(batch["waveform"], lengths)
+        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
+        return crops(spectrogram, self.net.encoder.grid.n_frames, counts, draws)
+
     def step_generator(self) -> torch.Generator:
         """Generator of a training step: another one at each step, accumulated batch and process."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -136,7 +152,7 @@ class EncoderTask(Task):
             as many whole windows as it has, and at least one, for which a short clip is repeated.
         """
         spectrogram = self.spectrogram(batch["waveform"], batch["lengths"])
-        frames, frontend = self.net.encoder.grid.frames, self.spectrogram.frontend
+        frames, frontend = self.net.encoder.grid.n_frames, self.spectrogram.frontend
         found, owners = [], []
         for item, n_samples in enumerate(batch["lengths"].tolist()):
             clip = tiled(spectrogram[item, :, : frontend.n_frames(n_samples)], frames)
@@ -153,30 +169,25 @@ class EncoderTask(Task):
         return found
 
     def _fit_statistics(self) -> None:
-        """Compute mean and deviation of the training clips' spectrograms, or read them where they are kept."""
-        standardize, frontend = self.spectrogram.standardize, self.spectrogram.frontend
-
-        def compute() -> np.ndarray:
-            log.info("Computing the statistics of the spectrograms of the training clips")
-            return standardize.statistics(self._spectrograms(frontend)).numpy()
-
+        """Compute the statistics of the training clips' spectrograms, or read them where they are kept."""
+        frontend = self.spectrogram.frontend
+        plain = {name: value for name, value in vars(frontend).items() if isinstance(value, int | float | str)}
+        what = sha256_of_json([type(frontend).__name__, sorted(plain.items()), self._clips.fingerprint])
         if self.cache_dir is None:
-            values = compute()
+            values = self._accumulated()
         else:
-            plain = {k: v for k, v in sorted(vars(frontend).items()) if isinstance(v, int | float | str | bool)}
-            loader = self._clips.clip_loader("train")
-            what = [type(frontend).__name__, plain, standardize.per_bin, self._clips.fingerprint, loader.dataset.items]
-            path = Path(self.cache_dir) / "statistics" / f"{sha256_of_json(what)[:16]}.npy"
-            values = kept_array(path, (2, standardize.n_values), compute)
-        standardize.set_statistics(torch.from_numpy(values))
+            path = Path(self.cache_dir) / "statistics" / f"{what[:16]}.npy"
+            values = kept_array(path, (3, frontend.n_bins), self._accumulated)
+        self.spectrogram.standardize.fit(Statistics.from_array(values))
 
     @torch.inference_mode()
-    def _spectrograms(self, frontend: nn.Module) -> Iterator[Tensor]:
-        """(channels, frames, bins) of every training clip."""
+    def _accumulated(self) -> np.ndarray:
+        log.info("Computing the statistics of the spectrograms of the training clips")
+        found = Statistics()
         for batch in self._clips.clip_loader("train"):
-            spectrogram = frontend(batch["waveform"], batch["lengths"])
-            for item, n_samples in enumerate(batch["lengths"].tolist()):
-                yield spectrogram[item, :, : frontend.n_frames(n_samples)]
+            spectrogram = self.spectrogram.frontend(batch["waveform"], batch["lengths"])
+            found.add(spectrogram, self.spectrogram.frame_counts(batch["lengths"]))
+        return found.to_array()
 
 
 def tiled(spectrogram: Tensor, n_frames: int) -> Tensor:
@@ -185,13 +196,22 @@ def tiled(spectrogram: Tensor, n_frames: int) -> Tensor:
     return spectrogram if frames >= n_frames else spectrogram.repeat(1, -(-n_frames // frames), 1)[:, :n_frames]
 
 
-def crops(spectrogram: Tensor, n_frames: int, generator: torch.Generator) -> Tensor:
-    """Cut (batch, channels, frames, bins) to `n_frames` at a place per item that the generator draws."""
-    n_places = spectrogram.shape[2] - n_frames + 1
-    if n_places < 1:
-        raise ValueError(f"a spectrogram of {spectrogram.shape[2]} frames holds no crop of {n_frames}")
-    if n_places == 1:
+def crops(spectrogram: Tensor, n_frames: int, counts: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Cut each item at a place that the generator draws; an item that is too short is repeated from there on.
+
+    Args:
+        spectrogram: (batch, channels, frames, bins).
+        n_frames: of a crop.
+        counts: (batch,) frames of each item, of which further ones are padding; None = all.
+        generator: on the device of the spectrogram.
+    """
+    frames = spectrogram.shape[2]
+    if counts is None and frames == n_frames:
         return spectrogram
-    starts = torch.randint(n_places, (len(spectrogram),), generator=generator, device=generator.device)
-    frames = (starts[:, None] + torch.arange(n_frames, device=starts.device))[:, None, :, None]
-    return spectrogram.take_along_dim(frames.expand(-1, spectrogram.shape[1], -1, spectrogram.shape[3]), dim=2)
+    if counts is None:
+        counts = torch.full((len(spectrogram),), frames, device=spectrogram.device)
+    n_places = torch.where(counts >= n_frames, counts - n_frames + 1, counts)
+    lots = torch.rand(len(spectrogram), generator=generator, device=spectrogram.device)
+    starts = torch.minimum((lots * n_places).long(), n_places - 1)
+    places = (starts[:, None] + torch.arange(n_frames, device=starts.device)) % counts[:, None]
+    return spectrogram.take_along_dim(places[:, None, :, None], dim=2)

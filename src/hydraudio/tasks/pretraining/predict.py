@@ -78,7 +78,7 @@ def embed_recording(task: MAETask, waveform: torch.Tensor, batch_size: int) -> t
         i times the frames of a patch, and bands stand side by side.
     """
     spectrogram, grid = task.spectrogram(waveform), task.net.encoder.grid
-    parts = spectrogram.split(batch_size * grid.frames, dim=2)
+    parts = spectrogram.split(batch_size * grid.n_frames, dim=2)
     steps = [task.net.encoder.embed_steps(part)[0] for part in parts]
     weights = torch.tensor([len(part) for part in steps], device=spectrogram.device) / sum(map(len, steps))
     whole = torch.cat([task.net.encoder.embed(part, task.pooling) for part in parts])

@@ -71,8 +71,9 @@ def reconstruct(task: MAETask, batch: Mapping[str, Any], item: int) -> Reconstru
     output = task.net(window, mask)
     shown = task.net.reconstruct(window, output)
     hidden = task.net.grid.unpatchify(output.masked[..., None].expand(-1, -1, task.net.grid.patch_values)) > 0
-    undo = task.spectrogram.standardize.undo
-    given, guess = undo(window), undo(shown)
+    standardize = task.spectrogram.standardize
+    moments = standardize.moments(task.spectrogram.frontend(one["waveform"]))
+    given, guess = standardize.undo(window, moments), standardize.undo(shown, moments)
     composite = torch.where(hidden, guess, given)
     pictures = {"input": given, "masked": given.masked_fill(hidden, torch.nan), "prediction": guess}
     frontend, sounds = task.spectrogram.frontend, {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage
 from hydraudio.metrics.accumulate import MaskedMean, Predictions
-from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram, crops
+from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
 from hydraudio.tasks.pretraining.networks.encoder import Encoder, Pooling
 from hydraudio.tasks.pretraining.representation import neighbour_accuracy, rankme
@@ -72,8 +72,7 @@ class MAETask(EncoderTask):
 
     def training_step(self, batch: dict[str, Any]) -> Tensor:
         draws = self.step_generator()
-        spectrogram = self.spectrogram(batch["waveform"], batch["lengths"])
-        spectrogram = crops(spectrogram, self.net.grid.frames, draws)
+        spectrogram = self.drawn(batch, draws)
         output = self.net(spectrogram, self.net.draw(len(spectrogram), spectrogram.device, draws))
         self.log("train/loss", output.loss, prog_bar=True, batch_size=len(spectrogram))
         with torch.no_grad():
@@ -140,11 +139,8 @@ class MAETask(EncoderTask):
 
     def _embed(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
         spectrogram = self.spectrogram(waveform, lengths)
-        n_frames = None
-        if lengths is not None:
-            counts = [self.spectrogram.frontend.n_frames(n) for n in lengths.tolist()]
-            n_frames = torch.tensor(counts, device=spectrogram.device)
-        return self.net.embed(spectrogram, self.pooling, n_frames)
+        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
+        return self.net.embed(spectrogram, self.pooling, counts)
 
     def _fixed_generator(self, ids: list[str]) -> torch.Generator:
         """Of the masks of a batch of whole clips."""

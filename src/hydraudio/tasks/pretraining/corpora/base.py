@@ -15,7 +15,7 @@ from hydraudio.core.corpus import SPLITS_OF_STAGE, CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
 from hydraudio.core.options import check_positive
-from hydraudio.core.sampling import SPLITS, ResumableLoader
+from hydraudio.core.sampling import SPLITS, ResumableLoader, nested_sample
 from hydraudio.tasks.pretraining.corpora.clips import (
     Clip,
     FileSamples,
@@ -140,6 +140,14 @@ class ClipDataModule(CorpusDataModule):
         """Load every item of the validation set; without one there are no loaders, and validation is left out."""
         return self._loader("val") if "val" in self.datasets else []
 
+    def clip_loader(self, split: str, max_items: int | None = None) -> DataLoader:
+        """Load whole clips of a split in a fixed order, e.g. to embed them: all, or a seeded sample of `max_items`."""
+        rows = self.chosen(split)
+        if max_items is not None:
+            rows = rows[nested_sample(len(rows), max_items, self.seed, split)]
+        dataset = self._dataset(rows, crop_s=None, random_crop=False)
+        return self._build_loader(dataset, training=False, trainer=None, collate_fn=collate)
+
     @cached_property
     def _samples(self) -> tuple[Samples, np.ndarray]:
         """The samples of all clips, and (clips,) how many each has."""
@@ -153,16 +161,19 @@ class ClipDataModule(CorpusDataModule):
         return FileSamples(clips, spans, self.sample_rate), lengths
 
     def _make_dataset(self, split: str) -> ClipDataset:
+        training = split == "train"
+        return self._dataset(self.chosen(split), self.crop_s if training else self.eval_crop_s, random_crop=training)
+
+    def _dataset(self, rows: np.ndarray, crop_s: float | None, random_crop: bool) -> ClipDataset:
         samples, lengths = self._samples
-        crop_s = self.crop_s if split == "train" else self.eval_crop_s
         return ClipDataset(
             self.parsed.clips,
-            self.chosen(split),
+            rows,
             samples,
             lengths,
             n_classes=self.n_classes,
             crop=None if crop_s is None else max(1, round(crop_s * self.sample_rate)),
-            random_crop=split == "train",
+            random_crop=random_crop,
             seed=self.seed,
         )
 

@@ -112,8 +112,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack items, shorter ones padded with zeros at their end.
 
     Returns:
-        waveform (batch, time) float32 in [-1, 1], lengths (batch,) int64, label (batch,) int64, target (batch, classes)
-        float32, id (list).
+        waveform (batch, time) float32 in [-1, 1], lengths (batch,) int64, padded (whether they differ), label (batch,)
+        int64, target (batch, classes) float32, id (list).
     """
     lengths = [len(item["waveform"]) for item in items]
     waveform = torch.zeros(len(items), max(lengths))
@@ -122,6 +122,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "waveform": waveform,
         "lengths": torch.tensor(lengths),
+        "padded": min(lengths) < max(lengths),
         "label": torch.tensor([item["label"] for item in items]),
         "target": torch.from_numpy(np.stack([item["target"] for item in items])),
         "id": [item["id"] for item in items],

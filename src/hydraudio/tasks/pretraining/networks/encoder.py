@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class Encoder(nn.Module):
     Time is the first axis of a spectrogram. A class token, if there is one, is the first of the tokens.
 
     Args:
-        grid: of the patches.
+        grid: of the patches, or its arguments by name.
         width: channels of a token.
         depth: blocks.
         n_heads: attention heads.
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        grid: Grid,
+        grid: Grid | Mapping[str, Any],
         width: int,
         depth: int,
         n_heads: int,
@@ -56,7 +56,8 @@ class Encoder(nn.Module):
         compat: Compat | None = None,
     ) -> None:
         super().__init__()
-        self.grid, self.width = grid, width
+        self.grid = grid = grid if isinstance(grid, Grid) else Grid(**grid)
+        self.width = width
         self.released = check_compat(compat)
         self.patch_embedding = Linear(grid.patch_values, width)
         self.positions = positions(grid=grid, width=width, n_heads=n_heads)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hydraudio.tasks.pretraining.networks.grid import Grid
 
@@ -51,7 +51,7 @@ class Masker(Protocol):
         ...
 
 
-class RandomMasker:
+class RandomMasker(nn.Module):
     """Mask patches anywhere: keeps floor((1 - ratio) L) of L.
 
     Args:
@@ -59,9 +59,10 @@ class RandomMasker:
     """
 
     def __init__(self, ratio: float) -> None:
+        super().__init__()
         self.ratio = _checked(ratio)
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         n_keep = _n_keep(grid.n_tokens, self.ratio)
@@ -69,7 +70,7 @@ class RandomMasker:
         return Mask.of(_lowest(scores, grid.n_tokens - n_keep), n_keep)
 
 
-class BlockMasker:
+class BlockMasker(nn.Module):
     """Mask rectangles at random places, one after the other, until there are enough masked patches.
 
     The patches of the last rectangle are masked in random order, so that every item keeps floor((1 - ratio) L) of L.
@@ -80,12 +81,13 @@ class BlockMasker:
     """
 
     def __init__(self, ratio: float, size: Sequence[int]) -> None:
+        super().__init__()
         self.ratio = _checked(ratio)
         self.size = tuple(size)
         if min(self.size) < 1:
             raise ValueError(f"size={size}: a rectangle has at least one row and one column")
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         n_keep = _n_keep(grid.n_tokens, self.ratio)
@@ -102,7 +104,7 @@ class BlockMasker:
         return Mask.of(_lowest(first + ties, grid.n_tokens - n_keep), n_keep)
 
 
-class TimeMasker:
+class TimeMasker(nn.Module):
     """Mask whole time steps: keeps floor((1 - ratio) rows).
 
     Args:
@@ -110,9 +112,10 @@ class TimeMasker:
     """
 
     def __init__(self, ratio: float) -> None:
+        super().__init__()
         self.ratio = _checked(ratio)
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         n_keep = _n_keep(grid.n_rows, self.ratio)
@@ -120,7 +123,7 @@ class TimeMasker:
         return Mask.of(rows.repeat_interleave(grid.n_cols, dim=1), n_keep * grid.n_cols)
 
 
-class FrequencyMasker:
+class FrequencyMasker(nn.Module):
     """Mask whole frequency bands: keeps floor((1 - ratio) columns).
 
     Args:
@@ -128,9 +131,10 @@ class FrequencyMasker:
     """
 
     def __init__(self, ratio: float) -> None:
+        super().__init__()
         self.ratio = _checked(ratio)
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         n_keep = _n_keep(grid.n_cols, self.ratio)
@@ -138,7 +142,7 @@ class FrequencyMasker:
         return Mask.of(cols.repeat(1, grid.n_rows), n_keep * grid.n_rows)
 
 
-class TimeFrequencyMasker:
+class TimeFrequencyMasker(nn.Module):
     """Mask whole time steps and, independently, whole bands (Huang et al., "Masked Autoencoders that Listen", 2022).
 
     Args:
@@ -147,10 +151,11 @@ class TimeFrequencyMasker:
     """
 
     def __init__(self, time_ratio: float, frequency_ratio: float) -> None:
+        super().__init__()
         self.time, self.frequency = TimeMasker(time_ratio), FrequencyMasker(frequency_ratio)
         self.ratio = 1 - (1 - time_ratio) * (1 - frequency_ratio)
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         time = self.time(batch_size, grid, generator, device)
@@ -159,7 +164,7 @@ class TimeFrequencyMasker:
         return Mask.of(time.masked | frequency.masked, n_keep)
 
 
-class GroupedMasker:
+class GroupedMasker(nn.Module):
     """Mask groups of neighbouring patches together: keeps floor((1 - ratio) groups).
 
     Args:
@@ -168,10 +173,11 @@ class GroupedMasker:
     """
 
     def __init__(self, ratio: float, size: Sequence[int]) -> None:
+        super().__init__()
         self.ratio = _checked(ratio)
         self.size = tuple(size)
 
-    def __call__(
+    def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
     ) -> Mask:
         height, width = self.size
@@ -193,10 +199,7 @@ def _checked(ratio: float) -> float:
 
 def _n_keep(n: int, ratio: float) -> int:
     """floor((1 - ratio) n), and at least 1; one part in a million is taken for a rounding error."""
-    n_keep = max(1, math.floor((1 - ratio) * n + 1e-6))
-    if n_keep == n:
-        raise ValueError(f"a ratio of {ratio} masks none of {n}")
-    return n_keep
+    return max(1, math.floor((1 - ratio) * n + 1e-6))
 
 
 def _lowest(scores: Tensor, n: int) -> Tensor:
