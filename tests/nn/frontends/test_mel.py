@@ -45,3 +45,16 @@ def test_scales_are_inverted(scale):
 def test_impossible_range():
     with pytest.raises(ValueError, match="f_max_hz=9000"):
         LogMel(f_max_hz=9000.0)
+
+
+@pytest.mark.slow
+def test_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    front_end, path = LogMel(), tmp_path / "log_mel.onnx"
+    time = {1: torch.export.Dim.DYNAMIC}
+    torch.onnx.export(front_end, (noise(1, 16000),), dynamo=True, dynamic_shapes=(time,), verbose=False).save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for waveform in (noise(1, 16000), noise(1, 7777), noise(1, 16000) * 1e-4, torch.zeros(1, 8000)):
+        (found,) = session.run(None, {session.get_inputs()[0].name: waveform.numpy()})
+        assert np.abs(found - front_end(waveform).numpy()).max() < 1e-4

@@ -116,6 +116,10 @@ class LogMel(nn.Module):
         """Count the frames of a signal; at least one."""
         return max(1, n_samples // self.hop_samples)
 
+    def frame_counts(self, lengths: Tensor) -> Tensor:
+        """Count the frames of every item: (batch,) samples -> (batch,)."""
+        return (lengths // self.hop_samples).clamp_min(1)
+
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Compute the spectrogram.
 
@@ -132,7 +136,7 @@ class LogMel(nn.Module):
             power = spectrum.square().sum(1)[:, : self.n_frames(waveform.shape[1])]
             mel = power @ self.filters.to(power.dtype)
             if lengths is not None:
-                own = frame_mask((lengths // self.hop_samples).clamp_min(1), mel.shape[1])
+                own = frame_mask(self.frame_counts(lengths), mel.shape[1])
                 mel = mel.masked_fill(~own.unsqueeze(-1), 0.0)
             return (mel + self.floor).log().unsqueeze(1)
 

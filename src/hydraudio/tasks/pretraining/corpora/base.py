@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from hydraudio.audio.io import read_info
+from hydraudio.core.audio_defects import file_defects, unreferenced_files
 from hydraudio.core.corpus import SPLITS_OF_STAGE, CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
@@ -197,3 +199,26 @@ class ClipDataModule(CorpusDataModule):
     def _splits_text(self) -> str:
         counts = {split: len(self.chosen(split)) for split in SPLITS}
         return "the splits hold " + ", ".join(f"{split}: {count}" for split, count in counts.items())
+
+    def _find_defects(self, n_processes: int, on_row: Callable[[int, int], None] | None) -> list[Defect]:
+        """Of tables, names, headers and samples."""
+        try:
+            parsed = self.parse()
+        except (ValueError, FileNotFoundError) as error:
+            return [Defect("unusable", str(error))]
+        paths = list(dict.fromkeys(clip.path for clip in parsed.clips))
+        defects = [*parsed.defects, *file_defects(paths, n_processes=n_processes, on_row=on_row)]
+        usable = {path for path in paths if _has_header(path)}
+        if readable := [clip for clip in parsed.clips if clip.path in usable]:
+            spans, beyond = read_spans(readable, self.cache_dir)
+            defects += [*beyond, *self.audio_defects(readable, spans)]
+        return defects + unreferenced_files(paths)
+
+
+def _has_header(path: Path) -> bool:
+    """Say whether length and rate of a file can be read; where not, reading its samples says why."""
+    try:
+        read_info(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

@@ -257,7 +257,19 @@ def _recorded(row: Mapping[str, Any], seed: int) -> np.ndarray:
     """(FILE_SAMPLES,) float32: the event in its background, then zeros."""
     source = generator(seed, 31, row["src_file"])
     take = generator(seed, 32, row["src_file"], ord(row["take"]))
-    event = make_event(EVENT_OF[row["category"]], FILE_RATE, source)
+    sound = recorded_event(row["category"], source, take)
+    return np.pad(sound, (0, FILE_SAMPLES - len(sound)))
+
+
+def recorded_event(category: str, source: np.random.Generator, take: np.random.Generator) -> np.ndarray:
+    """Synthesise a recording of an event: (time,) float32 of at most 5 s at 44.1 kHz, in [-1, 1].
+
+    Args:
+        category: a key of `EVENT_OF`.
+        source: of what all takes have in common.
+        take: of what makes them differ.
+    """
+    event = make_event(EVENT_OF[category], FILE_RATE, source)
     place = [(60.0, source.uniform(-10, 10)), (800.0, 0.0), (8000.0, source.uniform(-30, 0)), (20000.0, -40.0)]
     tilt_db = source.uniform(-12, 12)
     microphone = [(80.0, -tilt_db), (1000.0, source.uniform(-4, 4)), (12000.0, tilt_db), (20000.0, tilt_db - 20.0)]
@@ -265,10 +277,7 @@ def _recorded(row: Mapping[str, Any], seed: int) -> np.ndarray:
     before, after = (take.uniform(0.05, 0.6, size=2) * FILE_RATE).astype(int)
     n_samples = min(before + len(event) + after, FILE_SAMPLES)
     background = coloured_noise(n_samples, FILE_RATE, place, take)
-    rms = np.sqrt(np.mean(np.square(event)))
-    sound = np.float32(rms * 10.0 ** (-snr_db / 20.0)) * background
+    sound = np.float32(np.sqrt(np.mean(np.square(event))) * 10.0 ** (-snr_db / 20.0)) * background
     add_at(sound, event, int(before))
     sound = equalise(sound, FILE_RATE, microphone)
-    clip = np.zeros(FILE_SAMPLES, dtype=np.float32)
-    clip[:n_samples] = sound * np.float32(10.0 ** (take.uniform(-25, -3) / 20.0) / np.abs(sound).max())
-    return clip
+    return sound * np.float32(10.0 ** (take.uniform(-25, -3) / 20.0) / np.abs(sound).max())
