@@ -1,8 +1,8 @@
 """Front-ends against Kaldi's features by two packages, and against librosa's pictures.
 
 `references.json` holds numbers of packages that the tests do not need: kaldi-native-fbank 1.23.0 (Hann window, 126 bins
-from 20 Hz, no dither; it refuses 128), and librosa 0.11.0 with Pillow 13.0.0 (mel spectrogram of 128 bins in dB, scaled to
-[0, 1], resized to 224 x 224 in floating point) at some places of the picture.
+from 20 Hz, no dither; it refuses 128), and librosa 0.11.0 with Pillow 13.0.0 (mel spectrogram of 128 bins in dB, scaled
+to [0, 1], resized to 224 x 224 in floating point) at some places of the picture.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class LibrosaDb(nn.Module):
         n_fft: samples of a window.
         stft_hop_samples: between frames of the spectrogram.
         n_mels: mel bins of the spectrogram.
-        size: of the picture, in frames and in bins.
+        n_bins: of the picture, which has as many frames.
         n_channels: 3 or 1.
 
     Attributes:
@@ -51,14 +51,14 @@ class LibrosaDb(nn.Module):
         n_fft: int = 2048,
         stft_hop_samples: int = 512,
         n_mels: int = 128,
-        size: int = 224,
+        n_bins: int = 224,
         n_channels: int = 3,
     ) -> None:
         super().__init__()
         if n_channels not in (1, 3):
             raise ValueError(f"n_channels={n_channels} must be 3 (with the statistics of ImageNet) or 1")
         self.sample_rate, self.n_fft, self.stft_hop_samples = sample_rate, n_fft, stft_hop_samples
-        self.n_bins, self.n_channels = size, n_channels
+        self.n_bins, self.n_channels = n_bins, n_channels
         filters = mel_filters(n_mels, n_fft, sample_rate, 0.0, sample_rate / 2, "slaney")
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
         self.filters: Tensor
@@ -79,7 +79,7 @@ class LibrosaDb(nn.Module):
             lengths: (batch,) samples of each item where the batch is padded; an item gives what it gives alone.
 
         Returns:
-            (batch, n_channels, size: time, size: frequency from the lowest) float32 (float64 for float64).
+            (batch, n_channels, n_bins: time, n_bins: frequency from the lowest) float32 (float64 for float64).
         """
         with torch.autocast(waveform.device.type, enabled=False):
             waveform = at_least_float32(waveform)
