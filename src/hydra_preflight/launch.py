@@ -14,11 +14,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra._internal.hydra
 from hydra._internal.utils import (
     create_automatic_config_search_path,
     detect_calling_file_or_module_from_task_function,
@@ -73,11 +75,13 @@ def launch(function: Callable[[DictConfig], Any], primary: str, project: Path | 
         wants_traceback |= any(re.match(r"debug=(?!null$)", override) for override in arguments.overrides)
         register_resolvers()
         only_explained = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
+        composed_by: Loader | None = None
         if not (only_explained or arguments.experimental_rerun):
-            check_before_start(function, arguments, config_dir, config_name)
+            composed_by = check_before_start(function, arguments, config_dir, config_name)
         register_resolvers(claim_run_dir=not (arguments.cfg or arguments.help), show_deferred=bool(arguments.cfg))
         job = _speaking(function, wants_traceback)
-        hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)(job)()
+        with _composing_with(composed_by):
+            hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)(job)()
     except BrokenPipeError:  # the reader of what is shown, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
@@ -117,8 +121,11 @@ def _say(error: Exception, wants_traceback: bool) -> None:
 
 def check_before_start(
     function: Callable[[DictConfig], Any], arguments: argparse.Namespace, config_dir: str, config_name: str
-) -> None:
+) -> Loader | None:
     """Compose what Hydra is about to compose, for a sweep its jobs, and check it.
+
+    Returns:
+        The loader that has read the files of the job; None for a sweep, whose jobs read theirs when they start.
 
     Raises:
         ConfigError: something is wrong; the message says what, where and what was probably meant.
@@ -140,6 +147,21 @@ def check_before_start(
     if arguments.cfg and arguments.multirun:  # which Hydra refuses: show the first job
         first = first_job(loader, config_name, arguments.overrides)
         sys.argv[1:] = [line for line in sys.argv[1:] if line not in ("-m", "--multirun", *arguments.overrides)] + first
+    return None if is_sweep else loader
+
+
+@contextmanager
+def _composing_with(loader: Loader | None) -> Iterator[None]:
+    """Let Hydra, which composes a job twice more, do so with a loader that has read the files."""
+    if loader is None:
+        yield
+        return
+    internals: Any = hydra._internal.hydra
+    before, internals.ConfigLoaderImpl = internals.ConfigLoaderImpl, lambda config_search_path: loader
+    try:
+        yield
+    finally:
+        internals.ConfigLoaderImpl = before
 
 
 def _loader(task_function: Any, config_path: str, config_dir: str | None) -> Loader:

@@ -19,6 +19,7 @@ from hydra_preflight.errors import ConfigError, DataMismatchError
 from hydra_preflight.resolvers import bind_data_attributes
 from hydraudio.core.files import naming_full_disk, remove_dead_partials, write_text
 from hydraudio.core.generated import is_generated, say_what_stands_in, warn_of_generated
+from hydraudio.core.imports import import_lightning
 from hydraudio.core.objective import check_logged
 from hydraudio.core.run_folder import holding, link_if_none, portable_config, removing_failed_start
 from hydraudio.core.spec import load_spec
@@ -64,6 +65,7 @@ def train(cfg: DictConfig) -> Outcome:
     with removing_failed_start(folder):
         check_structure(cfg, HydraConfig.get())
         check_tags(cfg)
+        import_lightning()
         check_targets(cfg, HydraConfig.get(), trusted_prefixes=cfg.extras.trusted_targets)
         is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         with naming_full_disk(folder), ending_with_words(folder, is_sweep):
@@ -132,6 +134,7 @@ def evaluate(cfg: DictConfig) -> Outcome:
     cfg = of_the_run(cfg)
     check_structure(cfg, HydraConfig.get())
 
+    import_lightning()
     filter_warnings(cfg)
     paths = list(cfg.ckpt_path) if isinstance(cfg.ckpt_path, ListConfig) else [cfg.ckpt_path]
     folder = Path(cfg.paths.output_dir)
@@ -241,6 +244,7 @@ def predict(cfg: DictConfig) -> None:
 def _predict(cfg: DictConfig) -> bool:
     check_structure(cfg, HydraConfig.get())
 
+    import_lightning()
     trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
     if "predict" not in trained:
         raise ConfigError(

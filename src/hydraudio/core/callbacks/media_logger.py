@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hydraudio.audio.io import write_audio
 from hydraudio.audio.spectrogram import log_spectrogram_db
+from hydraudio.core.distributed import setting
 from hydraudio.core.spec import Axes, TaskSpec
 from hydraudio.core.task import as_task
 
@@ -27,7 +28,8 @@ class MediaLogger(Callback):
     ``<output_dir>/audio`` instead, without spectrograms.
 
     What the task gives for an item shares one gain, which gives it the peak of the task's input: losses that are
-    scale-invariant leave the level open. A waveform of the batch above 1.0 is scaled down to it.
+    scale-invariant leave the level open. A waveform of the batch above 1.0 is scaled down to it. A ``fast_dev_run`` of
+    the trainer, which has no loggers, logs nothing.
 
     Args:
         output_dir: the run folder.
@@ -77,7 +79,9 @@ class MediaLogger(Callback):
             self._with_batch = False
 
     def _is_due(self, trainer: Trainer) -> bool:
-        return not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0
+        if trainer.sanity_checking or setting(trainer, "fast_dev_run"):
+            return False
+        return trainer.current_epoch % self.every_n_epochs == 0
 
     def _log_item(
         self,
