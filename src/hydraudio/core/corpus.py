@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Source
 from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.sampling import (
     SPLITS,
@@ -73,6 +74,8 @@ class CorpusDataModule(pl.LightningDataModule):
     """What the folder of the embedded corpus is called after."""
     layout: ClassVar[str] = "the folder of the corpus"
     """What `root` must be, for the message where it does not exist."""
+    source: ClassVar[Source] = Source(by_hand="There is nothing to fetch: set data.root to a folder of your own.")
+    """Where the corpus comes from, for `scripts/data/download.py`."""
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Archive, Source
 from hydraudio.core.files import write_csv
 from hydraudio.core.sampling import generator
 from hydraudio.core.tables import find_file, read_table
@@ -36,6 +37,7 @@ LETTER_OF_CODE = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "S
 
 _NAME = re.compile(r"(?P<actor>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<code>[A-Z]{3})_(XX|LO|MD|HI|X)\.wav")
 _VOICE_ONLY = 1
+_REPOSITORY, _COMMIT = "CheyneyComputerScience/CREMA-D", "1658cd342dff90010aa843eaeebd53610a08b1dc"
 _VOTE_FOLDERS = ("processedResults", "data/InfoAndStats/processedResults", "")
 
 
@@ -54,6 +56,19 @@ class CREMADDataModule(EmotionDataModule):
 
     corpus: ClassVar[str] = "crema_d"
     layout: ClassVar[str] = "the folder that holds AudioWAV"
+    source: ClassVar[Source] = Source(
+        (
+            Archive(
+                addresses=(f"https://github.com/{_REPOSITORY}/archive/{_COMMIT}.zip",),
+                known_hash=None,  # GitHub does not promise the bytes of an archive; the clips themselves are pinned
+                inner=f"CREMA-D-{_COMMIT}",
+                pointers="AudioWAV",
+                pointer_address=f"https://media.githubusercontent.com/media/{_REPOSITORY}/{_COMMIT}/{{}}",
+                pointers_sha256="9bac0767a6537f671a2b0c69137a3780ee465087bbad5874aed7d551a1c3911b",
+            ),
+        ),
+        terms="Open Database License 1.0, its contents Database Contents License 1.0.",
+    )
     may_be_absent: ClassVar[tuple[str, ...]] = (NO_SIGNAL,)
 
     def __init__(

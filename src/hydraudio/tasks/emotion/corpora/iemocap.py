@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Source
 from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.acting import CODES, Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
@@ -51,6 +52,10 @@ class IEMOCAPDataModule(EmotionDataModule):
     corpus: ClassVar[str] = "iemocap"
     layout: ClassVar[str] = (
         "the folder that holds Session1 to Session5, or the one above, which holds IEMOCAP_full_release"
+    )
+    source: ClassVar[Source] = Source(
+        by_hand="IEMOCAP needs a form: fill in the release form at https://sail.usc.edu/iemocap/, unpack what comes, "
+        "and set data.root to its folder."
     )
 
     def __init__(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Archive, Source
 from hydraudio.core.sampling import generator
 from hydraudio.tasks.emotion.corpora.acting import Clip, EmbeddedClips, state_of
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
@@ -46,6 +47,15 @@ class RAVDESSDataModule(EmotionDataModule):
 
     corpus: ClassVar[str] = "ravdess"
     layout: ClassVar[str] = "the folder that holds Actor_01 to Actor_24"
+    source: ClassVar[Source] = Source(
+        (
+            Archive(
+                addresses=("https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",),
+                known_hash="md5:bc696df654c87fed845eb13823edef8a",  # as Zenodo's page says
+            ),
+        ),
+        terms="Creative Commons BY-NC-SA 4.0, for use without commercial purpose.",
+    )
     file_rate: ClassVar[int] = 48000
 
     def __init__(

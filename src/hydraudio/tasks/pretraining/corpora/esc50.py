@@ -18,6 +18,7 @@ import numpy as np
 
 from hydraudio.audio.io import write_audio
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Archive, Source
 from hydraudio.core.files import write_csv
 from hydraudio.core.generated import EmbeddedCorpus
 from hydraudio.core.options import check_choice
@@ -68,6 +69,20 @@ class ESC50DataModule(ClipDataModule):
 
     corpus: ClassVar[str] = "esc50"
     layout: ClassVar[str] = "the folder ESC-50-master, which holds audio/ and meta/esc50.csv"
+    source: ClassVar[Source] = Source(
+        (
+            Archive(
+                # the first is a copy whose bytes stay; both were published with this checksum (PaddleAudio, soundata)
+                addresses=(
+                    "https://paddleaudio.bj.bcebos.com/datasets/ESC-50-master.zip",
+                    "https://github.com/karolpiczak/ESC-50/archive/master.zip",
+                ),
+                known_hash="md5:7771e4b9d86d0945acce719c7a59305a",
+                inner="ESC-50-master",
+            ),
+        ),
+        terms="Creative Commons BY-NC 3.0, for research without commercial use; the clips of ESC-10 are BY.",
+    )
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from hydraudio.core.defects import Defect
+from hydraudio.core.download import Source
 from hydraudio.core.tables import find_file
 from hydraudio.tasks.emotion.corpora.base import EmotionDataModule
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
@@ -47,6 +48,10 @@ class MSPPodcastDataModule(EmotionDataModule):
     corpus: ClassVar[str] = "msp_podcast"
     layout: ClassVar[str] = (
         "the folder that holds Labels/ and Audios/, or one that `scripts/emotion/write_webdataset.py` wrote"
+    )
+    source: ClassVar[Source] = Source(
+        by_hand="MSP-PODCAST needs a form: its laboratory gives it to institutions that sign an academic licence. "
+        "Unpack what comes, and set data.root to the folder that holds Labels/ and Audios/."
     )
 
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 
 from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, or_raise, raise_first
+from hydraudio.core.download import Source
 from hydraudio.core.options import check_choice, check_positive
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.tasks.separation.corpora.libri2mix.check import find_defects
@@ -57,6 +58,10 @@ class Libri2MixDataModule(CorpusDataModule):
 
     corpus: ClassVar[str] = "libri2mix"
     layout: ClassVar[str] = "the folder Libri2Mix, which holds wav8k or wav16k"
+    source: ClassVar[Source] = Source(
+        by_hand="Libri2Mix is written, not fetched: the generator of https://github.com/JorisCos/LibriMix makes it "
+        "from LibriSpeech and WHAM!; set data.root to the folder Libri2Mix that it writes."
+    )
     problems: ClassVar[dict[str, int]] = {problem: len(sources) for problem, sources in SOURCES_OF.items()}
 
     def __init__(

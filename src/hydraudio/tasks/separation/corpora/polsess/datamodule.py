@@ -15,6 +15,7 @@ import numpy as np
 from hydraudio.audio.packing import is_pack
 from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, or_raise, raise_first
+from hydraudio.core.download import Source
 from hydraudio.core.options import check_choice, check_positive, check_probability, check_range
 from hydraudio.core.sampling import ResumableLoader
 from hydraudio.tasks.separation.corpora.mixtures import collate
@@ -70,6 +71,10 @@ class PolSESSDataModule(CorpusDataModule):
 
     corpus: ClassVar[str] = "polsess"
     layout: ClassVar[str] = "a folder that holds train, val and test"
+    source: ClassVar[Source] = Source(
+        by_hand="PolSESS has no public address that is known here: ask its authors, or build a corpus of its form from "
+        "recordings of your own with scripts/separation/build_polsess.py."
+    )
     problems: ClassVar[dict[str, int]] = {problem: mm_ipc.n_sources(problem) for problem in mm_ipc.PROBLEMS}
 
     def __init__(
