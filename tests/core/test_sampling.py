@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hydraudio.core import sampling
-from hydraudio.core.sampling import EpochBatchSampler, budget_sizes, build_loader, padding_share
+from hydraudio.core.sampling import EpochBatchSampler, budget_sizes, build_loader, padding_share, sampling_weights
 
 
 class Keys(Dataset):
@@ -461,3 +461,19 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_has_no_class_keeps_its_share_of_the_draws():
+    labels = np.repeat([0, 1, -1], [60, 20, 20])
+    members = labels[:, None] == np.arange(2)
+    for name, first in (("balanced", 0.4), ("sqrt", 0.8 * 3**0.5 / (3**0.5 + 1))):
+        weights = sampling_weights(members, name)
+        shares = [weights[labels == label].sum() / weights.sum() for label in (0, -1)]
+        assert shares == pytest.approx([first, 0.2])
+    assert sampling_weights(members, "natural") is None
+
+
+def test_an_item_of_several_classes_has_the_sum_of_their_weights():
+    members = np.array([[1, 0], [1, 0], [1, 1], [1, 0]], dtype=bool)
+    weights = sampling_weights(members, "balanced")
+    assert weights / weights[0] == pytest.approx([1.0, 1.0, 5.0, 1.0])  # 1/4 of the frequent class, and 1 of the rare

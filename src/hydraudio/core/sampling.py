@@ -34,6 +34,31 @@ LENGTH_JITTER = 0.05
 loader pays for anyway, and yet other companions in every epoch."""
 
 
+SAMPLINGS = {"natural": None, "sqrt": 0.5, "balanced": 0.0}
+"""Name -> exponent: a class is drawn in proportion to (number of its items) ** exponent; None draws nothing, every item
+occurs once."""
+
+
+def sampling_weights(members: np.ndarray, sampling: str) -> np.ndarray | None:
+    """Return (n,) weights of the draws of an epoch; None where every item occurs once.
+
+    Args:
+        members: (n, classes) bool, the classes of each item. An item of several has the sum of their weights; one of
+            none keeps its natural share of the draws.
+        sampling: one of `SAMPLINGS`.
+    """
+    exponent = SAMPLINGS[sampling]
+    if exponent is None:
+        return None
+    known = members.any(axis=1)
+    weights = np.ones(len(members))
+    if known.any():
+        sizes = np.maximum(members.sum(axis=0), 1).astype(np.float64)
+        drawn = members[known] @ sizes ** (exponent - 1.0)
+        weights[known] = drawn * (known.sum() / drawn.sum())
+    return weights
+
+
 def check_limits(train: int | None, val: int | None, test: int | None) -> dict[str, int | None]:
     """Split -> most items that take part, None for all.
 

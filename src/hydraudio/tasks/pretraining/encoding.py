@@ -16,6 +16,9 @@ from hydraudio.core.feature_cache import kept_array
 from hydraudio.core.files import sha256_of_json
 from hydraudio.core.task import Task
 from hydraudio.nn.frontends.standardize import Standardize, Statistics
+from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
+from hydraudio.tasks.pretraining.networks.classifier import EncoderClassifier
+from hydraudio.tasks.pretraining.networks.encoder import Pooling
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -89,6 +92,7 @@ class EncoderTask(Task):
     """
 
     parts = ("spectrogram", "net")
+    net: MaskedAutoencoder | EncoderClassifier
 
     def __init__(
         self,
@@ -139,10 +143,23 @@ class EncoderTask(Task):
         counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
         return crops(spectrogram, self.net.encoder.grid.n_frames, counts, draws)
 
-    def step_generator(self) -> torch.Generator:
-        """Generator of a training step: another one at each step, accumulated batch and process."""
+    def step_numbers(self) -> tuple[int, int, int]:
+        """Number a training step: no two steps, accumulated batches or processes share all three."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return self.generator(self.current_epoch, batches, self.global_rank)
+        return self.current_epoch, batches, self.global_rank
+
+    def step_generator(self) -> torch.Generator:
+        """Make the generator of a training step."""
+        return self.generator(*self.step_numbers())
+
+    def embed(self, waveform: Tensor, lengths: Tensor | None, pooling: Pooling) -> Tensor:
+        """Embed (batch, time) waveforms of any length, of which (batch,) samples count, None = all.
+
+        Returns:
+            (batch, channels) float32.
+        """
+        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
+        return self.net.encoder.embed(self.spectrogram(waveform, lengths), pooling, counts)
 
     def windows(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Cut whole clips into windows of the encoder's grid.

@@ -18,6 +18,8 @@ from hydraudio.audio.io import open_audio
 from hydraudio.core.files import csv_text, inert_cell, whole_file, write_text
 
 if TYPE_CHECKING:
+    from hydraudio.tasks.pretraining.encoding import EncoderTask
+    from hydraudio.tasks.pretraining.networks.encoder import Pooling
     from hydraudio.tasks.pretraining.task import MAETask
 
 TABLE = "embeddings.csv"
@@ -40,12 +42,7 @@ class EmbeddingPredictor(FilePredictor["MAETask"]):
         return (*steps, folder / f"{stem}.npy")
 
     def process(self, task: MAETask, job: Job, on_progress: OnProgress) -> None:
-        with open_audio(job.source) as file:
-            blocks = list(read_blocks(file, on_progress, mono=True, sample_rate=task.sample_rate))
-        if not sum(block.shape[1] for block in blocks):
-            raise ValueError(f"holds less than one sample at {task.sample_rate} Hz")
-        waveform = torch.from_numpy(np.concatenate(blocks, axis=1)).to(task.device)
-        embedding, steps = embed_recording(task, waveform, self.batch_size)
+        embedding, steps = embed_recording(task, read_recording(task, job, on_progress), task.pooling, self.batch_size)
         if self.steps:
             _save(job.targets[0], steps)
         _save(job.targets[-1], embedding)
@@ -64,13 +61,29 @@ class EmbeddingPredictor(FilePredictor["MAETask"]):
         return failed
 
 
+def read_recording(task: EncoderTask, job: Job, on_progress: OnProgress) -> torch.Tensor:
+    """Read a file as (1, time) float32 at the sample rate of the task, on its device.
+
+    Raises:
+        ValueError: it holds no sample.
+    """
+    with open_audio(job.source) as file:
+        blocks = list(read_blocks(file, on_progress, mono=True, sample_rate=task.sample_rate))
+    if not sum(block.shape[1] for block in blocks):
+        raise ValueError(f"holds less than one sample at {task.sample_rate} Hz")
+    return torch.from_numpy(np.concatenate(blocks, axis=1)).to(task.device)
+
+
 @torch.inference_mode()
-def embed_recording(task: MAETask, waveform: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def embed_recording(
+    task: EncoderTask, waveform: torch.Tensor, pooling: Pooling, batch_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Embed a recording of any length, a few windows at a time.
 
     Args:
         task: in evaluation mode.
         waveform: (1, time) at the sample rate of the task, on its device.
+        pooling: of the whole.
         batch_size: windows that go through the network together.
 
     Returns:
@@ -81,7 +94,7 @@ def embed_recording(task: MAETask, waveform: torch.Tensor, batch_size: int) -> t
     parts = spectrogram.split(batch_size * grid.n_frames, dim=2)
     steps = [task.net.encoder.embed_steps(part)[0] for part in parts]
     weights = torch.tensor([len(part) for part in steps], device=spectrogram.device) / sum(map(len, steps))
-    whole = torch.cat([task.net.encoder.embed(part, task.pooling) for part in parts])
+    whole = torch.cat([task.net.encoder.embed(part, pooling) for part in parts])
     return weights @ whole, torch.cat(steps)
 
 

@@ -44,6 +44,7 @@ SPEC = TaskSpec(
         Block("classes", "Per class", _PAGE),
         Block("confusion", "Confusion", _PAGE),
         Block("calibration", "Calibration", _PAGE),
+        Block("slices", "Slices", _PAGE),
         Block("curves", "Learning curves"),
         Block("about", "What was tested"),
     ),

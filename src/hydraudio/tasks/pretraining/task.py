@@ -125,7 +125,7 @@ class MAETask(EncoderTask):
     @torch.inference_mode()
     def predict_waveform(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         """Embed (batch, time) at ``sample_rate`` with (batch,) samples that count, None = all: ``embedding``."""
-        return {"embedding": self._embed(waveform, lengths)}
+        return {"embedding": self.embed(waveform, lengths, self.pooling)}
 
     def export_module(self) -> Exportable:
         """Map ``waveform`` (1, time) to ``embedding`` (1, channels): the encoder, without masks and decoder."""
@@ -136,11 +136,6 @@ class MAETask(EncoderTask):
 
     def _losses(self) -> tuple[str, ...]:
         return _LOSSES if self.net.decoder.predicts_visible else _LOSSES[:2]
-
-    def _embed(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
-        spectrogram = self.spectrogram(waveform, lengths)
-        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
-        return self.net.embed(spectrogram, self.pooling, counts)
 
     def _fixed_generator(self, ids: list[str]) -> torch.Generator:
         """Of the masks of a batch of whole clips."""
@@ -161,7 +156,7 @@ class MAETask(EncoderTask):
         for name, mean in self.means.items():
             mean.update(result[name].expand(int(result["n_windows"])))
         if embeds:
-            result["embedding"] = self._embed(batch["waveform"], batch["lengths"])
+            result["embedding"] = self.embed(batch["waveform"], batch["lengths"], self.pooling)
             self.embeddings.add(batch["id"], embedding=result["embedding"], label=batch["label"])
         return result
 
@@ -188,7 +183,8 @@ class MAETask(EncoderTask):
         """Embeddings (n, channels) and classes (n,) of labelled training clips."""
         found = Predictions()
         for batch in self._clips.clip_loader("train", self.probe_items):
-            embedding = self._embed(batch["waveform"].to(self.device), batch["lengths"].to(self.device))
+            waveform, lengths = (batch[name].to(self.device) for name in ("waveform", "lengths"))
+            embedding = self.embed(waveform, lengths, self.pooling)
             found.add(batch["id"], embedding=embedding, label=batch["label"])
         rows = found.collect()
         known = rows["label"] >= 0

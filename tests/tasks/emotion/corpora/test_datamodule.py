@@ -25,7 +25,7 @@ from hydra_preflight.resolvers import bind_data_attributes
 from hydraudio.tasks.emotion.corpora import audio
 from hydraudio.tasks.emotion.corpora.msp_podcast.datamodule import MSPPodcastDataModule
 from hydraudio.tasks.emotion.corpora.msp_podcast.embedded import EmbeddedMSPPodcast
-from hydraudio.tasks.emotion.corpora.utterances import manifest_fingerprint, sampling_weights
+from hydraudio.tasks.emotion.corpora.utterances import manifest_fingerprint
 from hydraudio.tasks.emotion.corpora.webdataset.writer import write_webdataset
 
 LETTERS = "ASHUFDCN"
@@ -424,15 +424,6 @@ def test_balanced_epochs_draw_all_classes_equally(make):
     roots = np.sqrt(data.class_counts)
     mild = np.bincount(torch.cat([b["label"] for b in batches(make(sampling="sqrt", batch_size=4))]), minlength=8)
     np.testing.assert_allclose(mild, counts.sum() * roots / roots.sum(), atol=2.1)
-
-
-def test_what_has_no_class_keeps_its_share_of_the_draws():
-    labels = np.repeat([0, 1, -1], [60, 20, 20])
-    for sampling, first in (("balanced", 0.4), ("sqrt", 0.8 * 3**0.5 / (3**0.5 + 1))):
-        weights = sampling_weights(labels, sampling)
-        shares = [weights[labels == label].sum() / weights.sum() for label in (0, -1)]
-        assert shares == pytest.approx([first, 0.2])
-    assert sampling_weights(labels, "natural") is None
 
 
 def test_the_order_of_batches_follows_the_seed(make):

@@ -16,7 +16,7 @@ from hydraudio.core.corpus import CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.feature_cache import FeatureCache, fill_cache
 from hydraudio.core.options import check_choice, check_positive
-from hydraudio.core.sampling import ResumableLoader
+from hydraudio.core.sampling import SAMPLINGS, ResumableLoader, sampling_weights
 from hydraudio.tasks.emotion.corpora.audio import (
     WaveformStatistics,
     read_lengths,
@@ -27,14 +27,12 @@ from hydraudio.tasks.emotion.corpora.check import corpus_defects
 from hydraudio.tasks.emotion.corpora.dataset import EmotionDataset, Labelling, collate
 from hydraudio.tasks.emotion.corpora.utterances import (
     ATTRIBUTES,
-    SAMPLINGS,
     Splits,
     Utterance,
     check_rated,
     check_splits,
     manifest_fingerprint,
     of_splits,
-    sampling_weights,
     shared_speakers,
     without,
 )
@@ -248,8 +246,12 @@ class EmotionDataModule(CorpusDataModule):
     def _loader(self, split: str) -> ResumableLoader:
         dataset, training = self.datasets[split], split == "train"
         of_one_size = dataset.features is not None and dataset.features.what == "statistics"
-        weights = sampling_weights(dataset.strata(), self.sampling) if training else None
+        weights = self._weights(dataset.strata()) if training else None
         return self._build(dataset, None if of_one_size else dataset.lengths, training, self.trainer, weights)
+
+    def _weights(self, strata: np.ndarray) -> np.ndarray | None:
+        """Of the draws of an epoch; strata: (n,) class of each item, -1 = none."""
+        return sampling_weights(strata[:, None] == np.arange(strata.max(initial=-1) + 1), self.sampling)
 
     def _build(
         self,

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from hydraudio.core.sampling import SPLITS
 
 GENDERS = ("Female", "Male", "Unknown")
@@ -90,10 +88,6 @@ def manifest_fingerprint(rows: Iterable[Utterance]) -> str:
 Splits = Mapping[str, str | Sequence[str]]
 """Split (train, val, test) -> the corpus's own splits that make it up, one name or several."""
 
-SAMPLINGS = {"natural": None, "sqrt": 0.5, "balanced": 0.0}
-"""Name -> exponent: a class is drawn in proportion to (number of its utterances) ** exponent; None draws nothing, every
-utterance occurs once."""
-
 
 def check_splits(splits: Splits) -> dict[str, tuple[str, ...]]:
     """Split -> names of the corpus's own.
@@ -153,25 +147,6 @@ def missing_splits(utterances: Sequence[Utterance], names: Sequence[str]) -> lis
     return [
         f"the corpus has no split {name!r}; it has {listed}: set data.splits" for name in names if name not in existing
     ]
-
-
-def sampling_weights(labels: np.ndarray, sampling: str) -> np.ndarray | None:
-    """Return (n,) weights of the draws of an epoch; None where every utterance occurs once.
-
-    Args:
-        labels: (n,) index of the class; -1, no class at all, keeps its natural share of the draws.
-        sampling: one of `SAMPLINGS`.
-    """
-    exponent = SAMPLINGS[sampling]
-    if exponent is None:
-        return None
-    known = labels >= 0
-    weights = np.ones(len(labels))
-    if known.any():
-        sizes = np.bincount(labels[known])[labels[known]].astype(np.float64)
-        drawn = sizes ** (exponent - 1.0)
-        weights[known] = drawn * (known.sum() / drawn.sum())
-    return weights
 
 
 def check_rated(utterances: Sequence[Utterance], attributes: Sequence[str]) -> None:

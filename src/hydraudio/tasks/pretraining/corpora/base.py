@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -16,8 +16,8 @@ from hydraudio.core.audio_defects import file_defects, unreferenced_files
 from hydraudio.core.corpus import SPLITS_OF_STAGE, CorpusDataModule
 from hydraudio.core.defects import Defect, raise_first
 from hydraudio.core.files import sha256_of_json
-from hydraudio.core.options import check_positive
-from hydraudio.core.sampling import SPLITS, ResumableLoader, nested_sample
+from hydraudio.core.options import check_choice, check_positive
+from hydraudio.core.sampling import SAMPLINGS, SPLITS, ResumableLoader, nested_sample, sampling_weights
 from hydraudio.tasks.pretraining.corpora.clips import (
     Clip,
     FileSamples,
@@ -46,6 +46,8 @@ class ClipDataModule(CorpusDataModule):
             clips, padded with zeros at their end in a batch.
         pack: keep all clips resampled, as 16-bit samples, under `cache_dir`, so that a crop reads only its own samples.
             Otherwise each file is decoded whenever an item is read.
+        sampling: natural trains on every clip once per epoch; sqrt and balanced draw as many with replacement, classes
+            in proportion to the square root of their number of clips, or all equally.
         **common: see :class:`hydraudio.core.corpus.CorpusDataModule`.
     """
 
@@ -56,9 +58,11 @@ class ClipDataModule(CorpusDataModule):
         crop_s: float | None = 2.0,
         eval_crop_s: float | None = None,
         pack: bool = True,
+        sampling: Literal["natural", "sqrt", "balanced"] = "natural",
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        self.sampling = check_choice("sampling", sampling, SAMPLINGS)
         self.cache_dir, self.sample_rate, self.pack = Path(cache_dir), sample_rate, pack
         self.crop_s = check_positive("crop_s", crop_s)
         self.eval_crop_s = check_positive("eval_crop_s", eval_crop_s)
@@ -97,6 +101,13 @@ class ClipDataModule(CorpusDataModule):
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.parsed.class_names)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training clips of each class."""
+        clips = [self.parsed.clips[row] for row in self.chosen("train").tolist()]
+        labels = np.array([label for clip in clips for label in clip.labels], dtype=np.int64)
+        return np.bincount(labels, minlength=self.n_classes).tolist()
 
     @property
     def multilabel(self) -> bool:
@@ -190,6 +201,7 @@ class ClipDataModule(CorpusDataModule):
             trainer=self.trainer,
             collate_fn=collate,
             lengths=dataset.lengths if unequal else None,
+            weights=sampling_weights(dataset.members, self.sampling) if training else None,
         )
 
     def _warnings(self) -> list[str]:

@@ -66,6 +66,14 @@ class ClipDataset(Dataset):
         """(n,) int64 class index; -1 where a clip has no class, or several."""
         return np.array([_single(clip.labels) for clip in self.clips], dtype=np.int64)
 
+    @property
+    def members(self) -> np.ndarray:
+        """(n, classes) bool: the classes of each clip."""
+        found = np.zeros((len(self), self.n_classes), dtype=bool)
+        for row, clip in zip(found, self.clips, strict=True):
+            row[list(clip.labels)] = True
+        return found
+
     def identities(self) -> list[str]:
         """Name what is heard: a hash of every item's samples, for caches of features.
 

@@ -38,6 +38,7 @@ class EncoderClassifier(nn.Module):
         if self.masker is not None and pooling == "frequency":
             raise ValueError("pooling=frequency needs all patches: patch_drop=0")
         dim = encoder.embedding_dim(pooling)
+        self.n_classes = n_classes
         output = Linear(dim, n_classes)
         nn.init.trunc_normal_(output.weight, std=head_std)
         nn.init.zeros_(output.bias)
@@ -46,4 +47,8 @@ class EncoderClassifier(nn.Module):
     def forward(self, spectrogram: Tensor, n_frames: Tensor | None = None) -> Tensor:
         """n_frames: (batch,) frames of each item, from 1; further ones have no effect. None: all."""
         masker = self.masker if self.training else None
-        return self.head(self.encoder.embed(spectrogram, self.pooling, n_frames, masker)).float()
+        return self.classify(self.encoder.embed(spectrogram, self.pooling, n_frames, masker))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """(batch, channels) of the encoder's pooled tokens -> (batch, n_classes) float32 logits."""
+        return self.head(embedding).float()
