@@ -80,7 +80,7 @@ class Encoder(nn.Module):
             patches = patches.gather(1, keep.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
         x = self.positions(self.patch_embedding(patches), keep)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         rotation = self.positions.rotation(keep, cls=self.cls_token is not None)
         for block in self.blocks:
             x = block(x, rotation)

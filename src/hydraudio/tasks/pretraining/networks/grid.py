@@ -72,9 +72,9 @@ class Grid:
         if found != expected:
             raise ValueError(f"the grid is for (channels, frames, bins) = {expected}, the spectrogram is {found}")
         x = spectrogram.reshape(-1, self.channels, self.n_rows, self.patch[0], self.n_cols, self.patch[1])
-        return x.permute(0, 2, 4, 3, 5, 1).reshape(len(spectrogram), self.n_tokens, self.patch_values)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, self.n_tokens, self.patch_values)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
         """Undo `patchify`. (batch, n_tokens, patch_values) -> (batch, channels, frames, bins)."""
         x = patches.reshape(-1, self.n_rows, self.n_cols, *self.patch, self.channels)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), self.channels, self.n_frames, self.n_bins)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.channels, self.n_frames, self.n_bins)
