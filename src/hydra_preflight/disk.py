@@ -1,20 +1,22 @@
-"""What a look at the disk tells before anything heavy is imported: files and folders that a configuration names."""
+"""What a look at the disk tells before anything heavy is imported: files, folders and packages that a run needs."""
 
 from __future__ import annotations
 
 import zipfile
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_preflight.problems import Problem, raise_problems
-from hydra_preflight.project import CHECKPOINT_KEYS, INPUT_KEYS
+from hydra_preflight.project import CHECKPOINT_KEYS, INPUT_KEYS, METRICS_EXTRA, REPORT_METRICS
 from hydra_preflight.sources import Sources
 
 
 def check_disk(cfg: DictConfig, sources: Sources) -> None:
-    """Refuse a configuration that names an input which does not exist, or a checkpoint that is none.
+    """Refuse an input that does not exist, a checkpoint that is none, and metrics whose packages are not installed.
 
     Raises:
         ConfigError: with one line per key.
@@ -30,7 +32,25 @@ def check_disk(cfg: DictConfig, sources: Sources) -> None:
                 require_archive(path)
             except (FileNotFoundError, ValueError) as error:
                 problems.append(Problem(sources.origin(key), key, str(error)))
+    if text := _missing_packages(cfg):
+        problems.append(Problem(sources.origin(REPORT_METRICS), REPORT_METRICS, text))
     raise_problems(problems)
+
+
+def _missing_packages(cfg: DictConfig) -> str | None:
+    """Sentence about metrics of the report that cannot be computed, before hours of training end in it."""
+    dotted, wanted = OmegaConf.select(cfg, "task.spec"), OmegaConf.select(cfg, REPORT_METRICS)
+    if dotted is None or wanted is None or not cfg.get("test", True):
+        return None
+    module, _, name = dotted.rpartition(".")  # the check of the structure has looked at it
+    metrics = [metric for metric in getattr(import_module(module), name).metrics if metric.package]
+    asked = [metric for metric in metrics if wanted == "full" or (wanted != "fast" and metric.name in wanted)]
+    missing = [metric for metric in asked if find_spec(metric.package) is None]
+    if not missing:
+        return None
+    labels, packages = (" and ".join(words) for words in zip(*((m.label, m.package) for m in missing), strict=True))
+    remedy = f"pip install '{METRICS_EXTRA}', or leave that out: {REPORT_METRICS}=fast"
+    return f"{labels} cannot be computed without {packages}: {remedy}"
 
 
 def require_archive(file: Path) -> None:

@@ -54,6 +54,12 @@ SCHEDULES = ("hydraudio.nn.schedules.warmup_cosine",)
 EXTRAS = {"hydra/sweeper/optuna": "hydraudio[sweep]", "hydra/sweeper/sampler": "hydraudio[sweep]"}
 """Options (or whole groups) that are there only after ``pip install`` of an extra."""
 
+REPORT_METRICS = "report.metrics"
+"""Key of the metrics that a report computes: full, fast (without those that need a package) or a list of names."""
+
+METRICS_EXTRA = "hydraudio[metrics]"
+"""What brings the packages that metrics need."""
+
 INPUT_KEYS = {
     "data.root": "give the folder of the corpus, or null for the embedded one",
     "data.label_file": "give the file, or null",

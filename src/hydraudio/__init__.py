@@ -36,7 +36,8 @@ def load(path: str | Path, trusted_targets: Sequence[str] = ()) -> Task:
     path = Path(path)
     if (path / CONFIG).is_file():
         return load_model_folder(path, trusted_targets)
-    return restore_task(*read_trained(best_checkpoint(path) if path.is_dir() else path, trusted_targets))
+    path = best_checkpoint(path) if path.is_dir() else path
+    return restore_task(*read_trained(path, trusted_targets), path)
 
 
 def build(*overrides: str) -> Task:

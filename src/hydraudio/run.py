@@ -75,6 +75,7 @@ def train(cfg: DictConfig) -> Outcome:
 def _train(cfg: DictConfig, folder: Path) -> Outcome:
     import lightning.pytorch as pl
 
+    from hydraudio.core.checkpoints import read_checkpoint, require_weights_of
     from hydraudio.core.cpu_memory import keep_freed_memory
     from hydraudio.core.initial_weights import load_initial_weights
     from hydraudio.core.online_loggers import ending_loggers
@@ -94,6 +95,8 @@ def _train(cfg: DictConfig, folder: Path) -> Outcome:
         check_logged(cfg, task)
         if resume_from is None:
             load_initial_weights(cfg, task)
+        else:
+            require_weights_of(task, read_checkpoint(resume_from, mmap=True), resume_from)
         trainer = build_trainer(cfg)
         if trainer.is_global_zero:
             log.info("This run goes to %s", folder)
@@ -184,7 +187,7 @@ def evaluate_checkpoint(cfg: DictConfig, ckpt_path: str | Path, folder: Path) ->
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = restore_data(cfg, trained, ckpt_path)
-    task = restore_task(trained, checkpoint)
+    task = restore_task(trained, checkpoint, ckpt_path)
     task.check_data(datamodule)
     callbacks = [RunProgressBar(), instantiate(trained.report)]
     trainer = make_trainer(cfg, callbacks=switched_on(callbacks, cfg.trainer))
@@ -257,7 +260,7 @@ def _predict(cfg: DictConfig) -> bool:
     predictor = instantiate(trained.predict)
     if is_generated(trained):
         warn_of_generated(cfg.ckpt_path)
-    task = restore_task(trained, checkpoint)
+    task = restore_task(trained, checkpoint, cfg.ckpt_path)
     remove_dead_partials(Path(cfg.output), "**/.*.partial")
     trainer = make_trainer(cfg)
     device = trainer.strategy.root_device

@@ -71,9 +71,16 @@ def build_task(trained: DictConfig) -> Task:
     return task
 
 
-def restore_task(trained: DictConfig, checkpoint: dict[str, Any]) -> Task:
-    """Return the trained task, in evaluation mode, from what :func:`read_trained` returned."""
+def restore_task(trained: DictConfig, checkpoint: dict[str, Any], ckpt_path: str | Path) -> Task:
+    """Return the trained task, in evaluation mode, from what :func:`read_trained` returned for a file.
+
+    Raises:
+        ConfigError: the file holds other weights than the networks of its configuration have.
+    """
+    from hydraudio.core.checkpoints import require_weights_of
+
     task = build_task(trained)
+    require_weights_of(task, checkpoint, ckpt_path)
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
 

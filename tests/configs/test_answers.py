@@ -38,6 +38,7 @@ CASES = [
     (["eval.py", "ckpt_path=[FOLDER/cut.ckpt,/nowhere/b.ckpt]"], ["FOLDER/cut.ckpt: damaged", "/nowhere/b.ckpt: no"]),
     (["predict.py", "ckpt_path=FOLDER/whole.ckpt", "input=/nowhere"], ["input: /nowhere: no such file or folder"]),
     (["train.py", "trainer.max_epochs=three"], ["trainer.max_epochs: 'three' is of the wrong type", "got str"]),
+    (["train.py", "trainer.precision=bf17"], ["trainer.precision: 'bf17' is of the wrong type", "'bf16-mixed'"]),
     (["train.py", "trainer.devices=1.5"], ["trainer.devices: 1.5 is of the wrong type"]),
     (["train.py", "+trainer.max_epoch=3"], ["trainer.max_epoch", "Nearest valid key: trainer.max_epochs."]),
     (["train.py", "trainer.epochs=3"], ["trainer.epochs", "Nearest valid key: trainer.max_epochs."]),
@@ -98,6 +99,18 @@ def test_arguments_read_from_source_are_those_of_the_class(target):
     read, cls = own_package().signature(target), locate(target, ())
     assert list(read.arguments) == list(inspect.signature(cls).parameters)
     assert not read.open
+
+
+def test_the_precisions_of_the_check_are_those_of_lightning():
+    from typing import get_args
+
+    from lightning.fabric import connector
+
+    from hydra_preflight.own_source import own_package
+
+    read = own_package().signature("hydraudio.core.trainer.Trainer").arguments["precision"].type.items[0].items
+    kinds = (connector._PRECISION_INPUT_STR, connector._PRECISION_INPUT_STR_ALIAS, connector._PRECISION_INPUT_INT)
+    assert set(read) == {"auto", *(value for kind in kinds for value in get_args(kind))}
 
 
 def test_a_switch_of_a_group_means_its_default():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hydraudio.core.checkpoints import AtomicCheckpointIO, read_checkpoint
+from hydra_preflight.errors import ConfigError
+from hydraudio.core.checkpoints import AtomicCheckpointIO, read_checkpoint, require_weights_of
 
 
 class Payload:
@@ -103,3 +104,15 @@ def test_a_compressed_file_is_not_unpacked(tmp_path, good):
 def test_a_pipe_in_place_of_a_checkpoint_is_refused(tmp_path, pipe):
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         read_checkpoint(pipe(tmp_path / "best.ckpt"))
+
+
+def test_other_weights_are_named(tmp_path):
+    other = {"state_dict": torch.nn.Linear(4, 3).state_dict()}
+    with pytest.raises(
+        ConfigError, match=r"other\.ckpt: holds other weights .*such as weight: \(3, 4\) instead of \(3, 2\)"
+    ):
+        require_weights_of(torch.nn.Linear(2, 3), other, tmp_path / "other.ckpt")
+    fewer = {"state_dict": torch.nn.Linear(2, 3, bias=False).state_dict()}
+    with pytest.raises(ConfigError, match="such as bias: absent"):
+        require_weights_of(torch.nn.Linear(2, 3), fewer, tmp_path / "other.ckpt")
+    require_weights_of(torch.nn.Linear(2, 3), {"state_dict": torch.nn.Linear(2, 3).state_dict()}, tmp_path)

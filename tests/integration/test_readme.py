@@ -82,6 +82,13 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_with_commands_names_their_environment(page):
+    text = page.read_text()
+    if re.search(r"\b(python|make|wandb|tensorboard) [\w./-]+", text):
+        assert "source .venv/bin/activate" in text
+
+
 def test_every_task_has_its_part_of_the_readme_and_the_rest_belongs_to_none():
     assert all(python_commands(part_of(README.read_text(), task), "src/train.py") for task in TASKS)
     common = part_of(README.read_text(), None)

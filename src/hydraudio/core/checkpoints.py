@@ -116,6 +116,23 @@ def require_same_model(
             )
 
 
+def require_weights_of(task: Task, checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a checkpoint whose tensors are not those of the networks in its configuration.
+
+    Raises:
+        ConfigError: a tensor is missing, is one too many, or has another shape.
+    """
+    states = (task.state_dict(), checkpoint["state_dict"])
+    own, given = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in states)
+    wrong = [name for name in dict.fromkeys((*own, *given)) if own.get(name) != given.get(name)]
+    if wrong:
+        there, here = (shapes.get(wrong[0], "absent") for shapes in (given, own))
+        raise ConfigError(
+            f"{path}: holds other weights than the networks of its configuration have ({len(wrong)} tensors differ, "
+            f"such as {wrong[0]}: {there} instead of {here}); give another checkpoint"
+        )
+
+
 def require_same_corpus(checkpoint: Mapping[str, Any], datamodule: Any) -> None:
     """Refuse a checkpoint that was trained on another corpus, as far as both have a fingerprint.
 

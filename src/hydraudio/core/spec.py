@@ -45,6 +45,7 @@ class Metric:
         digits: after the decimal point in tables.
         parts: attribute of the task that lists parts; ``name_<part>`` is logged for each of them as well.
         main: whether tables of many runs have a column for it.
+        package: that a report needs to compute it; empty for what is always there.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Metric:
     digits: int = 3
     parts: str = ""
     main: bool = False
+    package: str = ""
 
     @property
     def title(self) -> str:

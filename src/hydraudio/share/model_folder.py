@@ -67,7 +67,7 @@ def open_trained(cfg: DictConfig, path: Path) -> Trained:
     from hydraudio.trained import open_checkpoint, restore_data, restore_task
 
     config, contents = open_checkpoint(cfg, path)
-    task = restore_task(config, contents)
+    task = restore_task(config, contents, path)
     model = self_contained(config, task)
     datamodule = restore_data(cfg, copy.deepcopy(config), path)  # which lays cfg.data over its argument
     facts = sharing_of(task.spec).facts(task, plain_config(config), datamodule)

@@ -57,6 +57,14 @@ def test_results_go_to_the_run_folder_unless_told_otherwise(predict, tmp_path, m
     assert (tmp_path / "elsewhere" / "x_s2.wav").is_file()
 
 
+def test_a_checkpoint_with_other_weights_is_named(predict, trained):
+    def widen(cfg):
+        cfg.model.net.n_filters = 2 * cfg.model.net.n_filters
+
+    with pytest.raises(ConfigError, match=r"net\.ckpt: holds other weights than the networks of its configuration"):
+        predict(change=widen)
+
+
 def test_short_names_are_laid_over_what_was_trained(predict, monkeypatch):
     settings = []
     monkeypatch.setattr(SeparationPredictor, "run", lambda self, *args, **options: settings.append(vars(self)) or {})

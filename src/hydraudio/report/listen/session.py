@@ -90,7 +90,7 @@ class Session:
             if opened is None or (opened.path, opened.modified_ns) != (path, modified_ns):
                 self.close()
                 trained, checkpoint = open_checkpoint(self.cfg, path)
-                task = restore_task(trained, checkpoint).to(self.device)
+                task = restore_task(trained, checkpoint, path).to(self.device)
                 opened = self._opened = _Opened(path, modified_ns, trained, task, listening_of(task))
             return opened
 

@@ -14,8 +14,8 @@ SPEC = TaskSpec(
     outputs={"estimate": Axes("batch sources time", unit="[-1, 1]")},
     metrics=(
         Metric("si_sdri", "SI-SDRi", unit="dB", digits=2, main=True),
-        Metric("pesq", "PESQ", digits=2, main=True),
-        Metric("stoi", "STOI", digits=3, main=True),
+        Metric("pesq", "PESQ", digits=2, main=True, package="pesq"),
+        Metric("stoi", "STOI", digits=3, main=True, package="pystoi"),
         Metric("si_sdr", "SI-SDR", unit="dB", digits=2),
         Metric("loss", "Loss", better="lower", digits=4),
     ),

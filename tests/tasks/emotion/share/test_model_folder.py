@@ -84,7 +84,7 @@ def test_adapters_are_folded_into_the_weights(make_run, compose_eval, msp_root, 
 
     from hydraudio.trained import open_checkpoint, restore_task
 
-    expected = probe_outputs(restore_task(*open_checkpoint(compose_eval(), path)))
+    expected = probe_outputs(restore_task(*open_checkpoint(compose_eval(), path), path))
     folder = write_model_folder(tmp_path / "model", open_trained(compose_eval(), path))
     assert not [name for name in load_file(folder / "model.safetensors") if "lora" in name]
     found = probe_outputs(load_model_folder(folder))
