@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_preflight.problems import Problem, raise_problems
-from hydra_preflight.project import CHECKPOINT_KEYS, INPUT_KEYS, METRICS_EXTRA, REPORT_METRICS
+from hydra_preflight.project import CHECKPOINT_KEYS, INPUT_FOLDERS, INPUT_KEYS, METRICS_EXTRA, REPORT_METRICS
 from hydra_preflight.sources import Sources
 
 
@@ -25,7 +25,12 @@ def check_disk(cfg: DictConfig, sources: Sources) -> None:
     for key, remedy in INPUT_KEYS.items():
         for path in _paths(cfg, key):
             if not path.exists():
-                problems.append(Problem(sources.origin(key), key, f"{path}: no such file or folder; {remedy}"))
+                found = "no such file or folder"
+            elif key in INPUT_FOLDERS and not path.is_dir():
+                found = "not a folder"
+            else:
+                continue
+            problems.append(Problem(sources.origin(key), key, f"{path}: {found}{_from_where(cfg, key)}; {remedy}"))
     for key in CHECKPOINT_KEYS:
         for path in _paths(cfg, key):
             try:
@@ -71,6 +76,16 @@ def require_archive(file: Path) -> None:
             f"{file}: damaged or not a checkpoint (it is not the whole of an archive that torch.save wrote); give "
             "another one of that run, or train again"
         )
+
+
+def _from_where(cfg: DictConfig, key: str) -> str:
+    """The key that another one is copied from, in brackets; empty where the value stands there itself."""
+    group, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, group) if group else cfg
+    if not OmegaConf.is_interpolation(node, name):
+        return ""
+    written: Any = OmegaConf.to_container(node, resolve=False)
+    return f" ({str(written[name]).strip('${}')}, of .env or configs/paths)"
 
 
 def _paths(cfg: DictConfig, key: str) -> list[Path]:

@@ -69,6 +69,9 @@ INPUT_KEYS = {
 }
 """Keys that name what must exist before a run begins, and the remedy."""
 
+INPUT_FOLDERS = ("data.root", "data.labels_dir", "data.audio_dir")
+"""Those of them that name folders only."""
+
 CHECKPOINT_KEYS = ("ckpt_path", "init_from")
 """Keys that name checkpoint files."""
 

@@ -30,6 +30,7 @@ for script, *arguments in json.loads(sys.argv[1]):
 
 CASES = [
     (["train.py", "data.root=/nowhere/corpus"], ["data.root: /nowhere/corpus: no such file or folder", "embedded"]),
+    (["train.py", "data.root=FOLDER/whole.ckpt"], ["data.root: FOLDER/whole.ckpt: not a folder; give the folder"]),
     (["train.py", "ckpt_path=/nowhere/a.ckpt"], ["ckpt_path: /nowhere/a.ckpt: no such checkpoint"]),
     (["train.py", "init_from=/nowhere/a.ckpt"], ["init_from: /nowhere/a.ckpt: no such checkpoint"]),
     (["train.py", "init_from=FOLDER"], ["init_from: FOLDER: a folder; give a file"]),

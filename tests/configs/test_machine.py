@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
-from hydra_preflight.compose import compose_run
+from hydra_preflight.compose import compose_job, compose_run, open_loader
+from hydra_preflight.disk import check_disk
+from hydra_preflight.errors import ConfigError
+from hydra_preflight.resolvers import register_resolvers
 from hydraudio.core.experiment_list import digest, find_state
 from hydraudio.core.generated import say_what_stands_in
 from hydraudio.core.run_folder import portable_config
@@ -102,3 +107,16 @@ def test_a_run_on_another_folder_is_another_run(tmp_path, monkeypatch):
     assert find_state(tmp_path, "name", digest(cfg)).status == "finished"
     monkeypatch.setenv(variable, "/corpora/two")
     assert find_state(tmp_path, "name", digest(compose(tmp_path, *overrides))).status == "new"
+
+
+@pytest.mark.parametrize("corpus", CORPORA, ids=str)
+def test_a_folder_of_this_machine_that_is_none_is_traced_to_its_key(tmp_path, corpus):
+    (tmp_path / "file").touch()
+    register_resolvers()
+    named = re.search(r"^root: \$\{(paths\.corpora\.\w+)\}", (ROOT / "configs/data" / corpus).read_text(), re.MULTILINE)
+    loader = open_loader(create_config_search_path(str(ROOT / "configs")), "train")
+    chosen = [f"task={corpus.parent.name}", f"data={corpus.with_suffix('')}"]
+    for given, found in (("nowhere", "no such file or folder"), ("file", "not a folder")):
+        cfg, sources = compose_job(loader, "train.yaml", [*chosen, f"{named[1]}={tmp_path / given}"])
+        with pytest.raises(ConfigError, match=rf"data\.root: .*/{given}: {found} \({named[1]}, of \.env"):
+            check_disk(cfg, sources)
