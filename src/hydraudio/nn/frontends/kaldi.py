@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.nn.frontends.mel import FLOAT32_EPS, mel_filters
+from hydraudio.nn.frontends.stft import power
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
 
@@ -86,4 +87,4 @@ class KaldiFbank(nn.Module):
         before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
         window = torch.hann_window(self.frame_samples, periodic=False, dtype=frames.dtype, device=frames.device)
         spectrum = torch.view_as_real(torch.fft.rfft((frames - PREEMPHASIS * before) * window, self.n_fft))
-        return spectrum.square().sum(-1)
+        return power(spectrum)

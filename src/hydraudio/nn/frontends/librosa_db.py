@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydraudio.nn.frontends.mel import mel_filters
-from hydraudio.nn.frontends.stft import frame_spectra
+from hydraudio.nn.frontends.stft import frame_spectra, power
 from hydraudio.nn.layers.masking import frame_mask
 from hydraudio.nn.layers.normalization import at_least_float32
 
@@ -102,8 +102,8 @@ class LibrosaDb(nn.Module):
         """(batch, time) -> (batch, 1 + time // hop, n_mels)."""
         padded = F.pad(waveform, (self.n_fft // 2, self.n_fft // 2))
         spectrum = torch.view_as_real(frame_spectra(padded, self.n_fft, self.stft_hop_samples, self.n_fft))
-        power = spectrum.square().sum(-1) @ self.filters.to(waveform.dtype)
-        return 10.0 * power.clamp_min(LEAST_POWER).log10()
+        energies = power(spectrum) @ self.filters.to(waveform.dtype)
+        return 10.0 * energies.clamp_min(LEAST_POWER).log10()
 
 
 def _unit_range(decibels: Tensor, own: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hydraudio.nn.frontends.griffin_lim import griffin_lim, power_from_mel
-from hydraudio.nn.frontends.stft import check_stft, stft
+from hydraudio.nn.frontends.stft import check_stft, power_spectrogram
 from hydraudio.nn.layers.masking import frame_mask
 
 FLOAT32_EPS = 1.1920928955078125e-07
@@ -132,8 +132,8 @@ class LogMel(nn.Module):
             (batch, 1, frames, n_bins) float32 (float64 for float64).
         """
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = stft(waveform, self.n_fft, self.hop_samples, lengths)
-            power = spectrum.square().sum(1)[:, : self.n_frames(waveform.shape[1])]
+            n_frames = self.n_frames(waveform.shape[1])
+            power = power_spectrogram(waveform, self.n_fft, self.hop_samples, n_frames, lengths)
             mel = power @ self.filters.to(power.dtype)
             if lengths is not None:
                 own = frame_mask(self.frame_counts(lengths), mel.shape[1])

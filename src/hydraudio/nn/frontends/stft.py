@@ -37,14 +37,35 @@ def stft(waveform: Tensor, n_fft: int, hop: int, lengths: Tensor | None = None) 
         (batch, 2, frames, n_fft // 2 + 1), real and imaginary part.
     """
     with torch.autocast(waveform.device.type, enabled=False):
-        padded = _reflect_ends(at_least_float32(waveform), n_fft // 2, lengths)
-        if torch.compiler.is_exporting() and n_fft & (n_fft - 1):
-            spectrum = _spectra_by_product(padded.unfold(1, n_fft, hop) * _window(n_fft, padded))
-        else:
-            spectrum = torch.view_as_real(frame_spectra(padded, n_fft, hop, n_fft))
+        spectrum = _spectra(_reflect_ends(at_least_float32(waveform), n_fft // 2, lengths), n_fft, hop)
         if lengths is not None:
             spectrum = spectrum.masked_fill(~frame_mask(lengths // hop + 1, spectrum.shape[1])[:, :, None, None], 0)
         return spectrum.permute(0, 3, 1, 2)
+
+
+def power_spectrogram(waveform: Tensor, n_fft: int, hop: int, n_frames: int, lengths: Tensor | None = None) -> Tensor:
+    """Compute the power of the first `n_frames` frames of :func:`stft`.
+
+    Frames after an item's own hold what its reflected end gives.
+
+    Returns:
+        (batch, n_frames, n_fft // 2 + 1)
+    """
+    padded = _reflect_ends(at_least_float32(waveform), n_fft // 2, lengths)
+    return power(_spectra(padded[:, : (n_frames - 1) * hop + n_fft], n_fft, hop))
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """Sum the squares of real and imaginary part along the last axis; `sum` is slow over so few."""
+    real, imaginary = spectrum.unbind(-1)
+    return real * real + imaginary * imaginary
+
+
+def _spectra(padded: Tensor, n_fft: int, hop: int) -> Tensor:
+    """(batch, time) -> (batch, frames, n_fft // 2 + 1, 2), real and imaginary part under a Hann window."""
+    if torch.compiler.is_exporting() and n_fft & (n_fft - 1):
+        return _spectra_by_product(padded.unfold(1, n_fft, hop) * _window(n_fft, padded))
+    return torch.view_as_real(frame_spectra(padded, n_fft, hop, n_fft))
 
 
 def frame_spectra(waveform: Tensor, n_fft: int, hop: int, window_samples: int) -> Tensor:
