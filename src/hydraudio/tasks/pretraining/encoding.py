@@ -37,6 +37,10 @@ class Frontend(Protocol):
         """Frames of a waveform of that length."""
         ...
 
+    def frame_counts(self, lengths: Tensor) -> Tensor:
+        """The same of (batch,) lengths, without waiting for the device."""
+        ...
+
     def __call__(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(batch, time) float32 in [-1, 1] -> (batch, channels, frames, bins) float32."""
         ...
@@ -60,8 +64,8 @@ class Spectrogram(nn.Module):
         return self.standardize(spectrogram, None if lengths is None else self.frame_counts(lengths))
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
-        """Count the frames of each item: (batch,) samples -> (batch,) int64; waits for the device."""
-        return torch.tensor([self.frontend.n_frames(n) for n in lengths.tolist()], device=lengths.device)
+        """Count the frames of each item: (batch,) samples -> (batch,) int64."""
+        return self.frontend.frame_counts(lengths)
 
 
 class Clips(Protocol):
