@@ -8,25 +8,24 @@ block, `ffn(width=...)`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.normalization import LayerNorm
 from hydraudio.tasks.pretraining.networks.positions import Rotation, rotate
+from hydraudio.tasks.pretraining.networks.recompute import (
+    ACTIVATIONS,
+    activated_linear,
+    attend,
+    gated_linear,
+    normed_linear,
+)
 
 Activation = Literal["gelu", "silu"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
 Compat = Literal["released"]
-
-
-class Norm(Protocol):
-    """Makes the normalisation of a branch's input."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
 
 
 class Attention(nn.Module):
@@ -43,13 +42,15 @@ class Attention(nn.Module):
         if n_heads < 1 or width % n_heads:
             raise ValueError(f"n_heads={n_heads} must divide the {width} channels")
         self.n_heads = n_heads
-        self.qkv = Linear(width, 3 * width, bias=qkv_bias)
-        self.project = Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.project = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, norm: Norm, rotation: Rotation | None) -> Tensor:
-        q, k, v = self.qkv(norm(x)).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v)
-        return self.project(y.transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, norm: LayerNorm, rotation: Rotation | None) -> Tensor:
+        qkv = normed_linear(x, norm, self.qkv).unflatten(-1, (3, self.n_heads, -1))
+        if rotation is not None:
+            q, k, v = qkv.unbind(2)
+            qkv = torch.stack([rotate(q, rotation), rotate(k, rotation), v], dim=2)
+        return self.project(attend(qkv))
 
 
 class CrossAttention(nn.Module):
@@ -60,15 +61,15 @@ class CrossAttention(nn.Module):
         if n_heads < 1 or width % n_heads:
             raise ValueError(f"n_heads={n_heads} must divide the {width} channels")
         self.n_heads = n_heads
-        self.q = Linear(width, width, bias=qkv_bias)
-        self.kv = Linear(width, 2 * width, bias=qkv_bias)
-        self.project = Linear(width, width)
+        self.q = nn.Linear(width, width, bias=qkv_bias)
+        self.kv = nn.Linear(width, 2 * width, bias=qkv_bias)
+        self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor, seen: Tensor, rotation: Rotation | None, rotation_of_seen: Rotation | None) -> Tensor:
-        q = self.q(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        k, v = self.kv(seen).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation_of_seen), v)
-        return self.project(y.transpose(1, 2).flatten(2))
+        q = rotate(self.q(x).unflatten(-1, (self.n_heads, -1)), rotation)
+        k, v = self.kv(seen).unflatten(-1, (2, self.n_heads, -1)).unbind(2)
+        heads = (part.transpose(1, 2) for part in (q, rotate(k, rotation_of_seen), v))
+        return self.project(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
@@ -83,12 +84,14 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, ratio: float = 4.0, activation: Activation = "gelu") -> None:
         super().__init__()
         hidden = int(ratio * width)
-        self.activation = ACTIVATIONS[activation]
-        self.expand = Linear(width, hidden)
-        self.project = Linear(hidden, width)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation} must be one of {', '.join(ACTIVATIONS)}")
+        self.activation = activation
+        self.expand = nn.Linear(width, hidden)
+        self.project = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        return self.project(self.activation(self.expand(norm(x))))
+    def forward(self, x: Tensor, norm: LayerNorm) -> Tensor:
+        return activated_linear(normed_linear(x, norm, self.expand), self.activation, self.project)
 
 
 class SwiGLU(nn.Module):
@@ -109,14 +112,12 @@ class SwiGLU(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(ratio * width + 1e-6)
-        self.gate_value = Linear(width, 2 * hidden, bias=bias)
+        self.gate_value = nn.Linear(width, 2 * hidden, bias=bias)
         self.inner_norm = LayerNorm(hidden, eps=eps) if inner_norm else None
-        self.project = Linear(hidden, width, bias=bias)
+        self.project = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        gate, value = self.gate_value(norm(x)).chunk(2, dim=-1)
-        product = F.silu(gate) * value
-        return self.project(product if self.inner_norm is None else self.inner_norm(product))
+    def forward(self, x: Tensor, norm: LayerNorm) -> Tensor:
+        return gated_linear(normed_linear(x, norm, self.gate_value), self.inner_norm, self.project)
 
 
 class LayerScale(nn.Module):

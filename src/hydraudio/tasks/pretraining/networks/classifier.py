@@ -6,7 +6,6 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.normalization import LayerNorm
 from hydraudio.tasks.pretraining.networks.encoder import Encoder, Pooling
 from hydraudio.tasks.pretraining.networks.masks import RandomMasker
@@ -39,7 +38,7 @@ class EncoderClassifier(nn.Module):
             raise ValueError("pooling=frequency needs all patches: patch_drop=0")
         dim = encoder.embedding_dim(pooling)
         self.n_classes = n_classes
-        output = Linear(dim, n_classes)
+        output = nn.Linear(dim, n_classes)
         nn.init.trunc_normal_(output.weight, std=head_std)
         nn.init.zeros_(output.bias)
         self.head = nn.Sequential(OrderedDict(norm=LayerNorm(dim, eps=1e-6), output=output))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.normalization import LayerNorm
 from hydraudio.tasks.pretraining.networks.blocks import Init, initialize
 from hydraudio.tasks.pretraining.networks.grid import Grid
@@ -50,11 +49,11 @@ class TransformerDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.cls = cls
-        self.embedding = Linear(encoder_width, width)
+        self.embedding = nn.Linear(encoder_width, width)
         self.positions = positions(grid=grid, width=width, n_heads=n_heads)
         self.blocks = nn.ModuleList(block(width=width, n_heads=n_heads) for _ in range(depth))
         self.norm = LayerNorm(width, eps=eps)
-        self.prediction = Linear(width, grid.patch_values)
+        self.prediction = nn.Linear(width, grid.patch_values)
         initialize(self, init)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, width), std=0.02))
 
@@ -107,11 +106,11 @@ class CrossAttentionDecoder(nn.Module):
         super().__init__()
         self.cls = cls
         self.grid = grid
-        self.embedding = Linear(encoder_width, width)
+        self.embedding = nn.Linear(encoder_width, width)
         self.positions = positions(grid=grid, width=width, n_heads=n_heads)
         self.blocks = nn.ModuleList(block(width=width, n_heads=n_heads) for _ in range(depth))
         self.norm = LayerNorm(width, eps=eps)
-        self.prediction = Linear(width, grid.patch_values)
+        self.prediction = nn.Linear(width, grid.patch_values)
         initialize(self, init)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, width), std=0.02))
 

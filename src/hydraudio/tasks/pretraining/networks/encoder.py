@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydraudio.nn.layers.elementary import Linear
 from hydraudio.nn.layers.normalization import LayerNorm
 from hydraudio.tasks.pretraining.networks.blocks import Compat, Init, check_compat, initialize
 from hydraudio.tasks.pretraining.networks.grid import Grid
@@ -59,7 +58,7 @@ class Encoder(nn.Module):
         self.grid = grid = grid if isinstance(grid, Grid) else Grid(**grid)
         self.width = width
         self.released = check_compat(compat)
-        self.patch_embedding = Linear(grid.patch_values, width)
+        self.patch_embedding = nn.Linear(grid.patch_values, width)
         self.positions = positions(grid=grid, width=width, n_heads=n_heads)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(block(width=width, n_heads=n_heads, drop_path=rate) for rate in rates)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hydraudio.tasks.pretraining.networks.grid import Grid
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines (batch or 1, 1, tokens, head_dim / 2)."""
+"""Cosines and sines (batch or 1, tokens, 1, head_dim / 2)."""
 
 
 class Positions(nn.Module):
@@ -102,11 +102,11 @@ class AxialRotary(Positions):
         angles = self.angles[None, 1:] if keep is None else self.angles[keep + 1]
         if cls:
             angles = torch.cat([self.angles[:1].expand(len(angles), 1, -1), angles], dim=1)
-        return angles.unsqueeze(1).cos(), angles.unsqueeze(1).sin()
+        return angles.unsqueeze(2).cos(), angles.unsqueeze(2).sin()
 
 
 def rotate(x: Tensor, rotation: Rotation | None) -> Tensor:
-    """Turn channel k together with channel k + head_dim / 2. x: (batch, heads, tokens, head_dim) -> same."""
+    """Turn channel k together with channel k + head_dim / 2. x: (batch, tokens, heads, head_dim) -> same."""
     if rotation is None:
         return x
     cos, sin = (part.to(x.dtype) for part in rotation)
