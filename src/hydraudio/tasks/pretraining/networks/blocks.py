@@ -68,8 +68,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, seen: Tensor, rotation: Rotation | None, rotation_of_seen: Rotation | None) -> Tensor:
         q = rotate(self.q(x).unflatten(-1, (self.n_heads, -1)), rotation)
         k, v = self.kv(seen).unflatten(-1, (2, self.n_heads, -1)).unbind(2)
-        heads = (part.transpose(1, 2) for part in (q, rotate(k, rotation_of_seen), v))
-        return self.project(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+        q, k, v = (part.transpose(1, 2) for part in (q, rotate(k, rotation_of_seen), v))
+        return self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):

@@ -3,8 +3,8 @@
 PyTorch keeps the input of each operation: of a feed-forward layer the normalised tokens, the hidden units before and
 after the activation, gate, value and their product. The functions below keep the tokens and the hidden units before the
 activation; norm, activation and product cost one pass over memory each to have them again. Attention keeps queries,
-keys, values and its output, as fused attention does; on a CPU that is as fast, and stays so where fused attention
-becomes slow, in bfloat16 and with the products of float32 given to oneDNN.
+keys, values and weights, and goes from item to item; fused attention keeps less, but takes twice as long on a CPU in
+bfloat16, and where the products of float32 are given to oneDNN.
 
 All give the results and gradients of the plain equations, which stand beside them, to rounding. The plain equations are
 computed where there is no backward pass, where a graph is captured, and on other devices than a CPU.
@@ -12,6 +12,7 @@ computed where there is no backward pass, where a graph is captured, and on othe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +22,11 @@ from torch.autograd.function import once_differentiable
 
 from hydraudio.nn.layers.normalization import LayerNorm
 
-ACTIVATIONS = {"gelu": F.gelu, "silu": F.silu}
-_GRADIENTS = {"gelu": torch.ops.aten.gelu_backward.grad_input, "silu": torch.ops.aten.silu_backward.grad_input}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu}
+_GRADIENTS: dict[str, Any] = {
+    "gelu": torch.ops.aten.gelu_backward.grad_input,
+    "silu": torch.ops.aten.silu_backward.grad_input,
+}
 ROWS = 256
 """Of hidden units that are passed over again and again."""
 
@@ -141,32 +145,33 @@ class _GatedLinear(torch.autograd.Function):
         n, moments = _gated(gate_value, gain, shift, ctx.eps)
         grad_p, grad_w, grad_b = _product_backward(grad, n, w, ctx.has_bias)
         grad_gate_value = torch.empty_like(gate_value)
-        grad_gain, grad_shift = (None, None) if gain is None else torch.zeros(2, len(gain)).to(gain).unbind()
-        of_rows = moments or [()] * len(gate_value.view(-1, gate_value.shape[-1]).split(ROWS))
-        blocks = zip(_rows(gate_value, 2), _rows(grad_p, 1), _rows(grad_gate_value, 2), of_rows, strict=True)
-        for (gate, value), (g,), (grad_gate, grad_value), of_block in blocks:
+        of_norm: list[list[Tensor]] = []  # gradients of gain and shift
+        blocks = zip(_rows(gate_value, 2), _rows(grad_p, 1), _rows(grad_gate_value, 2), moments, strict=True)
+        for (gate, value), (g,), (grad_gate, grad_value), (mean, rstd) in blocks:
             activated = F.silu(gate)
             if gain is not None:
-                product = activated * value
-                g, of_gain, of_shift = _layer_norm_backward(g, product, *of_block, gain, shift)
-                grad_gain += of_gain
-                grad_shift += of_shift
+                product = (activated * value).to(gain.dtype)
+                g, *of_rows = _layer_norm_backward(g.to(gain.dtype), product, mean, rstd, gain, shift)
+                of_norm.append(of_rows)
+                g = g.to(value.dtype)
             torch.mul(g, activated, out=grad_value)
             torch.ops.aten.silu_backward.grad_input(g.mul_(value), gate, grad_input=grad_gate)
-        return grad_gate_value, grad_gain, grad_shift, None, grad_w, grad_b
+        sums = [torch.stack(part).sum(0) for part in zip(*of_norm, strict=True)] or [None, None]
+        return grad_gate_value, *sums, None, grad_w, grad_b
 
 
 def _gated(
     gate_value: Tensor, gain: Tensor | None, shift: Tensor | None, eps: float
-) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+) -> tuple[Tensor, list[tuple[Tensor | None, Tensor | None]]]:
     """LN(SiLU(gate) value), and means and inverse deviations of each number of rows."""
-    n, moments = gate_value.new_empty(*gate_value.shape[:-1], gate_value.shape[-1] // 2), []
+    n = gate_value.new_empty(*gate_value.shape[:-1], gate_value.shape[-1] // 2)
+    moments: list[tuple[Tensor | None, Tensor | None]] = []
     for (gate, value), (n_rows,) in zip(_rows(gate_value, 2), _rows(n, 1), strict=True):
-        product = F.silu(gate).mul_(value)
+        product, mean, rstd = F.silu(gate).mul_(value), None, None
         if gain is not None:
-            product, *of_block = torch.native_layer_norm(product, gain.shape, gain, shift, eps)
-            moments.append(tuple(of_block))
+            product, mean, rstd = torch.native_layer_norm(product.to(gain.dtype), gain.shape, gain, shift, eps)
         n_rows.copy_(product)
+        moments.append((mean, rstd))
     return n, moments
 
 
@@ -225,7 +230,7 @@ def _product_backward(grad: Tensor, x: Tensor, weight: Tensor, has_bias: bool) -
 
 
 def _layer_norm_backward(
-    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, gain: Tensor, shift: Tensor | None
+    grad: Tensor, x: Tensor, mean: Tensor | None, rstd: Tensor | None, gain: Tensor, shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     every = [True, True, True]
     return torch.ops.aten.native_layer_norm_backward(grad, x, gain.shape, mean, rstd, gain, shift, every)
