@@ -156,8 +156,10 @@ class _GatedLinear(torch.autograd.Function):
                 g = g.to(value.dtype)
             torch.mul(g, activated, out=grad_value)
             torch.ops.aten.silu_backward.grad_input(g.mul_(value), gate, grad_input=grad_gate)
-        sums = [torch.stack(part).sum(0) for part in zip(*of_norm, strict=True)] or [None, None]
-        return grad_gate_value, *sums, None, grad_w, grad_b
+        if gain is None:
+            return grad_gate_value, None, None, None, grad_w, grad_b
+        grad_gain, grad_shift = (torch.stack(part).sum(0) for part in zip(*of_norm, strict=True))
+        return grad_gate_value, grad_gain, grad_shift, None, grad_w, grad_b
 
 
 def _gated(
