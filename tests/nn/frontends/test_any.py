@@ -96,3 +96,13 @@ def test_graph_without_breaks(front_end):
     waveform[1, 7000:] = 0
     torch.testing.assert_close(compiled(waveform), front_end(waveform), atol=1e-3, rtol=0)
     torch.testing.assert_close(compiled(waveform, lengths), front_end(waveform, lengths), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_keeps_its_front_end(front_end, dtype):
+    waveform = noise(2, 8000)
+    expected = front_end(waveform)
+    network = torch.nn.Sequential(front_end, torch.nn.Linear(2, 2)).to(dtype)
+    assert network[1].weight.dtype == dtype
+    assert torch.equal(front_end(waveform), expected)
+    assert front_end.double().filters.dtype == torch.float64

@@ -51,7 +51,7 @@ def test_impossible_range():
 def test_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    front_end, path = LogMel(), tmp_path / "log_mel.onnx"
+    front_end, path = LogMel().eval(), tmp_path / "log_mel.onnx"
     time = {1: torch.export.Dim.DYNAMIC}
     torch.onnx.export(front_end, (noise(1, 16000),), dynamo=True, dynamic_shapes=(time,), verbose=False).save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

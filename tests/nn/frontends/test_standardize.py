@@ -80,3 +80,12 @@ def test_what_cannot_be_fitted():
         Standardize("corpus", n_bins=8).fit(Statistics())
     with pytest.raises(ValueError, match="kind='batch'"):
         Standardize("batch", n_bins=8)
+
+
+def test_statistics_stay_in_float32():
+    standardize = Standardize("corpus", n_bins=8)
+    standardize.fit(statistics(spectrogram()))
+    before = standardize.mean.clone()
+    torch.nn.Sequential(standardize).to(torch.bfloat16)
+    assert torch.equal(standardize.mean, before)
+    assert standardize.mean.dtype == torch.float32

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydraudio.nn.frontends.mel import FLOAT32_EPS, mel_filters
 from hydraudio.nn.frontends.stft import power
 from hydraudio.nn.layers.masking import frame_mask
-from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.nn.layers.normalization import Float32Module, at_least_float32
 
 FRAME_S = 0.025
 HOP_S = 0.010
 PREEMPHASIS = 0.97
 
 
-class KaldiFbank(nn.Module):
+class KaldiFbank(Float32Module):
     """Log mel energies of `compute-fbank-feats` without dither and energy, with a Hann window.
 
     Only whole frames of 25 ms are taken, every 10 ms. In each, the mean is subtracted, then 0.97 of the sample before

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydraudio.nn.frontends.mel import mel_filters
 from hydraudio.nn.frontends.stft import frame_spectra, power
 from hydraudio.nn.layers.masking import frame_mask
-from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.nn.layers.normalization import Float32Module, at_least_float32
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,7 +20,7 @@ RANGE_DB = 80.0
 """librosa.power_to_db's `amin` and `top_db`."""
 
 
-class LibrosaDb(nn.Module):
+class LibrosaDb(Float32Module):
     """`librosa.feature.melspectrogram` in dB below its maximum, scaled to [0, 1] per clip, as a square picture.
 
     Slaney's scale and norm, frames centred on multiples of the hop with zeros at both ends, 80 dB of range. Each clip

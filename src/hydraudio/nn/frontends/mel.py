@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydraudio.nn.frontends.griffin_lim import griffin_lim, power_from_mel
 from hydraudio.nn.frontends.stft import check_stft, power_spectrogram
 from hydraudio.nn.layers.masking import frame_mask
+from hydraudio.nn.layers.normalization import Float32Module
 
 FLOAT32_EPS = 1.1920928955078125e-07
 
@@ -72,7 +73,7 @@ def mel_filters(
     return filters * (2.0 / (right - left)) if scale == "slaney" else filters
 
 
-class LogMel(nn.Module):
+class LogMel(Float32Module):
     """Natural logarithm of a mel spectrogram, as AudioMAE++ takes it (Yadav, Theodoridis and Tan 2025).
 
     The power spectrogram is `torchaudio.transforms.MelSpectrogram`'s with its defaults (periodic Hann window over the

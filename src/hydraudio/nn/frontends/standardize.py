@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydraudio.nn.layers.masking import frame_mask
-from hydraudio.nn.layers.normalization import at_least_float32
+from hydraudio.nn.layers.normalization import Float32Module, at_least_float32
 
 Kind = Literal["corpus", "clip", "none"]
 KINDS: tuple[Kind, ...] = ("corpus", "clip", "none")
@@ -26,7 +26,7 @@ LEAST_STD = 1e-3
 _EMPTY = "there are no frames to compute statistics of: the training set is empty"
 
 
-class Standardize(nn.Module):
+class Standardize(Float32Module):
     """Subtract a mean and divide by a deviation, in float32.
 
     Args:

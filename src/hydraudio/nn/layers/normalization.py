@@ -6,6 +6,7 @@ one frame), which needs neither past nor future frames.
 """
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,17 @@ CAUSAL_NORMS = ("cLN", "BN")  # gLN averages over all frames, so its output depe
 def at_least_float32(x: Tensor) -> Tensor:
     """Return half-precision tensors as float32; float32 and float64 unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class Float32Module(nn.Module):
+    """A module whose own parameters and buffers stay in float32 when the module around it is cast to half precision."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def kept(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return tensor.to(found.device) if found.dtype in (torch.float16, torch.bfloat16) else found
+
+        return super()._apply(kept, recurse)
 
 
 class LayerNorm(nn.LayerNorm):

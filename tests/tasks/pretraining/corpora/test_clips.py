@@ -107,3 +107,11 @@ def test_batches_are_padded_with_zeros(clips, tmp_path):
     assert batch["label"].tolist() == [0, 1, 2, -1] == items.labels.tolist()
     assert batch["target"].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]]
     assert batch["id"] == ["0", "1", "2", "part"] == items.items
+
+
+def test_one_sample_is_a_clip(tmp_path):
+    clip = Clip(id="a", path=write_audio(tmp_path / "a.wav", np.array([0.5]), 44100))
+    spans, _ = read_spans([clip], tmp_path)
+    assert clip_lengths(spans, RATE).tolist() == [1]
+    for samples in (FileSamples([clip], spans, RATE), packed([clip], spans, RATE, tmp_path)):
+        assert samples.read(0).shape == (1,)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hydraudio.audio.io import missing_text, read_mono, resample, resampled_length
+from hydraudio.audio.io import missing_text, read_mono, resampled_length
 from hydraudio.audio.packing import FULL_SCALE, Group, Pack, is_pack, write_pack
 from hydraudio.core.defects import Defect
 from hydraudio.core.feature_cache import kept_headers, stat_digest
@@ -138,8 +138,7 @@ class FileSamples:
             return read_mono(
                 path, self.sample_rate, start=span.start + start, n_samples=n_samples or span.n_samples - start
             )
-        whole = resample(_read_span(path, span), span.file_rate, self.sample_rate)
-        return whole[start:][:n_samples]
+        return _read_span(path, span, self.sample_rate)[start:][:n_samples]
 
 
 @dataclass(frozen=True)
@@ -235,12 +234,13 @@ def _read_block(
 @functools.lru_cache(maxsize=1)  # a long recording fills many blocks
 def _read_codes(path: str, span: Span, sample_rate: int, length: int) -> np.ndarray:
     """(length,) int16 codes of one clip; what resampling lifts above full scale is cut there."""
-    waveform = resample(_read_span(Path(path), span), span.file_rate, sample_rate)
+    waveform = _read_span(Path(path), span, sample_rate)
     codes = np.zeros(length, dtype=np.int16)
     codes[: len(waveform)] = np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
     return codes
 
 
-def _read_span(path: Path, span: Span) -> np.ndarray:
-    """(time,) float32 at the rate of the file."""
-    return read_mono(path, span.file_rate, start=span.start, n_samples=span.n_samples)
+def _read_span(path: Path, span: Span, sample_rate: int) -> np.ndarray:
+    """(time,) float32 at `sample_rate`; at least one sample, which a span of two or three may not give."""
+    waveform = read_mono(path, sample_rate, start=span.start, n_samples=span.n_samples)
+    return waveform if len(waveform) else np.zeros(1, dtype=np.float32)
