@@ -52,8 +52,11 @@ def test_no_word_of_a_task(path):
     [
         ("the singing of two", ["1: singing"]),
         ("class SynthReport(Report):", ["1: synth"]),
-        ("self.mask_ratio, musdb_stems", ["1: mask ratio", "1: musdb", "1: stems"]),
+        ("self.musdb_stems", ["1: musdb", "1: stems"]),
+        # task: pretraining
+        ("self.mask_ratio", ["1: mask ratio"]),
         ('"val/esc50"', ["1: esc50"]),
+        # end task
         ("variance, invariant, sources, separately, system", []),
     ],
 )

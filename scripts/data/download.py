@@ -1,4 +1,4 @@
-"""Fetch a corpus: python scripts/data/download.py data=esc50 [folder=FOLDER]
+"""Fetch a corpus: python scripts/data/download.py [data=NAME [folder=FOLDER]]
 
 Archives come with the checksum that is published of them, and the folder appears complete or not at all. A corpus that
 needs a form, or that is generated, is answered with what to do instead. Without a name, lists what can be fetched.
