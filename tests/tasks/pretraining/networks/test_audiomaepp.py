@@ -5,13 +5,16 @@ The expected numbers were computed by the public code (audiomae-plusplus-officia
 """
 
 import argparse
+import importlib.util
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from hydraudio.core.initial_weights import load_initial_weights
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
 from hydraudio.tasks.pretraining.networks.blocks import FeedForward, MacaronBlock, SwiGLU
 from hydraudio.tasks.pretraining.networks.converters.audiomaepp import from_audiomaepp, read_checkpoint
@@ -20,7 +23,9 @@ from hydraudio.tasks.pretraining.networks.encoder import Encoder
 from hydraudio.tasks.pretraining.networks.grid import Grid
 from hydraudio.tasks.pretraining.networks.masks import Mask, RandomMasker
 from hydraudio.tasks.pretraining.networks.positions import RasterSinCos, SinCos
+from hydraudio.testing import compose, make_task
 
+ROOT = Path(__file__).parents[4]
 GRID = Grid(n_frames=24, n_bins=32, patch=(4, 16))  # 6 x 2 patches of 64 values
 WIDTH, DEPTH, N_HEADS = 24, 2, 3
 DECODER_WIDTH, DECODER_DEPTH, DECODER_HEADS = 16, 1, 2
@@ -35,20 +40,26 @@ def block_shapes(width: int) -> dict[str, tuple[int, ...]]:
     return shapes | {"ffn2.project": (width, hidden)}
 
 
-def public_shapes() -> dict[str, tuple[int, ...]]:
+def public_shapes(
+    width: int = WIDTH,
+    depth: int = DEPTH,
+    decoder_width: int = DECODER_WIDTH,
+    decoder_depth: int = DECODER_DEPTH,
+    n_tokens: int = GRID.n_tokens,
+) -> dict[str, tuple[int, ...]]:
     """Name in the public code -> shape, of all that its state dict holds."""
-    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj": (WIDTH, 1, 4, 16), "encoder.encoder_norm": (WIDTH,)}
-    for i in range(DEPTH):
-        shapes |= {f"encoder.blocks.{i}.{name}": shape for name, shape in block_shapes(WIDTH).items()}
-    for i in range(DECODER_DEPTH):
-        shapes |= {f"decoder.decoder_blocks.{i}.{name}": shape for name, shape in block_shapes(DECODER_WIDTH).items()}
-    shapes |= {"decoder.decoder_embed": (DECODER_WIDTH, WIDTH), "decoder.decoder_norm": (DECODER_WIDTH,)}
-    shapes |= {"decoder.decoder_pred": (64, DECODER_WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj": (width, 1, 4, 16), "encoder.encoder_norm": (width,)}
+    for i in range(depth):
+        shapes |= {f"encoder.blocks.{i}.{name}": shape for name, shape in block_shapes(width).items()}
+    for i in range(decoder_depth):
+        shapes |= {f"decoder.decoder_blocks.{i}.{name}": shape for name, shape in block_shapes(decoder_width).items()}
+    shapes |= {"decoder.decoder_embed": (decoder_width, width), "decoder.decoder_norm": (decoder_width,)}
+    shapes |= {"decoder.decoder_pred": (64, decoder_width)}
     with_bias = {f"{name}.weight": shape for name, shape in shapes.items()}
     with_bias |= {f"{name}.bias": shape[:1] for name, shape in shapes.items()}
-    with_bias |= {"cls_token": (1, 1, WIDTH), "decoder.mask_token": (1, 1, DECODER_WIDTH)}
-    tables = {"encoder.pos_embed": (1, 13, WIDTH), "decoder.decoder_pos_embed": (1, 13, DECODER_WIDTH)}
-    return with_bias | tables
+    with_bias |= {"cls_token": (1, 1, width), "decoder.mask_token": (1, 1, decoder_width)}
+    tables = {"encoder.pos_embed": width, "decoder.decoder_pos_embed": decoder_width}
+    return with_bias | {name: (1, n_tokens + 1, channels) for name, channels in tables.items()}
 
 
 def public_weights() -> dict[str, Tensor]:
@@ -210,3 +221,24 @@ def test_refuses_other_files_and_other_networks(tmp_path):
     del weights["encoder.blocks.1.ffn2.ln.bias"]
     with pytest.raises(ValueError, match=r"there is no encoder.blocks.1.ffn2.ln.bias"):
         from_audiomaepp(weights)
+
+
+@pytest.mark.slow
+def test_a_converted_checkpoint_begins_a_fine_tuning(esc50_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec = importlib.util.spec_from_file_location("convert", ROOT / "scripts" / "pretraining" / "convert_checkpoint.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    shapes = public_shapes(192, 12, 384, 4, n_tokens=250)
+    weights = {name: scattered(math.prod(shape), len(name)).view(shape) for name, shape in shapes.items()}
+    torch.save({"model": weights, "args": argparse.Namespace(epochs=100)}, tmp_path / "checkpoint-99.pth")
+    script.main([str(tmp_path / "checkpoint-99.pth"), str(tmp_path / "tiny.ckpt"), "--size", "tiny"])
+    released = ["model.net.encoder.compat=released", "model.standardize.kind=clip", "data.num_workers=0"]
+    begins = [f"init_from={tmp_path / 'tiny.ckpt'}", "init_only=[net.encoder]", f"data.root={esc50_root}"]
+    chosen = ["experiment=pretraining/finetune_quick", "model/pretraining/encoder=audiomaepp_tiny"]
+    cfg = compose([*chosen, *released, *begins], tmp_path)
+    task = make_task(cfg)
+    load_initial_weights(cfg, task)
+    layer = task.net.encoder.blocks[11].attention.qkv
+    assert torch.equal(layer.weight, weights["encoder.blocks.11.attn.qkv_layer.weight"])
+    assert torch.equal(task.net.encoder.norm.bias, weights["encoder.encoder_norm.bias"])

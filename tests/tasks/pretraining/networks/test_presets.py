@@ -114,7 +114,7 @@ def test_does_not_leak_and_embeds_without_chance(composed, option):
 def test_takes_every_kind_of_mask(composed, mask):
     net = build(composed("audiomaepp_tiny", *SMALL, f"model/pretraining/mask={mask}"))
     share = net.draw(20, "cpu").masked.float().mean().item()
-    assert share == pytest.approx(net.masker.ratio, abs=0.01)
+    assert share == pytest.approx(net.masker.ratio, abs=0.05)  # rounded to whole bands
 
 
 def test_released_block_is_one_key(composed):
