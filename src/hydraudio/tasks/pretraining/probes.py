@@ -26,7 +26,7 @@ PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
 """Of the linear probe, the strongest first."""
 
 MAX_EPOCHS, PATIENCE = 200, 30
-BATCH = 32
+BATCH = 64
 
 
 class Fold(NamedTuple):
