@@ -37,14 +37,16 @@ class Features(NamedTuple):
     Attributes:
         values: (n, channels), or (n, steps, channels) with zeros after the end of a clip; float32.
         labels: (n,) int64.
-        parts: (n,) fold or other part of the corpus.
+        parts: (n,) fold of each clip.
         splits: (n,) train, val or test.
+        folds: names of the folds in their order; none where the corpus has splits alone.
     """
 
     values: Tensor
     labels: Tensor
     parts: np.ndarray
     splits: np.ndarray
+    folds: list[str]
 
 
 def corpus_features(
@@ -96,7 +98,7 @@ def corpus_features(
                 splits.append(split)
     if not arrays:
         raise ValueError(f"{data.root}: no clip has a class, so that nothing can be probed")
-    return Features(_stacked(arrays), torch.tensor(labels), np.array(parts), np.array(splits))
+    return Features(_stacked(arrays), torch.tensor(labels), np.array(parts), np.array(splits), data.folds)
 
 
 def _stacked(arrays: Sequence[np.ndarray]) -> Tensor:

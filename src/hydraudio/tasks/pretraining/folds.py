@@ -37,7 +37,7 @@ def read_folds(folders: Iterable[Path]) -> dict[str, dict[str, float]]:
     for file in files:
         config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
         data = dict(config["data"])
-        fold = str(data.pop("test_fold", "whole"))
+        fold = str(data.pop("test_fold", data.pop("fold", "whole")))
         settings = {"data": _without(data), "model": _without(config["model"])}
         if fold in runs:
             raise ValueError(f"{runs[fold]} and {file.parent} both test fold {fold}; give one run of each")

@@ -61,30 +61,29 @@ Probe = Callable[[Tensor, Tensor, Fold, int], Outcome]
 """(features (n, channels) or (n, steps, channels), labels (n,) int64, fold, n_classes) -> outcome."""
 
 
-def nested_folds(parts: Sequence[str], only: Sequence[str] = ()) -> Iterator[Fold]:
-    """Yield a fold per part, or per part in `only`: it is tested, the next one (after the last the first) validates.
+def nested_folds(parts: np.ndarray, names: Sequence[str], only: Sequence[str] = ()) -> Iterator[Fold]:
+    """Yield every fold, or those in `only`: it is tested, the next one (after the last the first) validates.
 
     Args:
-        parts: (n,) of every item.
-        only: names of the parts to test; empty = all.
+        parts: (n,) the fold that each item lies in.
+        names: of all folds, in their order.
+        only: names of the folds to test; empty = all.
 
     Raises:
-        ValueError: there are fewer than three parts, or `only` names another.
+        ValueError: there are fewer than three folds, or `only` names another.
 
-    >>> [fold.test.tolist() for fold in nested_folds(["1", "2", "3", "1"])]
+    >>> [fold.test.tolist() for fold in nested_folds(np.array(["1", "2", "3", "1"]), ["1", "2", "3"])]
     [[0, 3], [1], [2]]
     """
-    names, numbers = np.unique(np.asarray(parts), return_inverse=True)
     if len(names) < 3:
-        raise ValueError(f"folds need three parts at least, to train, to choose and to test; there are {list(names)}")
+        raise ValueError(f"three folds are needed, to train, to choose and to test; there are {', '.join(names)}")
     unknown = [name for name in only if name not in names]
     if unknown:
         raise ValueError(f"there is no fold {unknown[0]!r}; choose among {', '.join(names)}")
     for k, name in enumerate(names):
         if not only or name in only:
-            after = (k + 1) % len(names)
-            masks = (numbers != k) & (numbers != after), numbers == after, numbers == k
-            yield Fold(str(name), *(torch.from_numpy(np.flatnonzero(mask)) for mask in masks))
+            val, test = parts == names[(k + 1) % len(names)], parts == name
+            yield Fold(name, *(torch.from_numpy(np.flatnonzero(mask)) for mask in (~val & ~test, val, test)))
 
 
 def knn_probe(features: Tensor, labels: Tensor, fold: Fold, n_classes: int) -> Outcome:

@@ -39,10 +39,10 @@ def probe_rows(features: Features, what: str, probes: Sequence[str], only: Seque
     """Train probes on features, fold by fold.
 
     Args:
-        features: of a corpus in parts, such as folds; without parts, its splits are the only fold.
+        features: of a corpus; without folds, its splits are the only one.
         what: name of the features.
         probes: names of `PROBES`.
-        only: parts to test; empty = all.
+        only: folds to test; empty = all.
 
     Returns:
         A row per probe and fold: ``features``, ``probe``, ``fold``, ``accuracy``, ``n`` (tested clips), ``chosen``.
@@ -59,13 +59,13 @@ def probe_rows(features: Features, what: str, probes: Sequence[str], only: Seque
 
 
 def folds_of(features: Features, only: Sequence[str] = ()) -> list[Fold]:
-    """Return nested folds over the parts of the corpus, or its splits as one fold where it has no parts.
+    """Return the nested folds of the corpus, or its splits as one fold where it has none.
 
     Raises:
-        ValueError: a split is empty, or `only` names a part that there is not.
+        ValueError: a split is empty, or `only` names a fold that there is not.
     """
-    if len(set(features.parts.tolist())) > 1:
-        return list(nested_folds(features.parts.tolist(), only))
+    if features.folds:
+        return list(nested_folds(features.parts, features.folds, only))
     splits = [torch.from_numpy(np.flatnonzero(features.splits == split)) for split in ("train", "val", "test")]
     if only or not all(map(len, splits)):
         counts = ", ".join(f"{name}: {len(part)}" for name, part in zip(("train", "val", "test"), splits, strict=True))

@@ -75,6 +75,11 @@ class ClipDataModule(CorpusDataModule):
         """Return train, val or test, or None for a clip that plays no part."""
         raise NotImplementedError
 
+    @property
+    def folds(self) -> list[str]:
+        """Names of the folds (:attr:`Clip.part`) in their order; none where the corpus has splits instead."""
+        return []
+
     def audio_defects(self, clips: Sequence[Clip], spans: Sequence[Span]) -> list[Defect]:
         """Return what is wrong with rate and length of the files, for a corpus that promises them."""
         return []

@@ -100,6 +100,10 @@ class ESC50DataModule(ClipDataModule):
     def embedded_corpus(cls) -> type[EmbeddedESC50]:
         return EmbeddedESC50
 
+    @property
+    def folds(self) -> list[str]:
+        return [str(fold) for fold in range(1, N_FOLDS + 1)]
+
     def parse(self) -> Parsed:
         """Read the table; classes are those that occur in it, in the order of the column `target`."""
         return parse_index(self.root, ESC10 if self.esc10 else range(len(CLASSES)))

@@ -96,8 +96,14 @@ class AudioFolderDataModule(ClipDataModule):
     @property
     def protocol(self) -> str:
         """How the clips are divided, in a word."""
+        if self.folds:
+            return f"fold {self.fold}"
+        return "splits" if any(clip.part for clip in self.parsed.clips) else "random groups"
+
+    @property
+    def folds(self) -> list[str]:
         parts = {clip.part for clip in self.parsed.clips}
-        return "random groups" if parts == {""} else "splits" if _known_splits(parts) else f"fold {self.fold}"
+        return [] if parts == {""} or _known_splits(parts) else sorted(parts, key=_by_value)
 
     def parse(self) -> Parsed:
         """Read the tree or the tables."""
