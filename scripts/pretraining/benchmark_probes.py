@@ -8,12 +8,14 @@ order, each in a process of its own:
 3. a linear layer upon the frozen encoder for one fold, trained as X-ARES does (ten epochs, batches of 32, Adam), every
    batch encoded when it is needed.
 
-Of 2 and 3 one run is measured and counted five times. Seconds, and how often the first goes into each.
+Of 2 and 3 one run is measured and counted five times. Seconds of the processors, which other programs on the machine
+hardly change, seconds on the clock, and how often the first goes into each.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -143,13 +145,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as cache:
             probe(arguments.clips, [] if arguments.only == 1 else ["1"], Path(cache))
         return
-    seconds = []
+    first = None
     for number, (name, times) in enumerate(zip(NAMES, (1, FOLDS, FOLDS), strict=True), start=1):
-        begin = time.perf_counter()
+        before = _used()
         command = [sys.executable, __file__, "--clips", str(arguments.clips), "--only", str(number)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds.append(times * (time.perf_counter() - begin))
-        print(f"{name:48} {seconds[-1]:8.1f} s  {seconds[-1] / seconds[0]:5.1f} times the first", flush=True)
+        cpu_s, clock_s = (times * (after - begin) for after, begin in zip(_used(), before, strict=True))
+        first = first or (cpu_s, clock_s)
+        ratios = f"{cpu_s / first[0]:5.1f} times the first, {clock_s / first[1]:5.1f} on the clock"
+        print(f"{name:46} {cpu_s:7.1f} s of CPU, {clock_s:7.1f} s: {ratios}", flush=True)
+
+
+def _used() -> tuple[float, float]:
+    """Seconds of the processors that processes begun here have used, and the clock."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime, time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ from hydraudio.report.results import Group, Results
 from hydraudio.report.slices import Slice, slice_tables
 from hydraudio.report.tables import Cell, TableData, count, interval_cell, number
 
-_HEADLINES = {"macro_f1": "Macro-F1", "uar": "UAR (mean recall)", "accuracy": "Accuracy", "ccc": "CCC, mean"}
+_HEADLINES = {
+    "macro_f1": "Macro-F1",
+    "uar": "UAR (mean recall)",
+    "accuracy": "Accuracy",
+    "ccc": "CCC, mean",
+    "mean_ap": "Mean average precision",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
