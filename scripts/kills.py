@@ -33,7 +33,6 @@ COMMON = (
     "trainer.log_every_n_steps=1",
     "data.num_workers=0",
     "callbacks.last_checkpoint.every_n_steps=2",
-    "callbacks.media_logger=null",
     "callbacks.progress=null",
     "callbacks.model_summary=null",
     "logger=csv",
@@ -41,7 +40,12 @@ COMMON = (
 )
 EXPERIMENTS: dict[str, Sequence[str]] = {
     # task: separation
-    "separation/polsess_quick": ("data.max_train_samples=24", "data.max_val_samples=8", "callbacks=[default,ema]"),
+    "separation/polsess_quick": (
+        "data.max_train_samples=24",
+        "data.max_val_samples=8",
+        "callbacks=[default,ema]",
+        "callbacks.media_logger=null",
+    ),
     # end task
     # task: emotion
     "emotion/msp_wavlm_category": (
@@ -50,6 +54,16 @@ EXPERIMENTS: dict[str, Sequence[str]] = {
         "data.batch_size=8",
         "data.batch_s=null",
         "callbacks=[emotion/default,ema]",
+        "callbacks.media_logger=null",
+    ),
+    # end task
+    # task: pretraining
+    "pretraining/esc50_quick": (
+        "data.max_train_samples=48",
+        "data.max_val_samples=8",
+        "data.batch_size=8",
+        "callbacks=[pretraining/default,ema]",
+        "callbacks.reconstructions=null",
     ),
     # end task
 }

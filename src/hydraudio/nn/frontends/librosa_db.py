@@ -75,7 +75,7 @@ class LibrosaDb(Float32Module):
         """Compute the pictures.
 
         Args:
-            waveform: (batch, time), from 1 sample, zero after an item's length.
+            waveform: (batch, time), from 1 sample.
             lengths: (batch,) samples of each item where the batch is padded; an item gives what it gives alone.
 
         Returns:
@@ -85,6 +85,7 @@ class LibrosaDb(Float32Module):
             waveform = at_least_float32(waveform)
             if lengths is None:
                 lengths = torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
+            waveform = waveform.masked_fill(~frame_mask(lengths, waveform.shape[1]), 0.0)
             n_frames = 1 + lengths // self.stft_hop_samples
             decibels = self._decibels(waveform)
             own = frame_mask(n_frames, decibels.shape[1]).unsqueeze(-1)

@@ -18,7 +18,7 @@ from hydraudio.core.task import Task
 from hydraudio.nn.frontends.standardize import Standardize, Statistics
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
 from hydraudio.tasks.pretraining.networks.classifier import EncoderClassifier
-from hydraudio.tasks.pretraining.networks.encoder import Pooling
+from hydraudio.tasks.pretraining.networks.encoder import Encoder, Pooling
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -66,6 +66,25 @@ class Spectrogram(nn.Module):
     def frame_counts(self, lengths: Tensor) -> Tensor:
         """Count the frames of each item: (batch,) samples -> (batch,) int64."""
         return self.frontend.frame_counts(lengths)
+
+
+class WaveformEncoder(nn.Module):
+    """The part of a network that gives embeddings, as a network of waveforms.
+
+    Args:
+        spectrogram: with the statistics of the training.
+        encoder: of spectrograms.
+        pooling: of its tokens.
+    """
+
+    def __init__(self, spectrogram: Spectrogram, encoder: Encoder, pooling: Pooling) -> None:
+        super().__init__()
+        self.spectrogram, self.encoder, self.pooling = spectrogram, encoder, pooling
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(batch, time) of any length, of which (batch,) samples count, None = all -> (batch, channels) float32."""
+        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
+        return self.encoder.embed(self.spectrogram(waveform, lengths), self.pooling, counts)
 
 
 class Clips(Protocol):

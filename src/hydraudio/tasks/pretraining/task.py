@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from hydraudio.core.exportable import Exportable, waveform_sizes
 from hydraudio.core.task import Stage
 from hydraudio.metrics.accumulate import MaskedMean, Predictions
-from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram
+from hydraudio.tasks.pretraining.encoding import EncoderTask, WaveformEncoder
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
-from hydraudio.tasks.pretraining.networks.encoder import Encoder, Pooling
+from hydraudio.tasks.pretraining.networks.encoder import Pooling
 from hydraudio.tasks.pretraining.representation import neighbour_accuracy, rankme
 from hydraudio.tasks.pretraining.spec import SPEC
 
@@ -131,7 +131,7 @@ class MAETask(EncoderTask):
         """Map ``waveform`` (1, time) to ``embedding`` (1, channels): the encoder, without masks and decoder."""
         metadata = {"sample_rate": str(self.sample_rate), "pooling": json.dumps(self.pooling)}
         inputs = {"waveform": SPEC.batch["waveform"]}
-        module = _Embedder(self.spectrogram, self.net.encoder, self.pooling)
+        module = WaveformEncoder(self.spectrogram, self.net.encoder, self.pooling)
         return Exportable(module, inputs, ("embedding",), waveform_sizes(self.sample_rate), metadata)
 
     def _losses(self) -> tuple[str, ...]:
@@ -189,14 +189,3 @@ class MAETask(EncoderTask):
         rows = found.collect()
         known = rows["label"] >= 0
         return rows["embedding"][known], rows["label"][known]
-
-
-class _Embedder(nn.Module):
-    """(1, time) waveform -> (1, channels) embedding."""
-
-    def __init__(self, spectrogram: Spectrogram, encoder: Encoder, pooling: Pooling) -> None:
-        super().__init__()
-        self.spectrogram, self.encoder, self.pooling = spectrogram, encoder, pooling
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        return self.encoder.embed(self.spectrogram(waveform), self.pooling)
