@@ -105,7 +105,7 @@ def _opened(cfg: Any) -> tuple[Any, ...]:
 
     trained, checkpoint = open_checkpoint(cfg, cfg.ckpt_path)
     data = restore_data(cfg, trained, cfg.ckpt_path)
-    task = restore_task(trained, checkpoint)
+    task = restore_task(trained, checkpoint, cfg.ckpt_path)
     torch.manual_seed(cfg.seed)
     untrained = build_task(trained).eval()
     if not (isinstance(task, EncoderTask) and isinstance(untrained, EncoderTask)):

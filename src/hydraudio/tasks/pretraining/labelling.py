@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from hydraudio.audio.files import FilePredictor, Job, OnProgress
 from hydraudio.core.files import csv_text, inert_cell, write_json, write_text
 from hydraudio.tasks.pretraining.predict import embed_recording, read_recording
@@ -44,7 +46,8 @@ class ClassPredictor(FilePredictor["ClassificationTask"]):
     def process(self, task: ClassificationTask, job: Job, on_progress: OnProgress) -> None:
         waveform = read_recording(task, job, on_progress)
         embedding, _ = embed_recording(task, waveform, task.net.pooling, self.batch_size)
-        probabilities = task.probabilities(task.net.classify(embedding[None]))[0].tolist()
+        with torch.inference_mode():
+            probabilities = task.probabilities(task.net.classify(embedding[None]))[0].tolist()
         named = {name: round(p, DIGITS) for name, p in zip(task.class_names, probabilities, strict=True)}
         best = max(named, key=named.__getitem__)
         content = {
