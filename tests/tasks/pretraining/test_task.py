@@ -213,10 +213,10 @@ def test_sound_of_the_front_end_is_the_sound_again(task):
 
 def test_a_long_recording_is_embedded_in_parts(task):
     waveform = noise(1, 16000 * 7 + 123, amplitude=0.1)
-    whole, steps = embed_recording(task.eval(), waveform, batch_size=1)
+    whole, steps = embed_recording(task.eval(), waveform, "mean", batch_size=1)
     assert torch.allclose(whole, task.predict_waveform(waveform)["embedding"][0], atol=1e-4)
     assert steps.shape == (-(-(waveform.shape[1] // 160) // 8), 5 * 96)
-    again, _ = embed_recording(task, waveform, batch_size=16)
+    again, _ = embed_recording(task, waveform, "mean", batch_size=16)
     assert torch.allclose(whole, again, atol=1e-5)
 
 

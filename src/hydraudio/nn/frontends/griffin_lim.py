@@ -38,14 +38,13 @@ def griffin_lim(magnitude: Tensor, n_fft: int, hop: int, n_samples: int, n_itera
     window = torch.hann_window(n_fft, device=magnitude.device)
     turns = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)).to(magnitude.device)
     phase, before = torch.polar(torch.ones_like(magnitude), 2 * torch.pi * turns), torch.zeros_like(magnitude)
-    settings = {"n_fft": n_fft, "hop_length": hop, "window": window}
     for _ in range(n_iterations):
-        waveform = torch.istft(magnitude * phase, length=n_samples, **settings)
-        found = torch.stft(waveform, return_complex=True, **settings)[..., : magnitude.shape[-1]]
+        waveform = torch.istft(magnitude * phase, n_fft, hop, window=window, length=n_samples)
+        found = torch.stft(waveform, n_fft, hop, window=window, return_complex=True)[..., : magnitude.shape[-1]]
         phase = found - before * (MOMENTUM / (1 + MOMENTUM))
         phase = phase / phase.abs().clamp_min(torch.finfo(torch.float32).tiny)
         before = found
-    return torch.istft(magnitude * phase, length=n_samples, **settings)
+    return torch.istft(magnitude * phase, n_fft, hop, window=window, length=n_samples)
 
 
 def power_from_mel(mel: Tensor, filters: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Spectrogram(nn.Module):
         standardize: of the spectrograms.
     """
 
-    def __init__(self, frontend: nn.Module, standardize: Standardize) -> None:
+    def __init__(self, frontend: Frontend, standardize: Standardize) -> None:
         super().__init__()
         self.frontend, self.standardize = frontend, standardize
 
@@ -120,7 +120,7 @@ class EncoderTask(Task):
     def __init__(
         self,
         net: nn.Module,
-        frontend: nn.Module,
+        frontend: Frontend,
         standardize: Standardize,
         class_names: list[str],
         reference_batch: int | None = 256,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -146,14 +146,17 @@ class MAETask(EncoderTask):
             return False
         return (self.current_epoch + 1) % self.probe_every_n_epochs == 0
 
+    def _means(self) -> dict[str, MaskedMean]:
+        return {name: cast(MaskedMean, mean) for name, mean in self.means.items()}
+
     def _forget(self) -> None:
         self.embeddings.clear()
-        for mean in self.means.values():
+        for mean in self._means().values():
             mean.reset()
 
     def _evaluate(self, batch: dict[str, Any], embeds: bool) -> dict[str, Tensor]:
         result = self.evaluate_batch(batch)
-        for name, mean in self.means.items():
+        for name, mean in self._means().items():
             mean.update(result[name].expand(int(result["n_windows"])))
         if embeds:
             result["embedding"] = self.embed(batch["waveform"], batch["lengths"], self.pooling)
@@ -161,7 +164,7 @@ class MAETask(EncoderTask):
         return result
 
     def _log_scores(self, stage: str, probes: bool) -> None:
-        scores = {name: mean.compute() for name, mean in self.means.items()}
+        scores = {name: mean.compute() for name, mean in self._means().items()}
         scores["relative_loss"] = scores["loss"] / scores["baseline_loss"]
         rows = self.embeddings.collect()
         if probes and rows:

@@ -230,8 +230,9 @@ class EmbeddedESC50(EmbeddedCorpus):
     """Clips of synthetic events in `audio/` and `meta/esc50.csv`, in the format of ESC-50.
 
     A recording has an event, a place (colour of its background) and a microphone (colour of everything) of its own; a
-    further take of it has another level and another moment. Colours and levels differ more within a class than between
-    classes, so that a class is heard in how a sound goes on rather than in its mean spectrum.
+    further take of it has another level and other moments. Colours and levels differ more within a class than between
+    classes, so that a class is heard in how a sound goes on rather than in its mean spectrum. Events recur until the
+    recording ends, and a third of the recordings are short and padded with zeros, whatever their class.
 
     Attributes:
         n_classes: 1 to 16.
@@ -273,7 +274,7 @@ def _write_clips(shared: tuple[Path, int], rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _recorded(row: Mapping[str, Any], seed: int) -> np.ndarray:
-    """(FILE_SAMPLES,) float32: the event in its background, then zeros."""
+    """(FILE_SAMPLES,) float32: the event, again and again in its background, then zeros."""
     source = generator(seed, 31, row["src_file"])
     take = generator(seed, 32, row["src_file"], ord(row["take"]))
     sound = recorded_event(row["category"], source, take)

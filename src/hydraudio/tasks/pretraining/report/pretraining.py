@@ -131,7 +131,7 @@ class PretrainingReport(Report[tuple[list[Row], int], Example]):
         losses = [float(row["loss"]) for row in rows.values()]  # type: ignore[arg-type]
         logged = {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()}
         scores = {name: _plain(logged[name]) for name in _NOTES if name in logged}
-        scores["loss"] = bootstrap_mean(losses, **self.bootstrap.settings)
+        scores["loss"] = bootstrap_mean(losses, n_bootstrap=self.bootstrap.n_bootstrap, seed=self.bootstrap.seed)
         metrics = {metric.name: metric for metric in task.spec.metrics}
         asked = {"Predicts": "hidden patches", "Classes": ", ".join(getattr(task, "class_names", [])) or "none"}
         results = PretrainingResults(
