@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"Table: {path}")
 
 
-def _opened(cfg: Any) -> tuple[Any, ...]:
+def _opened(cfg: Any) -> Any:
     """The checkpoint's task, the same with random weights, its configuration, the corpus, and the caches' folder."""
     from omegaconf import OmegaConf
 

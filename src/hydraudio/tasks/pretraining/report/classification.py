@@ -69,7 +69,7 @@ class ClassifierReport(ClassificationReport[ClipTable]):
     resampled = "source"
 
     def results(self, p: ClipTable, common: Mapping[str, Any]) -> ClassificationResults:
-        known = p.target.any(axis=1)
+        known = np.asarray(p.target.any(axis=1), dtype=np.bool_)
         if not (self._multilabel and known.any()):
             return super().results(p, common)
         chosen = p.select(known)
