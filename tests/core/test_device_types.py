@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch import Trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -68,6 +69,7 @@ def test_no_step_makes_doubles(as_on_mps, shared, tmp_path, monkeypatch, experim
     data.setup("test")
     bind_data_attributes(data)
     task = instantiate(cfg.model)
+    task.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     task.log = task.log_dict = lambda *arguments, **options: None
     batches = {split: next(iter(getattr(data, f"{split}_dataloader")())) for split in ("train", "val", "test")}
     assert not [tensor for tensor in tree_leaves([*task.state_dict().values()]) if tensor.dtype in LACKING]
