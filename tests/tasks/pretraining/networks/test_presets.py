@@ -65,9 +65,9 @@ def test_has_the_documented_number_of_parameters(composed, option):
     with torch.device("meta"):
         net = build(cfg)
     n_all, n_encoder = (sum(p.numel() for p in part.parameters()) for part in (net, net.encoder))
-    row = re.search(rf"^\| `{option}` \| ([\d,]+) \| ([\d,]+) \|", PAGE.read_text(), re.MULTILINE)
+    row = re.search(rf"^\| `{option}` \| ([\d,]+) \|", PAGE.read_text(), re.MULTILINE)
     assert row, f"{PAGE} has no row for {option}"
-    assert [f"{n_all:,}", f"{n_encoder:,}"] == list(row.groups())
+    assert row[1] == f"{n_all:,}"
     text = (CONFIGS / f"{option}.yaml").read_text()
     for written in re.findall(r"([\d.]+) million", text.splitlines()[1]):
         assert float(written) in (round(n_all / 1e6, 1), round(n_encoder / 1e6, 1))

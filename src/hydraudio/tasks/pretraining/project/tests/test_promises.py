@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -37,12 +38,12 @@ def test_every_configuration_file_composes() -> None:
 
 @pytest.mark.parametrize("promise", NetworkContract.PROMISES)
 def test_encoder(cfg: DictConfig, promise: str) -> None:
-    task = make_task(cfg)
+    task: Any = make_task(cfg)
     getattr(NetworkContract(WaveformEncoder(task.spectrogram, task.net.encoder, cfg.model.pooling)), promise)()
 
 
 def test_autoencoder_learns_from_the_masked_patches_in_every_parameter(cfg: DictConfig) -> None:
-    net = make_network(cfg)
+    net: Any = make_network(cfg)
     output = net(noise(2, net.grid.channels, net.grid.n_frames, net.grid.n_bins, amplitude=1.0))
     output.loss.backward()
     assert output.masked.sum(1).unique().tolist() == [round(net.masker.ratio * net.grid.n_tokens)]
