@@ -162,3 +162,25 @@ def test_a_table_with_another_separator_is_named(tmp_path, text, name):
     defects = []
     assert list(read_table(path, ("a",), defects)) == []
     assert f"is separated by {name}" in defects[0].message
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from hydraudio.core.files import locked
+from hydraudio.core.parallel import map_in_processes
+
+with locked(Path(sys.argv[1]) / "cache"):
+    print(list(map_in_processes(pow, 2, [1, 2, 3, 4], 2)))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert 'put that work below `if __name__ == "__main__":`' in done.stderr

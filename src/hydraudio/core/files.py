@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -116,12 +117,24 @@ def is_full_disk(error: BaseException | None, path: Path) -> bool:
     return False
 
 
+_UNGUARDED = (
+    "the script that was started does its work already when it is imported, which the worker processes do again: put "
+    'that work below `if __name__ == "__main__":`'
+)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold an exclusive lock (other processes wait) on `<path>.lock`, which stays where it is.
 
     Gives whether it holds: some network file systems have no locks.
+
+    Raises:
+        RuntimeError: in a worker process that is still importing the script which started it. The script would wait
+            for the worker, and the worker for the lock.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # CPython's own mark, as its check reads it
+        raise RuntimeError(_UNGUARDED)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as file:
         try:
