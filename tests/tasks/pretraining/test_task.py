@@ -213,10 +213,10 @@ def test_sound_of_the_front_end_is_the_sound_again(task):
 
 def test_a_long_recording_is_embedded_in_parts(task):
     waveform = noise(1, 16000 * 7 + 123, amplitude=0.1)
-    whole, steps = embed_recording(task.eval(), waveform, "mean", batch_size=1)
+    whole, steps = embed_recording(task.eval(), waveform, task.pooling, batch_size=1)
     assert torch.allclose(whole, task.predict_waveform(waveform)["embedding"][0], atol=1e-4)
     assert steps.shape == (-(-(waveform.shape[1] // 160) // 8), 5 * 96)
-    again, _ = embed_recording(task, waveform, "mean", batch_size=16)
+    again, _ = embed_recording(task, waveform, task.pooling, batch_size=16)
     assert torch.allclose(whole, again, atol=1e-5)
 
 
@@ -229,11 +229,11 @@ def test_files_get_embeddings_and_a_table(task, tmp_path):
     (folder / "broken.wav").write_bytes(b"RIFF")
     failed = EmbeddingPredictor(steps=True).run(task, folder, tmp_path / "out")
     assert [path.name for path in failed] == ["broken.wav"]
-    assert np.load(tmp_path / "out" / "stereo.npy").shape == (96,)
+    assert np.load(tmp_path / "out" / "stereo.npy").shape == (480,)
     assert np.load(tmp_path / "out" / "stereo.steps.npy").shape[1] == 5 * 96
     assert np.isfinite(np.load(tmp_path / "out" / "short.npy")).all()
     assert (tmp_path / "out" / "embeddings.csv").read_text().splitlines() == [
         "file,embedding,channels",
-        "short.flac,short.npy,96",
-        "stereo.wav,stereo.npy,96",
+        "short.flac,short.npy,480",
+        "stereo.wav,stereo.npy,480",
     ]

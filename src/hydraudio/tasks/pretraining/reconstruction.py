@@ -96,7 +96,7 @@ class Reconstructions(Callback):
 
     Args:
         n_items: the first ones of the validation set.
-        every_n_epochs: log at epochs 0, n, 2n and so on, and in the last one.
+        every_n_epochs: log in the validations of the n-th, the 2n-th epoch and so on, and in the last one.
     """
 
     def __init__(self, n_items: int = 4, every_n_epochs: int = 5) -> None:
@@ -135,8 +135,8 @@ class Reconstructions(Callback):
     def _is_due(self, trainer: Trainer) -> bool:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return False
-        is_last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        return is_last or trainer.current_epoch % self.every_n_epochs == 0
+        n_epochs = trainer.current_epoch + 1
+        return n_epochs == trainer.max_epochs or n_epochs % self.every_n_epochs == 0
 
 
 def stacked(found: Reconstruction, gap: int = 2) -> NDArray[np.float32]:

@@ -42,6 +42,8 @@ class ClipDataModule(CorpusDataModule):
         sample_rate: in Hz; files of another rate are resampled.
         crop_s: seconds of a training item, at a place that (seed, epoch, index) decides; shorter clips are repeated
             until they fill it. None trains on whole clips.
+        crops_per_clip: how often a clip is drawn in an epoch of training, each time with a crop of its own. Corpora of few
+            or long clips thus have epochs that are worth a validation.
         eval_crop_s: seconds from the middle of a clip in validation and test, shorter ones repeated. None takes whole
             clips, padded with zeros at their end in a batch.
         pack: keep all clips resampled, as 16-bit samples, under `cache_dir`, so that a crop reads only its own samples.
@@ -56,6 +58,7 @@ class ClipDataModule(CorpusDataModule):
         cache_dir: str = "data/cache",
         sample_rate: int = 16000,
         crop_s: float | None = 2.0,
+        crops_per_clip: int = 1,
         eval_crop_s: float | None = None,
         pack: bool = True,
         sampling: Literal["natural", "sqrt", "balanced"] = "natural",
@@ -65,6 +68,9 @@ class ClipDataModule(CorpusDataModule):
         self.sampling = check_choice("sampling", sampling, SAMPLINGS)
         self.cache_dir, self.sample_rate, self.pack = Path(cache_dir), sample_rate, pack
         self.crop_s = check_positive("crop_s", crop_s)
+        if crops_per_clip < 1:
+            raise ValueError(f"crops_per_clip={crops_per_clip} must be at least 1")
+        self.crops_per_clip = crops_per_clip
         self.eval_crop_s = check_positive("eval_crop_s", eval_crop_s)
 
     def parse(self) -> Parsed:
@@ -179,8 +185,9 @@ class ClipDataModule(CorpusDataModule):
         return FileSamples(clips, spans, self.sample_rate), lengths
 
     def _make_dataset(self, split: str) -> ClipDataset:
-        training = split == "train"
-        return self._dataset(self.chosen(split), self.crop_s if training else self.eval_crop_s, random_crop=training)
+        if split != "train":
+            return self._dataset(self.chosen(split), self.eval_crop_s, random_crop=False)
+        return self._dataset(np.tile(self.chosen(split), self.crops_per_clip), self.crop_s, random_crop=True)
 
     def _dataset(self, rows: np.ndarray, crop_s: float | None, random_crop: bool) -> ClipDataset:
         samples, lengths = self._samples
