@@ -42,8 +42,8 @@ class ClipDataModule(CorpusDataModule):
         sample_rate: in Hz; files of another rate are resampled.
         crop_s: seconds of a training item, at a place that (seed, epoch, index) decides; shorter clips are repeated
             until they fill it. None trains on whole clips.
-        crops_per_clip: how often a clip is drawn in an epoch of training, each time with a crop of its own. Corpora of few
-            or long clips thus have epochs that are worth a validation.
+        crops_per_clip: how often a clip is drawn in an epoch of training, each time with a crop of its own. Corpora of
+            few or long clips thus have epochs that are worth a validation.
         eval_crop_s: seconds from the middle of a clip in validation and test, shorter ones repeated. None takes whole
             clips, padded with zeros at their end in a batch.
         pack: keep all clips resampled, as 16-bit samples, under `cache_dir`, so that a crop reads only its own samples.
