@@ -24,8 +24,9 @@ from hydraudio.tasks.pretraining.task import MAETask
 _CLIPS = "clips"
 _LEGEND = (
     "The first window of each clip. Below each other: the input, what the encoder saw of it, the prediction of every "
-    "patch, and the prediction where the input was hidden. All four share the colours of the input. The sounds have "
-    "estimated phases (Griffin-Lim): compare them with the input's, which has them too."
+    "patch, and the prediction where the input was hidden. All four share the colours of the input. Of normalised "
+    "patches (model.net.target=patch_normalized) the mean and the deviation are those of the input, only the shape is "
+    "predicted. The sounds have estimated phases (Griffin-Lim): compare them with the input's, which has them too."
 )
 _NOTES = {
     "loss": "mean squared error over the hidden patches",
