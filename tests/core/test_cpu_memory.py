@@ -27,6 +27,7 @@ def page_faults(how: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_repeated_allocation_touches_no_new_pages():
     # 20 x 80 MB in pages of 4 kB are 400,000; the heap may still grow by a block or three

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     scores = scores[np.isfinite(scores)]
     if scores.size < 2:
         return Interval(float(scores[0]) if scores.size else np.nan, np.nan, np.nan, scores.size)
-    mean, error = float(scores.mean()), float(scores.std(ddof=1)) / np.sqrt(scores.size)
+    mean, error = float(scores.mean()), float(scores.std(ddof=1)) / math.sqrt(scores.size)
     half = float(stats.t.ppf((1 + confidence) / 2, scores.size - 1)) * error
     return Interval(mean, mean - half, mean + half, scores.size)
 

@@ -78,6 +78,7 @@ def test_what_is_logged_is_what_the_task_says(corpus):
     assert set(task.metric_names("test")) == {f"test/{name}" for name in ("loss", *SCALARS)}
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart(corpus):
     task, data = task_of(), corpus(crop_s=None)
     trainer_of(max_epochs=1, limit_train_batches=0, limit_val_batches=0).fit(task, data)  # the statistics

@@ -148,6 +148,7 @@ def test_nothing_is_shared_between_subsets(config, tmp_path):
         assert not used["val"] & used["test"]
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(config, tmp_path):
     one = build_corpus(config, tmp_path / "one" / "corpus", n_processes=1)
     two = build_corpus(config, tmp_path / "two" / "corpus", n_processes=2)
@@ -344,6 +345,7 @@ def test_command_line_with_room_simulation(sources, tmp_path):
         assert 0 <= float(row["sceneRandomDB"]) <= 1
 
 
+@pytest.mark.slow
 def test_command_line_errors_are_one_line(sources, tmp_path):
     missing = _run(*_source_arguments(tmp_path), "--output", tmp_path / "corpus", "--rows", "train=4")
     assert missing.returncode == 1

@@ -97,6 +97,7 @@ def test_generator_tables_and_talkers(root):
     assert all(not talkers[one] & talkers[other] for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_same_arguments_same_bytes(root, tmp_path):
     again = EmbeddedLibri2Mix(**{**SMALL, "n_processes": 2}, modes=("min", "max"))(tmp_path / "elsewhere")
     assert checksums(again) == checksums(root)

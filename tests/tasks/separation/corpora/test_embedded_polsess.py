@@ -119,6 +119,7 @@ def test_talkers_differ_in_a_row_and_between_subsets(polsess_root):
     assert not heard["val"] & heard["test"]
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path):
     one = _write(tmp_path / "one" / "corpus", n_processes=1)
     two = _write(tmp_path / "two" / "corpus", n_processes=2)

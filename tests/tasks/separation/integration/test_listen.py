@@ -65,6 +65,7 @@ def test_checkpoints_are_found_with_what_they_are(session):
     assert entries[0].label.startswith("tiny · best · ConvTasNet SB · val/si_sdri ")
 
 
+@pytest.mark.slow
 def test_items_score_as_in_the_test_report(session, checkpoint, tiny_run):
     with (tiny_run / "report" / "items.csv").open(newline="") as file:
         report = {(row["id"], row["variant"]): row for row in csv.DictReader(file)}
@@ -241,6 +242,7 @@ def test_page_says_what_is_wrong(page, checkpoint, tmp_path, polsess_root):
     assert "not readable as audio" in page.on_run_file(path, str(tmp_path / "text.wav"))
 
 
+@pytest.mark.slow
 def test_page_names_checkpoints_that_cannot_be_read(checkpoint, tmp_path):
     pytest.importorskip("gradio")
     from hydraudio.report.listen.page import Page

@@ -91,6 +91,7 @@ def test_run_folder_is_complete(trained):
     assert {item["variant"] for item in items} == {"SER", "SR", "ER", "R", "C", "SE", "S", "E"}
 
 
+@pytest.mark.slow
 def test_eval_of_the_checkpoint_equals_the_test_after_training(trained, command, tmp_path):
     command("src/eval.py", f"ckpt_path={trained}/checkpoints/best.ckpt", "report.metrics=fast")
     after_training = rows(trained / "report" / "items.csv")

@@ -222,6 +222,7 @@ def test_terminated_test_says_so_and_can_be_repeated(polsess_root, tmp_path, mon
     assert len(items(tmp_path)) == 27
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_data_is_refused(polsess_root, tmp_path):
     run = train(polsess_root, tmp_path / "run", "trainer.max_epochs=1", "test=false")
     record = (run / "config.yaml").read_text()
