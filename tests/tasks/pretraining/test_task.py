@@ -142,6 +142,16 @@ def test_the_learning_rate_grows_with_the_items_of_a_step(configured):
     assert make_task(configured("model.reference_batch=null", "model.optimizer.lr=1e-3")).learning_rate() == 1e-3
 
 
+def test_vectors_have_no_weight_decay(configured):
+    cfg = configured("model.reference_batch=null")
+    task = make_task(cfg)
+    decayed, exempt = task.optimizer_groups()
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert all(parameter.ndim == 1 for parameter in exempt["params"])
+    assert exempt["weight_decay"] == 0
+    assert len(decayed["params"]) + len(exempt["params"]) == len(list(task.net.parameters()))
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean", "frequency"])
 def test_predicts_what_the_specification_says(configured, batch, pooling):
     task = make_task(configured(f"model.pooling={pooling}"))

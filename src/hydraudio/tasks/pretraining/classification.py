@@ -16,7 +16,6 @@ from hydraudio.core.task import Stage, parameter_groups
 from hydraudio.losses.category import CategoryLoss
 from hydraudio.metrics.accumulate import Predictions
 from hydraudio.metrics.classification import SCALARS, category_scores
-from hydraudio.nn.weight_decay import exempt_from_weight_decay
 from hydraudio.tasks.pretraining.augmentation import Mixup, SpecAugment
 from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram
 from hydraudio.tasks.pretraining.networks.classifier import EncoderClassifier
@@ -66,9 +65,6 @@ class ClassificationTask(EncoderTask):
         self.loss, self.multilabel, self.layer_decay = loss, multilabel, layer_decay
         self.mixup, self.augment = mixup, augment
         self.predictions = {"val": Predictions(), "test": Predictions()}
-        for parameter in self.parameters():
-            if parameter.ndim <= 1:
-                exempt_from_weight_decay(parameter)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Group by depth: layer 0 is what stands before the blocks, the highest the norm, the head and all else."""

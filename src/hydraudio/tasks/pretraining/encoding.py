@@ -16,6 +16,7 @@ from hydraudio.core.feature_cache import kept_array
 from hydraudio.core.files import sha256_of_json
 from hydraudio.core.task import Task
 from hydraudio.nn.frontends.standardize import Standardize, Statistics
+from hydraudio.nn.weight_decay import exempt_from_weight_decay
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
 from hydraudio.tasks.pretraining.networks.classifier import EncoderClassifier
 from hydraudio.tasks.pretraining.networks.encoder import Encoder, Pooling
@@ -132,6 +133,9 @@ class EncoderTask(Task):
         self.spectrogram = Spectrogram(frontend, standardize)
         self.class_names = list(class_names)
         self.reference_batch, self.seed, self.cache_dir = reference_batch, seed, cache_dir
+        for parameter in self.parameters():
+            if parameter.ndim <= 1:
+                exempt_from_weight_decay(parameter)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
