@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,13 @@ class EarlyStopping(LightningEarlyStopping):
         self.patience = patience
         if any(getattr(self, name) != state_dict.get(name) for name in _SETTINGS) and self.wait_count < patience:
             self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        """Say why a run ends, which Lightning does only when it also reports every improvement."""
+        should_stop, reason = super()._evaluate_stopping_criteria(current)
+        if should_stop:
+            log.info("%s", reason)
+        return should_stop, reason
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopping_reason == EarlyStoppingReason.NOT_STOPPED and self.wait_count < self.patience:

@@ -155,8 +155,8 @@ def test_killed_and_resumed_ends_as_the_uninterrupted_run(esc50_root, tmp_path):
 def test_one_batch_can_be_overfitted(esc50_root, tmp_path):
     more = ["trainer.max_epochs=120", "trainer.overfit_batches=1", "test=false", "data.crop_s=null"]
     run(tmp_path, *TINY, f"data.root={esc50_root}", *more, "model.probe_every_n_epochs=null", "callbacks.collapse=null")
-    losses = logged(tmp_path / "logs" / "tiny" / "latest", "train/loss")
-    assert losses[-1] < 0.25 * losses[0]
+    losses, baselines = (logged(tmp_path / "logs" / "tiny" / "latest", f"train/{n}") for n in ("loss", "baseline_loss"))
+    assert np.mean(losses[-3:]) < np.mean(baselines[-3:]) / 3  # with another mask and crop at every step
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_a_collapse_ends_the_training(esc50_root, tmp_path):
     more = ["trainer.max_epochs=6", "callbacks.collapse.divergence_threshold=1000"]
     output = run(tmp_path, *TINY, f"data.root={esc50_root}", *more)
     assert len(logged(tmp_path / "logs" / "tiny" / "latest", "val/loss")) < 6
-    assert "divergence" in output.lower() or "val/rankme" in output
+    assert "Divergence threshold reached: val/rankme" in output
