@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multilabel_average_precision
 
-from hydraudio.core.exportable import Exportable, waveform_sizes
+from hydraudio.core.exportable import Exportable
 from hydraudio.core.sampling import generator
 from hydraudio.core.task import Stage, parameter_groups
 from hydraudio.losses.category import CategoryLoss
 from hydraudio.metrics.accumulate import Predictions
 from hydraudio.metrics.classification import SCALARS, category_scores
 from hydraudio.tasks.pretraining.augmentation import Mixup, SpecAugment
-from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram
+from hydraudio.tasks.pretraining.encoding import EncoderTask, Spectrogram, clip_sizes
 from hydraudio.tasks.pretraining.networks.classifier import EncoderClassifier
 from hydraudio.tasks.pretraining.networks.encoder import Encoder
 from hydraudio.tasks.pretraining.spec import SPEC
@@ -156,7 +156,7 @@ class ClassificationTask(EncoderTask):
         metadata = {"sample_rate": str(self.sample_rate), "class_names": json.dumps(self.class_names)}
         inputs = {"waveform": SPEC.batch["waveform"]}
         module = _Recogniser(self.spectrogram, self.net, self.multilabel)
-        return Exportable(module, inputs, ("probabilities",), waveform_sizes(self.sample_rate), metadata)
+        return Exportable(module, inputs, ("probabilities",), clip_sizes(self.sample_rate), metadata)
 
     def _evaluate(self, stage: str, batch: dict[str, Any]) -> dict[str, Tensor]:
         result = self.evaluate_batch(batch)

@@ -88,6 +88,11 @@ class WaveformEncoder(nn.Module):
         return self.encoder.embed(self.spectrogram(waveform, lengths), self.pooling, counts)
 
 
+def clip_sizes(sample_rate: int) -> dict[str, int | tuple[int, ...]]:
+    """Sizes at which an exported encoder is checked: the first, by which the graph is traced, has several windows."""
+    return {"batch": 1, "time": tuple(round(seconds * sample_rate) for seconds in (5.3, 1.0, 2.5, 0.4))}
+
+
 class Clips(Protocol):
     """What this floor's tasks read of a datamodule beside its batches."""
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hydraudio.core.exportable import Exportable, waveform_sizes
+from hydraudio.core.exportable import Exportable
 from hydraudio.core.task import Stage
 from hydraudio.metrics.accumulate import MaskedMean, Predictions
-from hydraudio.tasks.pretraining.encoding import EncoderTask, WaveformEncoder
+from hydraudio.tasks.pretraining.encoding import EncoderTask, WaveformEncoder, clip_sizes
 from hydraudio.tasks.pretraining.networks.autoencoder import MaskedAutoencoder
 from hydraudio.tasks.pretraining.networks.encoder import Pooling
 from hydraudio.tasks.pretraining.representation import neighbour_accuracy, rankme
@@ -132,7 +132,7 @@ class MAETask(EncoderTask):
         metadata = {"sample_rate": str(self.sample_rate), "pooling": json.dumps(self.pooling)}
         inputs = {"waveform": SPEC.batch["waveform"]}
         module = WaveformEncoder(self.spectrogram, self.net.encoder, self.pooling)
-        return Exportable(module, inputs, ("embedding",), waveform_sizes(self.sample_rate), metadata)
+        return Exportable(module, inputs, ("embedding",), clip_sizes(self.sample_rate), metadata)
 
     def _losses(self) -> tuple[str, ...]:
         return _LOSSES if self.net.decoder.predicts_visible else _LOSSES[:2]
