@@ -190,8 +190,7 @@ class EncoderTask(Task):
         Returns:
             (batch, channels) float32.
         """
-        counts = None if lengths is None else self.spectrogram.frame_counts(lengths)
-        return self.net.encoder.embed(self.spectrogram(waveform, lengths), pooling, counts)
+        return WaveformEncoder(self.spectrogram, self.net.encoder, pooling)(waveform, lengths)
 
     def windows(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Cut whole clips into windows of the encoder's grid.

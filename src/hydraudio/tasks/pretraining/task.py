@@ -26,13 +26,14 @@ class MAETask(EncoderTask):
     """Train a masked autoencoder, and watch what its embeddings are worth.
 
     A training item that is longer than the encoder's grid is cut to it at a drawn place. In validation and test, whole
-    clips are cut into windows of the grid, and masks depend on the clips alone: they are the same in every epoch.
+    clips are cut into windows of the grid, and the masks of a batch depend on its clips: they are the same in every
+    epoch.
 
     Args:
         net: the autoencoder.
         pooling: of embeddings: cls, mean, cls+mean, or frequency (mean over time of each band, side by side).
-        probe_every_n_epochs: embed the validation set at every n-th validation, for RankMe and the nearest neighbours;
-            None = in the test only.
+        probe_every_n_epochs: embed the validation set in the validations of the n-th, the 2n-th epoch and so on, for
+            RankMe and the nearest neighbours; None = in the test only.
         probe_items: training clips that a neighbour is looked for among, at most.
         **encoder_arguments: see :class:`hydraudio.tasks.pretraining.encoding.EncoderTask`.
 

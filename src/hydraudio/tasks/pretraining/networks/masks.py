@@ -51,16 +51,18 @@ class Masker(Protocol):
         ...
 
 
-class RandomMasker(nn.Module):
+class _RatioMasker(nn.Module):
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = _checked(ratio)
+
+
+class RandomMasker(_RatioMasker):
     """Mask patches anywhere: keeps floor((1 - ratio) L) of L.
 
     Args:
         ratio: share of masked patches.
     """
-
-    def __init__(self, ratio: float) -> None:
-        super().__init__()
-        self.ratio = _checked(ratio)
 
     def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
@@ -70,7 +72,7 @@ class RandomMasker(nn.Module):
         return Mask.of(_lowest(scores, grid.n_tokens - n_keep), n_keep)
 
 
-class BlockMasker(nn.Module):
+class BlockMasker(_RatioMasker):
     """Mask rectangles at random places, one after the other, until there are enough masked patches.
 
     The patches of the last rectangle are masked in random order, so that every item keeps floor((1 - ratio) L) of L.
@@ -81,8 +83,7 @@ class BlockMasker(nn.Module):
     """
 
     def __init__(self, ratio: float, size: Sequence[int]) -> None:
-        super().__init__()
-        self.ratio = _checked(ratio)
+        super().__init__(ratio)
         self.size = tuple(size)
         if min(self.size) < 1:
             raise ValueError(f"size={size}: a rectangle has at least one row and one column")
@@ -104,16 +105,12 @@ class BlockMasker(nn.Module):
         return Mask.of(_lowest(first + ties, grid.n_tokens - n_keep), n_keep)
 
 
-class TimeMasker(nn.Module):
+class TimeMasker(_RatioMasker):
     """Mask whole time steps: keeps floor((1 - ratio) rows).
 
     Args:
         ratio: share of masked time steps.
     """
-
-    def __init__(self, ratio: float) -> None:
-        super().__init__()
-        self.ratio = _checked(ratio)
 
     def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
@@ -123,16 +120,12 @@ class TimeMasker(nn.Module):
         return Mask.of(rows.repeat_interleave(grid.n_cols, dim=1), n_keep * grid.n_cols)
 
 
-class FrequencyMasker(nn.Module):
+class FrequencyMasker(_RatioMasker):
     """Mask whole frequency bands: keeps floor((1 - ratio) columns).
 
     Args:
         ratio: share of masked bands.
     """
-
-    def __init__(self, ratio: float) -> None:
-        super().__init__()
-        self.ratio = _checked(ratio)
 
     def forward(
         self, batch_size: int, grid: Grid, generator: torch.Generator | None, device: torch.device | str
@@ -164,7 +157,7 @@ class TimeFrequencyMasker(nn.Module):
         return Mask.of(time.masked | frequency.masked, n_keep)
 
 
-class GroupedMasker(nn.Module):
+class GroupedMasker(_RatioMasker):
     """Mask groups of neighbouring patches together: keeps floor((1 - ratio) groups).
 
     Args:
@@ -173,8 +166,7 @@ class GroupedMasker(nn.Module):
     """
 
     def __init__(self, ratio: float, size: Sequence[int]) -> None:
-        super().__init__()
-        self.ratio = _checked(ratio)
+        super().__init__(ratio)
         self.size = tuple(size)
 
     def forward(
